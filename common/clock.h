@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef COMMON_CLOCK_H
+#define COMMON_CLOCK_H
+
+#include <stdint.h>
+
+/*
+ * Time comes through this table, so that the simulation can make it pass. A reading is in nanoseconds
+ * since some moment in the past and never goes back.
+ */
+struct clock {
+    uint64_t (*now_ns)(struct clock *clock);
+};
+
+/* The machine's own: CLOCK_MONOTONIC. */
+extern struct clock clock_monotonic;
+
+#define NS_PER_MS UINT64_C(1000000)
+#define NS_PER_S UINT64_C(1000000000)
+
+#endif
