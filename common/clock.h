@@ -5,8 +5,8 @@
 #include <stdint.h>
 
 /*
- * Time comes through this table, so that the simulation can make it pass. A reading is in nanoseconds
- * since some moment in the past and never goes back.
+ * Time comes through this table, so that the simulation can make it pass. A reading is in
+ * nanoseconds since some moment in the past and never goes back.
  */
 struct clock {
     uint64_t (*now_ns)(struct clock *clock);

@@ -8,17 +8,17 @@
 
 /* Loads and stores at any address, aligned or not. "be" is the network's order, "le" the PC's. */
 
-#define ENDIAN_ACCESSORS(bits, order)                                                              \
-    static inline uint##bits##_t load_##order##bits(const void *from)                              \
-    {                                                                                              \
-        uint##bits##_t value;                                                                      \
-        memcpy(&value, from, sizeof(value));                                                       \
-        return order##bits##toh(value);                                                            \
-    }                                                                                              \
-    static inline void store_##order##bits(void *to, uint##bits##_t value)                         \
-    {                                                                                              \
-        value = hto##order##bits(value);                                                           \
-        memcpy(to, &value, sizeof(value));                                                         \
+#define ENDIAN_ACCESSORS(bits, order)                                      \
+    static inline uint##bits##_t load_##order##bits(const void *from)      \
+    {                                                                      \
+        uint##bits##_t value;                                              \
+        memcpy(&value, from, sizeof(value));                               \
+        return order##bits##toh(value);                                    \
+    }                                                                      \
+    static inline void store_##order##bits(void *to, uint##bits##_t value) \
+    {                                                                      \
+        value = hto##order##bits(value);                                   \
+        memcpy(to, &value, sizeof(value));                                 \
     }
 
 ENDIAN_ACCESSORS(16, be)

@@ -3,8 +3,8 @@
 #define COMMON_ERROR_H
 
 /*
- * The control path's errors: a negative errno, and a sentence for a person that says what failed, on
- * what, and what to do. The data path has only the errno.
+ * The control path's errors: a negative errno, and a sentence for a person that says what failed,
+ * on what, and what to do. The data path has only the errno.
  *
  * A function that takes a `struct error *` takes it last, returns 0 or a negative errno, and fills
  * the error exactly when it fails. The caller may pass NULL when the sentence is of no use to it.

@@ -4,8 +4,8 @@
 
 /*
  * A doubly linked list whose links live inside the objects. The head is a link too, so that no
- * operation has a special case. A link that is on no list points at itself; link_init() makes it so,
- * and list_remove() leaves it so, so removing twice is harmless.
+ * operation has a special case. A link that is on no list points at itself; link_init() makes it
+ * so, and list_remove() leaves it so, so removing twice is harmless.
  */
 
 #include <assert.h>
@@ -96,8 +96,8 @@ static inline void list_move_all(struct list *list, struct list *from)
 }
 
 /* The loop body may remove the link it is at, and no other. */
-#define list_for_each(link, list)                                                                  \
-    for (struct list_link *link = (list)->head.next, *link##_next = link->next;                    \
+#define list_for_each(link, list)                                               \
+    for (struct list_link *link = (list)->head.next, *link##_next = link->next; \
          link != &(list)->head; link = link##_next, link##_next = link->next)
 
 #endif

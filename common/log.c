@@ -26,15 +26,15 @@ log_line(const char *kind, const char *format, va_list args)
     (void)ignored;
 }
 
-#define LOG_FUNCTION(name, kind, condition)                                                        \
-    void name(const char *format, ...)                                                             \
-    {                                                                                              \
-        if (!(condition))                                                                          \
-            return;                                                                                \
-        va_list args;                                                                              \
-        va_start(args, format);                                                                    \
-        log_line(kind, format, args);                                                              \
-        va_end(args);                                                                              \
+#define LOG_FUNCTION(name, kind, condition) \
+    void name(const char *format, ...)      \
+    {                                       \
+        if (!(condition))                   \
+            return;                         \
+        va_list args;                       \
+        va_start(args, format);             \
+        log_line(kind, format, args);       \
+        va_end(args);                       \
     }
 
 LOG_FUNCTION(log_error, "", true)

@@ -42,8 +42,7 @@ static void the_current_item_may_be_removed_while_walking(void **state)
         items[i].number = i;
         list_append(&list, &items[i].link);
     }
-    list_for_each(link, &list)
-    {
+    list_for_each (link, &list) {
         struct item *item = container_of(link, struct item, link);
         sum += item->number;
         if (item->number % 2)

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef BLOCK_BLOCK_H
+#define BLOCK_BLOCK_H
+
+/*
+ * The block layer for those above it: open a graph of nodes, and read and write through a backend.
+ * Drivers read driver.h instead.
+ *
+ * A *node* is one image, file or filter; it has a driver and may have children. A *backend* is one
+ * user's doorway to the top node of a graph: it checks bounds and rights, counts, and can be
+ * drained.
+ *
+ * Offsets and lengths are in bytes, of any alignment. Functions with `_co_` may wait and are called
+ * inside a coroutine; from a tool or a test, enter by loop_run_co(). Data calls return 0 or a
+ * negative errno: -EINVAL and -ENOSPC for what lies past the end, -EPERM on a read-only backend,
+ * -EIO and the host's own errors otherwise. Requests that overlap and are in flight together have
+ * no order.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "block/vec.h"
+#include "common/error.h"
+
+struct block_env;
+struct block_node;
+struct block_backend;
+struct node_options;
+
+enum block_request_flag {
+    BLOCK_FUA = 1 << 0,      /* done means on stable storage: write, zero, discard */
+    BLOCK_NO_UNMAP = 1 << 1, /* zero: the space stays taken (NBD_CMD_FLAG_NO_HOLE) */
+};
+
+/* What is known about a range. */
+enum block_extent_flag {
+    BLOCK_EXTENT_ALLOCATED = 1 << 0, /* takes space; without it, a hole */
+    BLOCK_EXTENT_ZERO = 1 << 1,      /* reads as zeroes */
+};
+
+struct block_extent {
+    uint64_t length; /* from the offset that was asked about; at least 1 */
+    unsigned flags;  /* enum block_extent_flag */
+};
+
+/* What may be asked of the node below in one piece; each is a power of two or 0 for no limit. */
+struct block_limits {
+    uint32_t request_alignment;  /* of offset and length of reads and writes; at least 1 */
+    uint32_t memory_alignment;   /* of the buffers; at least 1 */
+    uint32_t preferred_bytes;    /* what it does without extra work; 0: not known */
+    uint64_t transfer_bytes_max; /* reads and writes; a multiple of request_alignment */
+    uint64_t zero_bytes_max;     /* write zeroes and discard */
+};
+
+/* --- graph --------------------------------------------------------------------------------------
+ */
+
+/* Opens what options describe (see node_options.h; the "driver" key names the top node's driver)
+ * with all its children. Takes the options in any case and frees them. May wait. */
+int block_co_open(struct block_env *env, struct node_options *options, struct block_node **ret_node,
+                  struct error *err);
+
+/* The image at the path `filename` as qemu-nbd's -f FORMAT would open it: adds the protocol driver
+ * below. format NULL: by probing; a header of a known format that is not named is refused. */
+int block_co_open_image(struct block_env *env, const char *filename, const char *format,
+                        struct node_options *options, struct block_node **ret_node,
+                        struct error *err);
+
+struct block_node *block_node_ref(struct block_node *node);
+/* The last one flushes and closes the node and lets its children go. A failure in that is returned
+ * by block_co_flush() before, not here. May wait. Takes NULL. */
+void block_co_node_unref(struct block_node *node);
+
+const char *block_node_driver_name(const struct block_node *node);
+
+/* --- backend ------------------------------------------------------------------------------------
+ */
+
+/* Takes a reference to the node. */
+int block_backend_new(struct block_backend **ret_backend, struct block_node *node, bool read_only,
+                      struct error *err);
+/* Drains, flushes unless read-only, and drops the node. Returns the flush's result; the backend is
+ * gone in any case. May wait. Takes NULL. */
+int block_co_backend_free(struct block_backend *backend);
+
+uint64_t block_backend_size_bytes(const struct block_backend *backend);
+bool block_backend_is_read_only(const struct block_backend *backend);
+const struct block_limits *block_backend_limits(const struct block_backend *backend);
+
+int block_co_read(struct block_backend *backend, uint64_t offset, const struct block_vec *vec);
+int block_co_write(struct block_backend *backend, uint64_t offset, const struct block_vec *vec,
+                   unsigned flags);
+/* The range reads as zeroes afterwards. */
+int block_co_zero(struct block_backend *backend, uint64_t offset, uint64_t length, unsigned flags);
+/* The range's content does not matter any more; it reads as the old bytes or as zeroes. */
+int block_co_discard(struct block_backend *backend, uint64_t offset, uint64_t length,
+                     unsigned flags);
+/* Every write, zero and discard that was answered before is on stable storage afterwards. */
+int block_co_flush(struct block_backend *backend);
+/* What is known from offset on; the answer's length is at most `length`, which is at least 1. Where
+ * nothing better is known: allocated, not zero. */
+int block_co_status(struct block_backend *backend, uint64_t offset, uint64_t length,
+                    struct block_extent *ret_extent);
+
+/* Like block_co_status(), but only what memory knows: never a system call, never a wait. */
+void block_status_remembered(struct block_backend *backend, uint64_t offset, uint64_t length,
+                             struct block_extent *ret_extent);
+
+/* Holds new requests back and waits until none is in flight; block_backend_resume() lets them go
+ * on. May be nested. */
+void block_co_backend_drain(struct block_backend *backend);
+void block_backend_resume(struct block_backend *backend);
+
+/* Sums over the loops; each alone is exact, together they are of slightly different moments. */
+struct block_counters {
+    uint64_t reads, writes, zeroes, discards, flushes, statuses;
+    uint64_t read_bytes, written_bytes;
+    uint64_t failed;
+};
+void block_backend_counters(const struct block_backend *backend, struct block_counters *ret);
+
+#endif

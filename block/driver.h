@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef BLOCK_DRIVER_H
+#define BLOCK_DRIVER_H
+
+/*
+ * The block layer for drivers: what a driver provides, and how it reaches its children.
+ *
+ * A driver is two const tables. struct block_driver has what every request needs; struct
+ * block_driver_admin has what a person asks for now and then. A NULL call means "not supported":
+ * the default is made in block/doorway alone, which also asserts each call's contract before and
+ * after.
+ *
+ * Drivers are straight-line code that waits. Calls run on any loop, many at a time; what they share
+ * is guarded by the driver's own mutexes, held over memory operations alone, never across a wait.
+ *
+ * A range handed to a driver lies inside [0, size), or past the end where the driver has
+ * BLOCK_DRIVER_GROWS; its offset is a multiple of limits.request_alignment, and so is its length
+ * unless it ends at the node's size; it is no longer than the limits say.
+ */
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "block/block.h"
+#include "block/coroutine_lock.h"
+#include "common/list.h"
+
+struct node_options;
+
+enum block_driver_flag {
+    BLOCK_DRIVER_PROTOCOL = 1 << 0, /* the bottom of a graph: has no child */
+    BLOCK_DRIVER_GROWS = 1 << 1,    /* a write past the end makes the node larger */
+    BLOCK_DRIVER_FUA = 1 << 2,      /* honours BLOCK_FUA itself; else a flush is added */
+};
+
+#define BLOCK_PROBE_BYTES 2048 /* the head of a file that probes see; short files give less */
+
+struct block_driver {
+    const char *name;
+    unsigned flags; /* enum block_driver_flag */
+
+    /* 0 to 100: how sure it is that this head begins one of its images. Pure. NULL: never probed.
+     */
+    int (*probe)(const uint8_t *head, size_t length);
+
+    /* Reads its keys from options (what is left over is an error for the person), opens its
+     * children by block_co_open_child(), sets node->state, node->size_bytes, node->limits. On
+     * failure it leaves nothing behind; children are closed by the graph. */
+    int (*co_open)(struct block_node *node, struct node_options *options, struct error *err);
+    /* Nothing is in flight; everything was flushed. Frees node->state. */
+    void (*co_close)(struct block_node *node);
+
+    int (*co_read)(struct block_node *node, uint64_t offset, const struct block_vec *vec);
+    int (*co_write)(struct block_node *node, uint64_t offset, const struct block_vec *vec,
+                    unsigned flags);
+    /* -ENOTSUP: zeroes are written instead. */
+    int (*co_zero)(struct block_node *node, uint64_t offset, uint64_t length, unsigned flags);
+    /* A hint: may do nothing. */
+    int (*co_discard)(struct block_node *node, uint64_t offset, uint64_t length);
+    /* What was written before is on stable storage afterwards; called only when something was. NULL
+     * in a format that caches nothing: its child is flushed. */
+    int (*co_flush)(struct block_node *node);
+    int (*co_status)(struct block_node *node, uint64_t offset, uint64_t length,
+                     struct block_extent *ret_extent);
+    /* What co_status would say, from memory alone; see block_status_remembered(). */
+    void (*status_remembered)(struct block_node *node, uint64_t offset, uint64_t length,
+                              struct block_extent *ret_extent);
+
+    const struct block_driver_admin *admin;
+};
+
+struct block_driver_admin {
+    /* Makes a new image from options ("size" and the driver's own); opens and closes what it needs.
+     */
+    int (*co_create)(struct block_env *env, struct node_options *options, struct error *err);
+    /* Nothing is in flight. Growing shows zeroes; shrinking cuts off. Sets node->size_bytes. */
+    int (*co_resize)(struct block_node *node, uint64_t size_bytes, struct error *err);
+    /* Whether a new image reads as zeroes before anything is written. */
+    bool (*has_zero_init)(struct block_node *node);
+};
+
+/* What one loop's requests touch of a node: the in-flight list and the counters. */
+struct node_lane {
+    pthread_mutex_t mutex; /* guards in_flight; taken by others only to serialise or drain */
+    struct list in_flight; /* struct tracked_request.link */
+    /* writes, zeroes and discards that ended here, told apart or not: flush.h compares sums */
+    _Atomic uint64_t write_generation;
+} __attribute__((aligned(64)));
+
+/* Kept by block/tracked; see there. */
+struct node_serialising {
+    pthread_mutex_t mutex;
+    struct list requests; /* serialising requests and drains, oldest first */
+    _Atomic unsigned count;
+};
+
+/* Kept by block/flush; see there. */
+struct node_flush {
+    pthread_mutex_t mutex;
+    struct co_queue waiters;
+    bool running;
+    int failed; /* the errno of a flush that failed: every later one fails with it */
+    uint64_t started_generation; /* of the flush that runs */
+    uint64_t flushed_generation; /* everything up to here is on stable storage */
+    uint64_t ended_count;        /* flushes that ended: so a waiter knows which one it waited for */
+};
+
+struct block_node {
+    const struct block_driver *driver;
+    void *state; /* the driver's own */
+    struct block_env *env;
+    struct block_node *file; /* the child that holds the image's bytes; NULL in a protocol driver */
+    struct block_limits limits;
+    _Atomic uint64_t size_bytes;
+    bool read_only;
+    char *name; /* for messages: the file name, or the driver's name */
+
+    /* block/'s own */
+    _Atomic unsigned references;
+    unsigned depth;          /* of nodes below and this one */
+    struct node_lane *lanes; /* env->loop_count of them */
+    struct node_serialising serialising;
+    struct node_flush flush;
+};
+
+#define BLOCK_GRAPH_DEPTH_MAX 64
+
+/* Opens the child that options describe under key (as "file.driver=file,file.filename=..."). */
+int block_co_open_child(struct block_node *parent, struct node_options *options, const char *key,
+                        struct block_node **ret_child, struct error *err);
+
+/*
+ * Requests to a node, as drivers send them to their children and the backend to the top node: the
+ * whole pipeline of block/io. A driver with BLOCK_DRIVER_GROWS takes writes and zeroes past its
+ * end; a read past the end of a node gives zeroes.
+ */
+int node_co_read(struct block_node *node, uint64_t offset, const struct block_vec *vec);
+int node_co_write(struct block_node *node, uint64_t offset, const struct block_vec *vec,
+                  unsigned flags);
+int node_co_zero(struct block_node *node, uint64_t offset, uint64_t length, unsigned flags);
+int node_co_discard(struct block_node *node, uint64_t offset, uint64_t length, unsigned flags);
+int node_co_flush(struct block_node *node);
+int node_co_status(struct block_node *node, uint64_t offset, uint64_t length,
+                   struct block_extent *ret_extent);
+void node_status_remembered(struct block_node *node, uint64_t offset, uint64_t length,
+                            struct block_extent *ret_extent);
+
+/* The protocol driver for files: "file", as qemu names it. */
+extern const struct block_driver block_driver_file;
+
+#endif

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef BLOCK_ENV_H
+#define BLOCK_ENV_H
+
+/*
+ * What a block graph stands on: the loops, the workers, the host's files, the drivers there are.
+ * One a process; the simulation and the tests make their own. Nothing in block/ is global but
+ * constant tables.
+ */
+
+#include "block/buffer.h"
+#include "block/engine.h"
+#include "common/error.h"
+
+struct loop;
+struct workers;
+struct host_files;
+struct block_driver;
+
+#define ENV_ENGINES_MAX 8
+
+/* What belongs to one loop and is touched by it alone; a cache line of its own. */
+struct env_local {
+    struct loop *loop;
+    struct buffer_pool buffers;
+    struct engine *engines[ENV_ENGINES_MAX]; /* opened at first use, in that order */
+} __attribute__((aligned(64)));
+
+struct block_env {
+    struct env_local *locals; /* by loop_index() */
+    unsigned loop_count;
+    struct workers *workers;
+    struct host_files *files;
+    const struct block_driver *const *drivers; /* NULL-ended: block never includes upward */
+};
+
+/* loops[i] has index i. All that is handed in stays the caller's. */
+int block_env_init(struct block_env *env, struct loop *const *loops, unsigned loop_count,
+                   struct workers *workers, struct host_files *files,
+                   const struct block_driver *const *drivers, struct error *err);
+/* Every node is closed and no loop turns. Closes the engines. */
+void block_env_fini(struct block_env *env);
+
+/* This thread's loop's own part. */
+struct env_local *block_env_local(struct block_env *env);
+
+/* This thread's loop's engine of that kind, opened at first use. Where the kernel refuses it on
+ * this loop, it is engine_threads, said in one log line; never NULL. */
+struct engine *block_env_engine(struct block_env *env, const struct engine_ops *ops);
+
+#endif

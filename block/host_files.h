@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef BLOCK_HOST_FILES_H
+#define BLOCK_HOST_FILES_H
+
+/*
+ * The operating system's file operations as a table, so that a test can put a disk in memory, a
+ * slow one or a broken one in their place. Each call is one system call and may block: on a loop's
+ * thread it is made only through an engine or the workers. Each returns 0, a count, or a negative
+ * errno (EINTR included: the caller carries on).
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+enum host_file_kind {
+    HOST_FILE_REGULAR,
+    HOST_FILE_BLOCK_DEVICE,
+    HOST_FILE_DIRECTORY,
+    HOST_FILE_OTHER,
+};
+
+struct host_file_info {
+    enum host_file_kind kind;
+    uint64_t size_bytes;
+    uint64_t device, inode;   /* together they name the file */
+    uint64_t allocated_bytes; /* space taken on the disk */
+    uint32_t io_size_bytes;   /* what the file system likes; at least 1 */
+};
+
+enum host_seek {
+    HOST_SEEK_DATA,
+    HOST_SEEK_HOLE,
+};
+
+struct host_files {
+    const char *name;
+    /* flags as open(2); O_CLOEXEC is added. Returns a descriptor. */
+    int (*open)(struct host_files *files, const char *path, int flags, unsigned mode);
+    int (*close)(struct host_files *files, int fd);
+    int (*info)(struct host_files *files, int fd, struct host_file_info *ret_info);
+    ssize_t (*preadv)(struct host_files *files, int fd, const struct iovec *iov, int iov_count,
+                      uint64_t offset);
+    ssize_t (*pwritev)(struct host_files *files, int fd, const struct iovec *iov, int iov_count,
+                       uint64_t offset);
+    /* fdatasync(2). */
+    int (*sync)(struct host_files *files, int fd);
+    /* mode as fallocate(2). */
+    int (*fallocate)(struct host_files *files, int fd, int mode, uint64_t offset, uint64_t length);
+    int (*truncate)(struct host_files *files, int fd, uint64_t size_bytes);
+    /* -ENXIO: no data (no hole) from offset to the end. */
+    int (*seek)(struct host_files *files, int fd, enum host_seek what, uint64_t offset,
+                uint64_t *ret_offset);
+    int (*unlink)(struct host_files *files, const char *path);
+};
+
+/* The real ones. */
+extern struct host_files host_files_linux;
+
+#endif

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef BLOCK_LOOP_H
+#define BLOCK_LOOP_H
+
+/*
+ * One thread's event loop.
+ *
+ * A turn of a loop: take what other threads posted, resume every coroutine that can go on, let each
+ * source (an AIO engine) submit and collect, all of it again while anything is ready; then the
+ * tasks for the end of the turn (one send a connection); then sleep until something is ready. So
+ * whatever one receive brought is submitted together, and answered together.
+ *
+ * Words: the *home loop* of an object is the loop that alone touches it. A *watch* tells when a
+ * descriptor is ready, a *timer* when a moment has come, a *job* comes from any thread, a *task*
+ * runs once at the end of this turn, a *source* has a share in every round of a turn.
+ *
+ * Everything here is called on the loop's own thread, but for loop_post() and loop_stop().
+ * Nothing here waits but loop_run() and loop_turn().
+ *
+ * Readiness and sleep come through a table (struct poller_ops), so that the simulation turns
+ * several loops on one thread without a descriptor in sight. block/poller_ev.c, on libev, is the
+ * real one.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/clock.h"
+#include "common/error.h"
+#include "common/list.h"
+
+struct loop;
+struct coroutine;
+
+#define LOOP_COUNT_MAX 64 /* loops in one process */
+
+enum loop_event {
+    LOOP_READABLE = 1,
+    LOOP_WRITABLE = 2,
+};
+
+/* Lives in its owner; off when wanted is 0. */
+struct loop_watch {
+    int fd;
+    unsigned wanted; /* enum loop_event bits; changed only by loop_watch_set() */
+    void (*ready)(struct loop_watch *watch, unsigned events);
+    /* the poller's own */
+    struct loop *loop;
+    void *poller_space[8];
+};
+
+/* Lives in its owner. */
+struct loop_timer {
+    uint64_t due_ns;
+    void (*expired)(struct loop_timer *timer); /* already off when this runs; may set it again */
+    struct list_link link;
+};
+
+struct loop_job {
+    void (*run)(struct loop_job *job); /* on the loop it was posted to; may free the job */
+    struct loop_job *next;
+};
+
+struct loop_task {
+    void (*run)(struct loop_task *task);
+    struct list_link link;
+};
+
+struct loop_source {
+    /* Submits what is queued, collects what is done; true when that made anything ready to run. */
+    bool (*turn)(struct loop_source *source);
+    struct list_link link;
+};
+
+struct poller_ops {
+    const char *name;
+    int (*open)(struct loop *loop, void **ret_poller, struct error *err);
+    void (*close)(void *poller);
+    /* watch->wanted is what shall be told from now on; 0 forgets the watch. */
+    void (*watch)(void *poller, struct loop_watch *watch);
+    /* Calls ready() of what is ready; sleeps up to timeout_ns (negative: no limit, 0: not at all)
+     * when nothing is, or until wake(). */
+    void (*wait)(void *poller, int64_t timeout_ns);
+    /* From any thread: ends a wait() under way, or else the next one. */
+    void (*wake)(void *poller);
+};
+
+extern const struct poller_ops poller_ev;
+
+/* index: which lane of each node is this loop's, 0 to LOOP_COUNT_MAX - 1, unique in the process. */
+int loop_new(struct loop **ret_loop, unsigned index, const struct poller_ops *poller_ops,
+             struct clock *clock, struct error *err);
+/* No coroutine, watch or timer of it is left. Takes NULL. */
+void loop_free(struct loop *loop);
+
+unsigned loop_index(const struct loop *loop);
+/* The poller that loop_new() opened: for the simulation, which owns it. */
+void *loop_poller(const struct loop *loop);
+/* The loop that this thread turns right now; NULL outside of a turn. */
+struct loop *loop_current(void);
+/* Cached: read once a turn. For deadlines and accounting. */
+uint64_t loop_now_ns(struct loop *loop);
+
+/* Turns until loop_stop(). */
+void loop_run(struct loop *loop);
+/* From any thread: loop_run() returns after the turn under way. */
+void loop_stop(struct loop *loop);
+/* One turn; true when it did anything. may_sleep: as loop_run() turns; else it only looks. */
+bool loop_turn(struct loop *loop, bool may_sleep);
+
+/* Runs entry(arg) as a coroutine and turns the loop until it has ended: the way in for tools and
+ * tests, on a thread that turns no loop. 0, or -ENOMEM when no stack could be had. */
+int loop_run_co(struct loop *loop, void (*entry)(void *arg), void *arg);
+
+/* The watch's fd and ready() are set by the owner before the first call, and wanted to 0. */
+void loop_watch_set(struct loop *loop, struct loop_watch *watch, unsigned wanted);
+
+/* Timers with the same length set in order cost O(1): the search starts at the latest. link_init()
+ * the timer's link before the first call. Setting one that is on moves it. */
+void loop_timer_set(struct loop *loop, struct loop_timer *timer, uint64_t due_ns);
+void loop_timer_clear(struct loop_timer *timer);
+
+/* From any thread. Jobs of one thread run in the order it posted them. The sleeping loop is woken
+ * by one write, only when its inbox was empty. */
+void loop_post(struct loop *loop, struct loop_job *job);
+
+/* Runs the task once at the end of this turn; a task that is already waiting stays where it is.
+ * link_init() the task's link before the first call. */
+void loop_at_turn_end(struct loop *loop, struct loop_task *task);
+void loop_task_cancel(struct loop_task *task);
+
+/* A source stays until it is removed. */
+void loop_source_add(struct loop *loop, struct loop_source *source);
+void loop_source_remove(struct loop_source *source);
+
+#endif

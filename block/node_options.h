@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef BLOCK_NODE_OPTIONS_H
+#define BLOCK_NODE_OPTIONS_H
+
+/*
+ * Options of a graph of nodes, as one tree: "driver=raw,file.driver=file,file.filename=disk.img" is
+ * a node with a child under "file". Keys are dotted paths. Values are strings; who takes one says
+ * what it must be. An option that nobody took is a mistake of the person who gave it, and is
+ * reported.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/error.h"
+
+struct node_options;
+
+/* NULL when there is no memory. */
+struct node_options *node_options_new(void);
+/* Takes NULL. */
+void node_options_free(struct node_options *options);
+
+/* Sets the value at a dotted path; the last one given wins. -EINVAL: an empty key or part, or more
+ * than 64 parts. */
+int node_options_set(struct node_options *options, const char *path, const char *value,
+                     struct error *err);
+bool node_options_has(const struct node_options *options, const char *path);
+
+/* Takes the value at a dotted path; NULL when it is not there. The string lives as long as options.
+ */
+const char *node_options_take(struct node_options *options, const char *path);
+/* The same as a kind of value; *ret_ keeps its old value when the option is not there. The error
+ * names the option, its value and what it may be. */
+int node_options_take_bool(struct node_options *options, const char *path, bool *ret_value,
+                           struct error *err); /* on, off, true, false, yes, no */
+int node_options_take_size(struct node_options *options, const char *path, uint64_t *ret_bytes,
+                           struct error *err); /* 4096, 64K, 10M, 1G, 2T */
+/* names is NULL-ended; *ret_index is which of them. */
+int node_options_take_choice(struct node_options *options, const char *path,
+                             const char *const *names, unsigned *ret_index, struct error *err);
+
+/* Moves everything under "key." into a tree of its own; never NULL but without memory. */
+struct node_options *node_options_take_subtree(struct node_options *options, const char *key);
+
+/* -EINVAL and a sentence that names the first option that nobody took and who was asked (owner). */
+int node_options_check_all_taken(const struct node_options *options, const char *owner,
+                                 struct error *err);
+
+#endif
