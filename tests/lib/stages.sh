@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# shellcheck shell=bash
+# The stages of tests/run, each in its own build folder. Sourced by tests/run.
+
+# Packages beyond a build, by what wants them.
+packages_tests=(
+  clang-14 libclang-rt-14-dev llvm-14 clang-format-14 # second compiler, sanitizers, fuzzers, form
+  shellcheck mandoc git                               # source checks
+  libcmocka-dev libnbd-dev                            # unit and integration tests
+  libnbd-bin qemu-utils fio openssl strace            # clients no one here wrote, system call counts
+)
+packages_long=(valgrind debootstrap)
+
+stages_default=(checks release clang asan tsan fuzz)
+stages_long=(chroot fuzz-long sim-long valgrind)
+
+stage_checks()
+{
+  local check name
+  for check in tests/check/*; do
+    [ -x "$check" ] || continue
+    name=$(basename "$check")
+    progress "checks: $name"
+    record_run "checks: $name" "$logs/check-$name.log" "$check"
+  done
+}
+
+# What a distribution would build, with every test there is.
+stage_release()
+{
+  build release build --buildtype=release || return
+  run_meson release build --timeout-multiplier 2
+  record_run "release: install" "$logs/release-install.log" tests/lib/check_install build
+  if [ -x build/server/platter ]; then
+    record_run "release: options are documented" "$logs/release-options.log" \
+      python3 tests/lib/check_options.py build/server/platter
+  else
+    record_fail "release: build/server/platter was not built" "$logs/release-build.log"
+  fi
+}
+
+# The second compiler: only that it has nothing to say.
+stage_clang()
+{
+  CC=clang-14 build clang build-clang && record_pass
+}
+
+stage_asan()
+{
+  build asan build-asan -Db_sanitize=address,undefined -Db_lundef=false || return
+  run_sanitized asan build-asan --timeout-multiplier 5 \
+    --suite unit --suite sim --suite stress --suite integration
+}
+
+stage_tsan()
+{
+  CC=clang-14 build tsan build-tsan -Db_sanitize=thread -Db_lundef=false || return
+  run_sanitized tsan build-tsan --timeout-multiplier 10 --suite unit --suite stress
+}
+
+stage_fuzz()
+{
+  fuzz fuzz 15
+}
+
+stage_fuzz_long()
+{
+  fuzz fuzz-long 300
+}
+
+# Ten times the seeds of the default run; the simulation reads the variable.
+stage_sim_long()
+{
+  local -x PLATTER_SIM_SEEDS=10000
+  build sim-long build --buildtype=release || return
+  run_meson sim-long build --timeout-multiplier 20 --suite sim
+}
+
+stage_valgrind()
+{
+  build valgrind build --buildtype=release || return
+  run_meson valgrind build --timeout-multiplier 30 --suite unit \
+    --wrapper 'valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite'
+}
+
+# The whole way on a bare machine, from the README's first command to a file inside the image.
+stage_chroot()
+{
+  progress "chroot: a bare Debian 12 (some minutes)"
+  record_run "chroot: contrib/quickstart on a bare machine" "$logs/chroot.log" tests/chroot
+}
+
+# A meson suite alone, in the release build.
+run_suite() # SUITE
+{
+  build "$1" build --buildtype=release || return
+  run_meson "$1" build --timeout-multiplier 2 --suite "$1"
+}
