@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef SERVER_EXPORT_H
+#define SERVER_EXPORT_H
+
+/*
+ * An export: a name that clients ask for, and the block backend behind it. All loops share it; it
+ * does not change while it is open.
+ */
+
+#include <stdbool.h>
+
+#include "common/error.h"
+#include "protocol/handshake.h"
+
+struct block_backend;
+struct block_node;
+
+/* What a client's request may do besides what it says. */
+struct export_rules {
+    bool write_through; /* every write is on stable storage before its reply */
+    bool ignore_flush;  /* FLUSH and FUA are answered without doing anything */
+    bool ignore_trim;   /* TRIM does nothing, and WRITE_ZEROES keeps the space */
+};
+
+struct export_options {
+    const char *name;        /* "" for the default export; up to NBD_STRING_MAX bytes */
+    const char *description; /* NULL for none */
+    bool read_only;
+    bool multi_conn; /* announce NBD_FLAG_CAN_MULTI_CONN; the block layer keeps its promise */
+    struct export_rules rules;
+};
+
+struct export
+{
+    struct nbd_export_info info; /* as clients see it */
+    struct export_rules rules;
+    struct block_backend *backend;
+    char *name, *description; /* what info points at */
+};
+
+/* Takes a reference to the node and copies the options. May wait. -ENOMEM, -EINVAL, -EPERM. */
+int export_co_open(struct export **ret_export, struct block_node *node,
+                   const struct export_options *options, struct error *err);
+/* No connection uses it any more. Drains, flushes, and lets the node go; returns the flush's
+ * result; the export is gone in any case. May wait. Takes NULL. */
+int export_co_close(struct export *export);
+
+/* The server's list of exports, for the handshake: this one alone, under its exact name. */
+struct handshake_exports export_as_list(struct export *export);
+
+#endif
