@@ -15,7 +15,13 @@
  *
  * A range handed to a driver lies inside [0, size), or past the end where the driver has
  * BLOCK_DRIVER_GROWS; its offset is a multiple of limits.request_alignment, and so is its length
- * unless it ends at the node's size; it is no longer than the limits say.
+ * unless it ends at the node's size or (growing it) past it; it is no longer than the limits say.
+ * Status alone is asked byte by byte: any offset, any length, inside the size.
+ *
+ * Memory comes aligned: every iovec begins at a multiple of limits.memory_alignment, and is a
+ * multiple of it long, but for the last one of a range that ends at an odd size. block/align sees
+ * to it, for every driver. While a range with an odd end is in flight, the node's size stays as it
+ * is.
  */
 
 #include <pthread.h>
@@ -46,8 +52,9 @@ struct block_driver {
     int (*probe)(const uint8_t *head, size_t length);
 
     /* Reads its keys from options (what is left over is an error for the person), opens its
-     * children by block_co_open_child(), sets node->state, node->size_bytes, node->limits. On
-     * failure it leaves nothing behind; children are closed by the graph. */
+     * children by block_co_open_child(), sets node->state, node->size_bytes, node->limits, and
+     * obeys node->read_only. On failure it leaves nothing behind; children are closed by the graph.
+     */
     int (*co_open)(struct block_node *node, struct node_options *options, struct error *err);
     /* Nothing is in flight; everything was flushed. Frees node->state. */
     void (*co_close)(struct block_node *node);
@@ -85,7 +92,7 @@ struct block_driver_admin {
 struct node_lane {
     pthread_mutex_t mutex; /* guards in_flight; taken by others only to serialise or drain */
     struct list in_flight; /* struct tracked_request.link */
-    /* writes, zeroes and discards that ended here, told apart or not: flush.h compares sums */
+    /* writes, zeroes and discards that ended here; flush.h compares sums over the lanes */
     _Atomic uint64_t write_generation;
 } __attribute__((aligned(64)));
 
@@ -100,12 +107,12 @@ struct node_serialising {
 struct node_flush {
     pthread_mutex_t mutex;
     struct co_queue waiters;
-    bool running;
-    int failed; /* the errno of a flush that failed: every later one fails with it */
-    uint64_t started_generation; /* of the flush that runs */
+    bool running;       /* one coroutine leads: gathers, then flushes */
+    _Atomic int failed; /* the errno of a flush that failed: every later one fails with it */
     uint64_t flushed_generation; /* everything up to here is on stable storage */
-    uint64_t ended_count;        /* flushes that ended: so a waiter knows which one it waited for */
 };
+
+#define BLOCK_CHILDREN_MAX 8
 
 struct block_node {
     const struct block_driver *driver;
@@ -114,12 +121,15 @@ struct block_node {
     struct block_node *file; /* the child that holds the image's bytes; NULL in a protocol driver */
     struct block_limits limits;
     _Atomic uint64_t size_bytes;
-    bool read_only;
-    char *name; /* for messages: the file name, or the driver's name */
+    bool read_only; /* set before co_open: the option "read-only", else as the parent */
+    char *name;     /* for messages: the file name, or the driver's name */
 
     /* block/'s own */
     _Atomic unsigned references;
-    unsigned depth;          /* of nodes below and this one */
+    unsigned depth; /* the top node's is 1 */
+    bool opened;    /* between a co_open that succeeded and co_close */
+    struct block_node *children[BLOCK_CHILDREN_MAX]; /* in the order they were opened */
+    unsigned child_count;
     struct node_lane *lanes; /* env->loop_count of them */
     struct node_serialising serialising;
     struct node_flush flush;
@@ -127,7 +137,9 @@ struct block_node {
 
 #define BLOCK_GRAPH_DEPTH_MAX 64
 
-/* Opens the child that options describe under key (as "file.driver=file,file.filename=..."). */
+/* Opens the child that options describe under key (as "file.driver=file,file.filename=..."). Called
+ * from co_open; the child is let go by the graph, after co_close. The driver itself sets
+ * parent->file. */
 int block_co_open_child(struct block_node *parent, struct node_options *options, const char *key,
                         struct block_node **ret_child, struct error *err);
 
