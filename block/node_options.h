@@ -26,6 +26,8 @@ void node_options_free(struct node_options *options);
 int node_options_set(struct node_options *options, const char *path, const char *value,
                      struct error *err);
 bool node_options_has(const struct node_options *options, const char *path);
+/* The value, without taking it; NULL when it is not there. It lives as long as options. */
+const char *node_options_get(const struct node_options *options, const char *path);
 
 /* Takes the value at a dotted path; NULL when it is not there. The string lives as long as options.
  */
@@ -42,6 +44,8 @@ int node_options_take_choice(struct node_options *options, const char *path,
 
 /* Moves everything under "key." into a tree of its own; never NULL but without memory. */
 struct node_options *node_options_take_subtree(struct node_options *options, const char *key);
+/* The same as a copy; nothing is moved or taken. */
+struct node_options *node_options_copy_subtree(const struct node_options *options, const char *key);
 
 /* -EINVAL and a sentence that names the first option that nobody took and who was asked (owner). */
 int node_options_check_all_taken(const struct node_options *options, const char *owner,
