@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
-# fio's nbd engine, verifying what it wrote: fio.sh JOBS.
+# fio's nbd engine, verifying what it wrote: fio.sh JOBS [SERVER OPTIONS...].
 # shellcheck source=tests/integration/lib.sh
 . "$(dirname "$0")/lib.sh"
-need fio
+need fio jq
 fio --enghelp 2>/dev/null | grep -qw nbd || skip "fio was built without its nbd engine"
 
 jobs=$1
+shift
 truncate -s 64M "$dir/disk.img"
-start_server -t -e 0 -f raw "$dir/disk.img"
+start_server -t -e 0 -f raw "$@" "$dir/disk.img"
 cat >"$dir/verify.fio" <<JOB
 [global]
 ioengine=nbd
@@ -38,7 +39,7 @@ ok "$jobs jobs of random writes verify"
 if [ "$jobs" = 1 ]; then
     stop_server
     tr '\0-\377' '\1-\377\0' <"$dir/disk.img" >"$dir/changed.img"
-    start_server -t -e 0 -f raw "$dir/changed.img"
+    start_server -t -e 0 -f raw "$@" "$dir/changed.img"
     sed -i -e "s|^uri=.*|uri=$uri|" -e 's/^do_verify=.*/verify_only=1/' "$dir/verify.fio"
     (cd "$dir" && refused fio "$dir/verify.fio")
     ok "changed bytes are found"

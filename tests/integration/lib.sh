@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 # What every shell test sources. A test has a folder of its own ($dir), its own servers, and ends only
 # those. The server command comes from PLATTER; the build sets PLATTER_BUILT.
 set -euo pipefail
@@ -99,7 +99,7 @@ wait_ready() {
 # start_server [OPTIONS] IMAGE, on a new UNIX socket: sets sock, uri, server_pid.
 start_server() {
     sock=$dir/s${#server_pids[@]}
-    uri=nbd+unix:///?socket=$sock
+    uri="nbd+unix:///?socket=$sock"
     launch "$PLATTER" -k "$sock" "$@"
     wait_ready "$sock"
 }

@@ -181,7 +181,8 @@ int raw_greet(struct raw_client *client, uint32_t client_flags)
     return raw_send(client, flags, sizeof(flags));
 }
 
-int raw_send_option(const struct raw_client *client, uint32_t option, const void *data, size_t length)
+int raw_send_option(const struct raw_client *client, uint32_t option, const void *data,
+                    size_t length)
 {
     uint8_t header[16];
     store_be64(header, RAW_IHAVEOPT);
@@ -403,8 +404,8 @@ int raw_receive_reply(const struct raw_client *client, struct raw_reply *ret_rep
             reply.simple = true;
             reply.error = load_be32(header + 4);
             reply.data_bytes = reply.error ? 0 : read_length;
-            code = receive_data(client, data, read_offset, read_length, read_offset,
-                                reply.data_bytes);
+            code =
+                receive_data(client, data, read_offset, read_length, read_offset, reply.data_bytes);
             break;
         }
         if (load_be32(header) != RAW_CHUNK_MAGIC) {

@@ -3,9 +3,9 @@
 #define TESTS_INTEGRATION_RAW_CLIENT_H
 
 /*
- * A client that speaks NBD by hand, for what a well-behaved library refuses to send, and for the load
- * generator. It shares nothing with the server's protocol room: the numbers below were read from the
- * specification a second time, so a wrong one there is found here.
+ * A client that speaks NBD by hand, for what a well-behaved library refuses to send, and for the
+ * load generator. It shares nothing with the server's protocol room: the numbers below were read
+ * from the specification a second time, so a wrong one there is found here.
  *
  * Every function returns 0 (or what it says) or a negative errno; the other side closing is
  * -ENOTCONN, a wait past RAW_TIMEOUT_S is -EAGAIN, an answer that breaks the protocol is -EPROTO.
@@ -106,7 +106,8 @@ int raw_wait_closed(const struct raw_client *client);
 
 /* The server's greeting, then the client's flags. */
 int raw_greet(struct raw_client *client, uint32_t client_flags);
-int raw_send_option(const struct raw_client *client, uint32_t option, const void *data, size_t length);
+int raw_send_option(const struct raw_client *client, uint32_t option, const void *data,
+                    size_t length);
 /* One option reply. Up to `size` bytes of its data go to `data`, the rest is dropped. */
 int raw_receive_option_reply(const struct raw_client *client, uint32_t option, uint32_t *ret_type,
                              void *data, size_t size, size_t *ret_length);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* For the shell tests: `wait_server ready PID ADDRESS SECONDS` and `wait_server gone PID SECONDS`. */
+/* For the shell tests: `wait_server ready PID ADDRESS SECONDS` and `wait_server gone PID SECONDS`.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

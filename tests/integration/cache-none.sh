@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+# --cache=none opens the image with O_DIRECT, and serves a tail that O_DIRECT cannot.
+# shellcheck source=tests/integration/lib.sh
+. "$(dirname "$0")/lib.sh"
+need nbdcopy python3 openssl
+
+dd if=/dev/zero of="$dir/direct" bs=4096 count=1 oflag=direct status=none 2>/dev/null ||
+    skip "the file system of $dir has no O_DIRECT"
+
+size=$((16777216 + 4096 + 513))
+random_file "$dir/random" $size
+truncate -s $size "$dir/disk.img"
+start_server -t -e 0 -f raw --cache=none "$dir/disk.img"
+
+o_direct=$(python3 -c 'import os; print(os.O_DIRECT)')
+direct=0
+for fd in /proc/"$server_pid"/fd/*; do
+    if [ "$(readlink "$fd")" = "$dir/disk.img" ]; then
+        flags=$(awk '$1 == "flags:" { print $2 }' "/proc/$server_pid/fdinfo/${fd##*/}")
+        [ $((8#$flags & o_direct)) -eq 0 ] || direct=1
+    fi
+done
+[ $direct -eq 1 ] || fail "no descriptor of the image has O_DIRECT"
+ok "the image is open with O_DIRECT"
+
+client nbdcopy --flush "$dir/random" "$uri"
+client nbdcopy "$uri" "$dir/back"
+same_bytes "$dir/random" "$dir/back"
+stop_server
+[ "$(stat -c %s "$dir/disk.img")" -eq $size ] || fail "the size changed"
+same_bytes "$dir/random" "$dir/disk.img"
+ok "an image with an odd tail, in and out"
