@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "server/cmdline.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "protocol/wire.h"
+
+/* What one option does with its argument (NULL when it takes none). */
+typedef int option_setter(struct config *config, const char *name, const char *value,
+                          struct error *err);
+
+struct cmdline_option {
+    const char *name;
+    char letter; /* 0: none */
+    bool has_argument;
+    bool once;          /* qemu-nbd refuses it when it is given again */
+    option_setter *set; /* NULL: qemu-nbd has it, this server not yet */
+};
+
+static int set_socket(struct config *config, const char *name, const char *value, struct error *err)
+{
+    (void)name;
+    if (value[0] != '/')
+        return error_set(err, -EINVAL, "socket path '%s' is relative; give -k an absolute path",
+                         value);
+    if (strlen(value) >= sizeof(((struct sockaddr_un *)0)->sun_path))
+        return error_set(err, -EINVAL,
+                         "socket path '%s' is longer than %zu bytes; choose a shorter one", value,
+                         sizeof(((struct sockaddr_un *)0)->sun_path) - 1);
+    config->socket_path = value;
+    return 0;
+}
+
+static int set_port(struct config *config, const char *name, const char *value, struct error *err)
+{
+    (void)name;
+    char *end;
+    errno = 0;
+    long port = strtol(value, &end, 10);
+    if (errno || end == value || *end || port < 0 || port > 65535)
+        return error_set(err, -EINVAL, "port '%s' is no number from 0 to 65535", value);
+    config->port = value;
+    return 0;
+}
+
+static int set_bind(struct config *config, const char *name, const char *value, struct error *err)
+{
+    (void)name;
+    if (!*value)
+        return error_set(err, -EINVAL,
+                         "the address of -b is empty; give an IPv4 or IPv6 address or a host name");
+    config->bind = value;
+    return 0;
+}
+
+static int check_string(const char *what, const char *value, struct error *err)
+{
+    if (strlen(value) > NBD_STRING_MAX)
+        return error_set(err, -EINVAL, "%s is %zu bytes long; the protocol allows %d", what,
+                         strlen(value), NBD_STRING_MAX);
+    return 0;
+}
+
+static int set_export_name(struct config *config, const char *name, const char *value,
+                           struct error *err)
+{
+    (void)name;
+    config->export_name = value;
+    return check_string("the export name", value, err);
+}
+
+static int set_description(struct config *config, const char *name, const char *value,
+                           struct error *err)
+{
+    (void)name;
+    config->description = value;
+    return check_string("the description", value, err);
+}
+
+static int set_format(struct config *config, const char *name, const char *value, struct error *err)
+{
+    (void)name;
+    if (!*value)
+        return error_set(err, -EINVAL, "the format of -f is empty; name one, such as raw");
+    config->format = value;
+    return 0;
+}
+
+/* A whole number from minimum to maximum. */
+static int parse_count(const char *what, const char *value, unsigned minimum, unsigned maximum,
+                       unsigned *ret_count, struct error *err)
+{
+    char *end;
+    errno = 0;
+    long count = strtol(value, &end, 10);
+    if (errno || end == value || *end || count < (long)minimum || count > (long)maximum)
+        return error_set(err, -EINVAL, "%s '%s' is no number from %u to %u", what, value, minimum,
+                         maximum);
+    *ret_count = (unsigned)count;
+    return 0;
+}
+
+static int set_shared(struct config *config, const char *name, const char *value, struct error *err)
+{
+    (void)name;
+    return parse_count("the number of clients", value, 0, INT_MAX, &config->clients_max, err);
+}
+
+static int set_threads(struct config *config, const char *name, const char *value,
+                       struct error *err)
+{
+    (void)name;
+    return parse_count("the number of threads", value, 1, CONFIG_THREADS_MAX, &config->thread_count,
+                       err);
+}
+
+/* Which of the NULL-ended names the value is; the error lists them all. */
+static int parse_choice(const char *name, const char *value, const char *const *names,
+                        unsigned *ret_index, struct error *err)
+{
+    char listed[128] = "";
+    for (unsigned i = 0; names[i]; i++) {
+        if (strcmp(value, names[i]) == 0) {
+            *ret_index = i;
+            return 0;
+        }
+        if (i > 0)
+            strncat(listed, ", ", sizeof(listed) - strlen(listed) - 1);
+        strncat(listed, names[i], sizeof(listed) - strlen(listed) - 1);
+    }
+    return error_set(err, -EINVAL, "--%s has no mode '%s'; choose one of %s", name, value, listed);
+}
+
+static int set_cache(struct config *config, const char *name, const char *value, struct error *err)
+{
+    static const char *const names[] = {
+        [CONFIG_CACHE_WRITEBACK] = "writeback",
+        [CONFIG_CACHE_NONE] = "none",
+        [CONFIG_CACHE_WRITETHROUGH] = "writethrough",
+        [CONFIG_CACHE_DIRECTSYNC] = "directsync",
+        [CONFIG_CACHE_UNSAFE] = "unsafe",
+        NULL,
+    };
+    unsigned index;
+    int code = parse_choice(name, value, names, &index, err);
+    if (code == 0)
+        config->cache = (enum config_cache)index;
+    return code;
+}
+
+static int set_aio(struct config *config, const char *name, const char *value, struct error *err)
+{
+    static const char *const names[] = {"io_uring", "threads", "sync", NULL};
+    unsigned index;
+    if (strcmp(value, "native") == 0)
+        return error_set(err, -EINVAL,
+                         "--aio=native is not supported yet; use --aio=io_uring or --aio=threads");
+    int code = parse_choice(name, value, names, &index, err);
+    if (code == 0)
+        config->aio = names[index];
+    return code;
+}
+
+static int set_discard(struct config *config, const char *name, const char *value,
+                       struct error *err)
+{
+    static const char *const names[] = {"ignore", "off", "unmap", "on", NULL};
+    unsigned index;
+    int code = parse_choice(name, value, names, &index, err);
+    if (code == 0)
+        config->discard = index >= 2;
+    return code;
+}
+
+static int set_pid_file(struct config *config, const char *name, const char *value,
+                        struct error *err)
+{
+    (void)name;
+    if (!*value)
+        return error_set(err, -EINVAL, "the path of --pid-file is empty");
+    config->pid_file = value;
+    return 0;
+}
+
+#define FLAG_SETTER(field)                                                             \
+    static int set_##field(struct config *config, const char *name, const char *value, \
+                           struct error *err)                                          \
+    {                                                                                  \
+        (void)name, (void)value, (void)err;                                            \
+        config->field = true;                                                          \
+        return 0;                                                                      \
+    }
+FLAG_SETTER(read_only)
+FLAG_SETTER(persistent)
+FLAG_SETTER(verbose)
+FLAG_SETTER(fork)
+#undef FLAG_SETTER
+
+static const struct cmdline_option options[] = {
+    {"socket", 'k', true, false, set_socket},
+    {"port", 'p', true, false, set_port},
+    {"bind", 'b', true, false, set_bind},
+    {"export-name", 'x', true, false, set_export_name},
+    {"description", 'D', true, false, set_description},
+    {"read-only", 'r', false, false, set_read_only},
+    {"persistent", 't', false, false, set_persistent},
+    {"shared", 'e', true, false, set_shared},
+    {"format", 'f', true, false, set_format},
+    {"verbose", 'v', false, false, set_verbose},
+    {"cache", 0, true, true, set_cache},
+    {"aio", 0, true, true, set_aio},
+    {"discard", 0, true, true, set_discard},
+    {"threads", 0, true, false, set_threads},
+    {"fork", 0, false, false, set_fork},
+    {"pid-file", 0, true, false, set_pid_file},
+    /* qemu-nbd's, not served yet. */
+    {"offset", 'o', true, false, NULL},
+    {"nocache", 'n', false, false, NULL},
+    {"snapshot", 's', false, false, NULL},
+    {"load-snapshot", 'l', true, false, NULL},
+    {"allocation-depth", 'A', false, false, NULL},
+    {"bitmap", 'B', true, false, NULL},
+    {"list", 'L', false, false, NULL},
+    {"connect", 'c', true, false, NULL},
+    {"disconnect", 'd', false, false, NULL},
+    {"detect-zeroes", 0, true, false, NULL},
+    {"image-opts", 0, false, false, NULL},
+    {"object", 0, true, false, NULL},
+    {"tls-creds", 0, true, false, NULL},
+    {"tls-authz", 0, true, false, NULL},
+    {"tls-hostname", 0, true, false, NULL},
+    {"selinux-label", 0, true, false, NULL},
+    {"trace", 'T', true, false, NULL},
+    {"handshake-limit", 0, true, false, NULL},
+};
+
+#define OPTION_COUNT (sizeof(options) / sizeof(options[0]))
+/* getopt's values of what is not in the table; the table's are OPTION_FIRST + index. */
+#define OPTION_FIRST 0x100
+
+/* getopt's two forms of the table: letters, and long names. */
+struct getopt_tables {
+    char letters[3 + 2 * OPTION_COUNT + 3];
+    struct option names[OPTION_COUNT + 3];
+};
+
+static void getopt_tables_init(struct getopt_tables *tables)
+{
+    char *letter = tables->letters;
+    *letter++ = ':'; /* a missing argument is told apart from an unknown option */
+    *letter++ = 'h';
+    *letter++ = 'V';
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        tables->names[i] = (struct option){
+            .name = options[i].name,
+            .has_arg = options[i].has_argument ? required_argument : no_argument,
+            .val = OPTION_FIRST + (int)i,
+        };
+        if (options[i].letter) {
+            *letter++ = options[i].letter;
+            if (options[i].has_argument)
+                *letter++ = ':';
+        }
+    }
+    *letter = '\0';
+    tables->names[OPTION_COUNT] = (struct option){.name = "help", .val = 'h'};
+    tables->names[OPTION_COUNT + 1] = (struct option){.name = "version", .val = 'V'};
+    tables->names[OPTION_COUNT + 2] = (struct option){0};
+}
+
+/* The option that getopt's value (or letter) stands for. */
+static const struct cmdline_option *option_find(int value)
+{
+    if (value >= OPTION_FIRST && value < OPTION_FIRST + (int)OPTION_COUNT)
+        return &options[value - OPTION_FIRST];
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        if (options[i].letter && options[i].letter == value)
+            return &options[i];
+    }
+    return NULL;
+}
+
+/* getopt met something that is not in the tables; word is where. */
+static int refuse_unknown(int value, const char *word, struct error *err)
+{
+    const struct cmdline_option *option = option_find(optopt);
+    if (value == ':')
+        return error_set(err, -EINVAL, "option --%s needs an argument; see platter --help",
+                         option ? option->name : "?");
+    if (option && !option->has_argument)
+        return error_set(err, -EINVAL, "option --%s takes no argument; see platter --help",
+                         option->name);
+    if (optopt == 0)
+        return error_set(err, -EINVAL, "unknown or ambiguous option '%s'; see platter --help",
+                         word);
+    return error_set(err, -EINVAL, "unknown option '-%c'; see platter --help", optopt);
+}
+
+static int take_option(struct config *config, bool *given, const struct cmdline_option *option,
+                       struct error *err)
+{
+    bool *given_before = &given[option - options];
+    if (!option->set && option->letter)
+        return error_set(err, -EINVAL, "option -%c (--%s) is not supported yet", option->letter,
+                         option->name);
+    if (!option->set)
+        return error_set(err, -EINVAL, "option --%s is not supported yet", option->name);
+    if (option->once && *given_before)
+        return error_set(err, -EINVAL, "option --%s can be given only once", option->name);
+    *given_before = true;
+    return option->set(config, option->name, optarg, err);
+}
+
+unsigned cmdline_default_threads(void)
+{
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    if (online < 1)
+        return 1;
+    return online < CONFIG_THREADS_DEFAULT_MAX ? (unsigned)online : CONFIG_THREADS_DEFAULT_MAX;
+}
+
+/* The one word that is no option. */
+static int take_image(struct config *config, int argc, char **argv, struct error *err)
+{
+    if (optind == argc)
+        return error_set(err, -EINVAL, "no image is named; see platter --help");
+    if (optind + 1 < argc)
+        return error_set(err, -EINVAL,
+                         "one image can be served, but '%s' and '%s' are named; see platter --help",
+                         argv[optind], argv[optind + 1]);
+    if (!*argv[optind])
+        return error_set(err, -EINVAL, "the image's name is empty");
+    config->image = argv[optind];
+    return 0;
+}
+
+int cmdline_parse(int argc, char **argv, enum cmdline_action *ret_action, struct config *ret_config,
+                  struct error *err)
+{
+    struct config config = {
+        .bind = CONFIG_BIND_DEFAULT,
+        .port = CONFIG_PORT_DEFAULT,
+        .export_name = "",
+        .clients_max = 1,
+        .thread_count = cmdline_default_threads(),
+    };
+    bool given[OPTION_COUNT] = {false};
+    struct getopt_tables tables;
+    getopt_tables_init(&tables);
+
+    opterr = 0; /* the sentences are ours */
+    optind = 0; /* GNU: start anew */
+    while (true) {
+        optopt = 0;
+        int before = optind > 0 ? optind : 1;
+        int value = getopt_long(argc, argv, tables.letters, tables.names, NULL);
+        if (value == -1)
+            break;
+        if (value == 'h' || value == 'V') {
+            *ret_action = value == 'h' ? CMDLINE_HELP : CMDLINE_VERSION;
+            return 0;
+        }
+        const struct cmdline_option *option = option_find(value);
+        int code = option ? take_option(&config, given, option, err)
+                          : refuse_unknown(value, argv[optind > before ? optind - 1 : before], err);
+        if (code < 0)
+            return code;
+    }
+    int code = take_image(&config, argc, argv, err);
+    if (code < 0)
+        return code;
+    *ret_action = CMDLINE_SERVE;
+    *ret_config = config;
+    return 0;
+}

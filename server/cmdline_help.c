@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "server/cmdline.h"
+
+void cmdline_help(FILE *to, const char *argument_0)
+{
+    fprintf(to, "Usage: %s [OPTIONS] IMAGE\n", argument_0);
+    fputs("Serve the disk image IMAGE over NBD. The options are qemu-nbd's.\n"
+          "\n"
+          "Where clients find it (TCP on all IPv4 addresses unless -k is given):\n"
+          "  -k, --socket=PATH       UNIX socket, an absolute path\n"
+          "  -b, --bind=ADDRESS      IPv4 or IPv6 address or host name (default 0.0.0.0)\n"
+          "  -p, --port=PORT         TCP port (default 10809)\n"
+          "  -x, --export-name=NAME  the export's name (default: the empty name)\n"
+          "  -D, --description=TEXT  what the export is, for people\n"
+          "\n"
+          "Who may connect, and for how long:\n"
+          "  -e, --shared=N          at most N clients at a time, others wait (default 1;\n"
+          "                          0: no limit)\n"
+          "  -t, --persistent        go on when the last client has left\n"
+          "\n"
+          "The image:\n"
+          "  -f, --format=FORMAT     raw, ... (default: by the image's first bytes)\n"
+          "  -r, --read-only         refuse writes\n"
+          "      --cache=MODE        writeback (default), none (past the page cache),\n"
+          "                          writethrough, directsync, unsafe (flush does nothing)\n"
+          "      --aio=MODE          io_uring (default where the kernel allows it), threads,\n"
+          "                          sync\n"
+          "      --discard=MODE      unmap (on): trim gives space back;\n"
+          "                          ignore (off, default): it does not\n"
+          "\n"
+          "The process:\n"
+          "      --threads=N         event loops (default: one a processor, at most 4)\n"
+          "      --fork              serve in the background; return when it serves\n"
+          "      --pid-file=PATH     write the process id there when it serves\n"
+          "  -v, --verbose           say what happens\n"
+          "  -h, --help              this text\n"
+          "  -V, --version           the version\n"
+          "\n"
+          "Examples:\n"
+          "  platter -f raw -k /tmp/disk.sock -t disk.img\n"
+          "      nbdinfo 'nbd+unix:///?socket=/tmp/disk.sock'\n"
+          "      qemu-img info 'nbd+unix:///?socket=/tmp/disk.sock'\n"
+          "  platter -f raw -b 127.0.0.1 -e 0 -t -r disk.img\n"
+          "      nbdcopy nbd://127.0.0.1 copy.img\n"
+          "\n"
+          "SIGTERM ends it: requests are answered, the image is flushed and closed.\n",
+          to);
+}

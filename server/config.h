@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef SERVER_CONFIG_H
+#define SERVER_CONFIG_H
+
+/* What the person who started the server asked for, checked. Strings are borrowed from argv. */
+
+#include <stdbool.h>
+
+#define CONFIG_THREADS_MAX 64
+#define CONFIG_THREADS_DEFAULT_MAX 4
+#define CONFIG_BIND_DEFAULT "0.0.0.0"
+#define CONFIG_PORT_DEFAULT "10809"
+
+/* qemu-nbd's words; each is how writes reach the disk. */
+enum config_cache {
+    CONFIG_CACHE_WRITEBACK,    /* through the host's page cache; FLUSH makes it durable */
+    CONFIG_CACHE_NONE,         /* past the page cache (O_DIRECT) */
+    CONFIG_CACHE_WRITETHROUGH, /* writeback, and every write durable before its reply */
+    CONFIG_CACHE_DIRECTSYNC,   /* none, and every write durable before its reply */
+    CONFIG_CACHE_UNSAFE,       /* writeback, and FLUSH does nothing */
+};
+
+struct config {
+    const char *image;
+    const char *format; /* NULL: by probing */
+    bool read_only;
+    enum config_cache cache;
+    const char *aio; /* an engine's name; NULL: the best there is */
+    bool discard;    /* TRIM gives space back */
+
+    const char *socket_path; /* a UNIX socket; NULL: TCP on bind and port */
+    const char *bind, *port;
+    const char *export_name;
+    const char *description; /* NULL for none */
+    unsigned clients_max;    /* 0: no bound */
+    bool persistent;
+
+    unsigned thread_count; /* event loops, at least 1 */
+    bool fork;
+    const char *pid_file; /* NULL for none */
+    bool verbose;
+};
+
+#endif

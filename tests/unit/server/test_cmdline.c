@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* cmdline.c: command lines become a config, or one exact sentence. */
+#include "tests/unit/unit.h"
+
+#include "server/cmdline.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WORDS_MAX 16
+
+/* Splits line at single spaces; '' is an empty word. */
+static int parse_line(const char *line, enum cmdline_action *ret_action, struct config *ret_config,
+                      struct error *err)
+{
+    static char storage[16384];
+    char *words[WORDS_MAX + 2] = {(char *)"platter"};
+    int count = 1;
+    assert_true(strlen(line) < sizeof(storage));
+    strcpy(storage, line);
+    for (char *word = strtok(storage, " "); word; word = strtok(NULL, " ")) {
+        assert_true(count <= WORDS_MAX);
+        words[count++] = strcmp(word, "''") == 0 ? word + 2 : word;
+    }
+    return cmdline_parse(count, words, ret_action, ret_config, err);
+}
+
+static struct config parse_good(const char *line)
+{
+    enum cmdline_action action = CMDLINE_HELP;
+    struct config config = {0};
+    struct error err = {""};
+    if (parse_line(line, &action, &config, &err) < 0)
+        fail_msg("'%s' was refused: %s", line, err.message);
+    assert_int_equal(action, CMDLINE_SERVE);
+    return config;
+}
+
+static void an_image_alone_is_served_by_defaults(void **state)
+{
+    (void)state;
+    struct config config = parse_good("disk.img");
+    assert_string_equal(config.image, "disk.img");
+    assert_null(config.format);
+    assert_null(config.socket_path);
+    assert_string_equal(config.bind, "0.0.0.0");
+    assert_string_equal(config.port, "10809");
+    assert_string_equal(config.export_name, "");
+    assert_null(config.description);
+    assert_int_equal(config.clients_max, 1);
+    assert_false(config.persistent);
+    assert_false(config.read_only);
+    assert_int_equal(config.cache, CONFIG_CACHE_WRITEBACK);
+    assert_null(config.aio);
+    assert_false(config.discard);
+    assert_int_equal(config.thread_count, cmdline_default_threads());
+    assert_in_range(config.thread_count, 1, CONFIG_THREADS_DEFAULT_MAX);
+    assert_false(config.fork);
+    assert_null(config.pid_file);
+    assert_false(config.verbose);
+}
+
+static void letters_and_long_names_say_the_same(void **state)
+{
+    (void)state;
+    static const char *const both[] = {
+        "-k /s -p 7 -b ::1 -x name -D text -rtv -e5 -f raw disk.img",
+        "disk.img --socket=/s --port=7 --bind=::1 --export-name=name --description=text "
+        "--read-only --persistent --shared=5 --format=raw --verbose --cache=none --discard=on",
+    };
+    for (int i = 0; i < 2; i++) {
+        struct config config = parse_good(both[i]);
+        assert_string_equal(config.image, "disk.img");
+        assert_string_equal(config.socket_path, "/s");
+        assert_string_equal(config.port, "7");
+        assert_string_equal(config.bind, "::1");
+        assert_string_equal(config.export_name, "name");
+        assert_string_equal(config.description, "text");
+        assert_true(config.read_only);
+        assert_true(config.persistent);
+        assert_int_equal(config.clients_max, 5);
+        assert_string_equal(config.format, "raw");
+        assert_true(config.verbose);
+        assert_int_equal(config.cache, i == 0 ? CONFIG_CACHE_WRITEBACK : CONFIG_CACHE_NONE);
+        assert_true(config.discard == (i == 1));
+    }
+}
+
+static void every_mode_has_its_value(void **state)
+{
+    (void)state;
+    assert_int_equal(parse_good("--cache=writeback x").cache, CONFIG_CACHE_WRITEBACK);
+    assert_int_equal(parse_good("--cache=none x").cache, CONFIG_CACHE_NONE);
+    assert_int_equal(parse_good("--cache=writethrough x").cache, CONFIG_CACHE_WRITETHROUGH);
+    assert_int_equal(parse_good("--cache=directsync x").cache, CONFIG_CACHE_DIRECTSYNC);
+    assert_int_equal(parse_good("--cache=unsafe x").cache, CONFIG_CACHE_UNSAFE);
+    assert_false(parse_good("--discard=ignore x").discard);
+    assert_false(parse_good("--discard=off x").discard);
+    assert_true(parse_good("--discard=unmap x").discard);
+    assert_true(parse_good("--discard=on x").discard);
+    assert_string_equal(parse_good("--aio=io_uring x").aio, "io_uring");
+    assert_string_equal(parse_good("--aio=threads x").aio, "threads");
+    assert_string_equal(parse_good("--aio=sync x").aio, "sync");
+    assert_int_equal(parse_good("--threads=64 x").thread_count, 64);
+    assert_int_equal(parse_good("-e 0 x").clients_max, 0);
+    assert_true(parse_good("--fork x").fork);
+    assert_string_equal(parse_good("--pid-file p x").pid_file, "p");
+    assert_string_equal(parse_good("-- -x").image, "-x");
+}
+
+static void the_last_one_wins_where_qemu_nbd_lets_it(void **state)
+{
+    (void)state;
+    assert_string_equal(parse_good("-x a -x b disk.img").export_name, "b");
+    assert_string_equal(parse_good("-k /a -k /b disk.img").socket_path, "/b");
+}
+
+static void help_and_version_win_over_what_follows(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *line;
+        enum cmdline_action action;
+    } cases[] = {
+        {"-h", CMDLINE_HELP},
+        {"--help --nonsense", CMDLINE_HELP},
+        {"-V", CMDLINE_VERSION},
+        {"-t --version a b", CMDLINE_VERSION},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        enum cmdline_action action = CMDLINE_SERVE;
+        struct config config;
+        assert_int_equal(parse_line(cases[i].line, &action, &config, NULL), 0);
+        assert_int_equal(action, cases[i].action);
+    }
+}
+
+static void a_mistake_is_one_exact_sentence(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *line, *sentence;
+    } cases[] = {
+        {"", "no image is named; see platter --help"},
+        {"a b", "one image can be served, but 'a' and 'b' are named; see platter --help"},
+        {"''", "the image's name is empty"},
+        {"-k rel x", "socket path 'rel' is relative; give -k an absolute path"},
+        {"-p 65536 x", "port '65536' is no number from 0 to 65535"},
+        {"-p -1 x", "port '-1' is no number from 0 to 65535"},
+        {"-p 7up x", "port '7up' is no number from 0 to 65535"},
+        {"-p '' x", "port '' is no number from 0 to 65535"},
+        {"-b '' x", "the address of -b is empty; give an IPv4 or IPv6 address or a host name"},
+        {"-e -1 x", "the number of clients '-1' is no number from 0 to 2147483647"},
+        {"-e many x", "the number of clients 'many' is no number from 0 to 2147483647"},
+        {"--threads 0 x", "the number of threads '0' is no number from 1 to 64"},
+        {"--threads 65 x", "the number of threads '65' is no number from 1 to 64"},
+        {"-f '' x", "the format of -f is empty; name one, such as raw"},
+        {"--pid-file '' x", "the path of --pid-file is empty"},
+        {"--cache=fast x", "--cache has no mode 'fast'; choose one of writeback, none, "
+                           "writethrough, directsync, unsafe"},
+        {"--aio=magic x", "--aio has no mode 'magic'; choose one of io_uring, threads, sync"},
+        {"--aio=native x",
+         "--aio=native is not supported yet; use --aio=io_uring or --aio=threads"},
+        {"--discard=maybe x",
+         "--discard has no mode 'maybe'; choose one of ignore, off, unmap, on"},
+        {"--cache=none --cache=none x", "option --cache can be given only once"},
+        {"--aio=sync --aio=sync x", "option --aio can be given only once"},
+        {"--discard=on --discard=on x", "option --discard can be given only once"},
+        {"--nonsense x", "unknown or ambiguous option '--nonsense'; see platter --help"},
+        {"x --nonsense", "unknown or ambiguous option '--nonsense'; see platter --help"},
+        {"--d x", "unknown or ambiguous option '--d'; see platter --help"},
+        {"-z x", "unknown option '-z'; see platter --help"},
+        {"-tz x", "unknown option '-z'; see platter --help"},
+        {"x -k", "option --socket needs an argument; see platter --help"},
+        {"x --socket", "option --socket needs an argument; see platter --help"},
+        {"--fork=yes x", "option --fork takes no argument; see platter --help"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        enum cmdline_action action = CMDLINE_HELP;
+        struct config config;
+        struct error err = {""};
+        assert_int_equal(parse_line(cases[i].line, &action, &config, &err), -EINVAL);
+        assert_string_equal(err.message, cases[i].sentence);
+    }
+}
+
+static void what_qemu_nbd_has_and_we_not_yet_is_said_so(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *line, *option;
+    } cases[] = {
+        {"-o 512 x", "-o (--offset)"},
+        {"-n x", "-n (--nocache)"},
+        {"-s x", "-s (--snapshot)"},
+        {"-l snap x", "-l (--load-snapshot)"},
+        {"-A x", "-A (--allocation-depth)"},
+        {"-B map x", "-B (--bitmap)"},
+        {"-L", "-L (--list)"},
+        {"-c /dev/nbd0 x", "-c (--connect)"},
+        {"-d /dev/nbd0", "-d (--disconnect)"},
+        {"-T events x", "-T (--trace)"},
+        {"--detect-zeroes=on x", "--detect-zeroes"},
+        {"--image-opts driver=raw", "--image-opts"},
+        {"--object secret,id=s x", "--object"},
+        {"--tls-creds t x", "--tls-creds"},
+        {"--tls-authz t x", "--tls-authz"},
+        {"--tls-hostname h x", "--tls-hostname"},
+        {"--selinux-label l x", "--selinux-label"},
+        {"--handshake-limit 5 x", "--handshake-limit"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        enum cmdline_action action;
+        struct config config;
+        struct error err = {""};
+        char sentence[128];
+        snprintf(sentence, sizeof(sentence), "option %s is not supported yet", cases[i].option);
+        assert_int_equal(parse_line(cases[i].line, &action, &config, &err), -EINVAL);
+        assert_string_equal(err.message, sentence);
+    }
+}
+
+static void too_long_names_are_refused(void **state)
+{
+    (void)state;
+    static char line[8192];
+    enum cmdline_action action;
+    struct config config;
+    struct error err;
+    snprintf(line, sizeof(line), "-x %s%0*d x", "", 4096, 0);
+    assert_int_equal(strlen(parse_good(line).export_name), 4096);
+    snprintf(line, sizeof(line), "-x %0*d x", 4097, 0);
+    assert_int_equal(parse_line(line, &action, &config, &err), -EINVAL);
+    assert_string_equal(err.message,
+                        "the export name is 4097 bytes long; the protocol allows 4096");
+    snprintf(line, sizeof(line), "-D %0*d x", 4097, 0);
+    assert_int_equal(parse_line(line, &action, &config, &err), -EINVAL);
+    assert_string_equal(err.message,
+                        "the description is 4097 bytes long; the protocol allows 4096");
+    snprintf(line, sizeof(line), "-k /%0*d x", 107, 0);
+    assert_int_equal(parse_line(line, &action, &config, &err), -EINVAL);
+    assert_non_null(strstr(err.message, "is longer than 107 bytes; choose a shorter one"));
+    snprintf(line, sizeof(line), "-k /%0*d x", 106, 0);
+    parse_good(line);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_image_alone_is_served_by_defaults),
+        cmocka_unit_test(letters_and_long_names_say_the_same),
+        cmocka_unit_test(every_mode_has_its_value),
+        cmocka_unit_test(the_last_one_wins_where_qemu_nbd_lets_it),
+        cmocka_unit_test(help_and_version_win_over_what_follows),
+        cmocka_unit_test(a_mistake_is_one_exact_sentence),
+        cmocka_unit_test(what_qemu_nbd_has_and_we_not_yet_is_said_so),
+        cmocka_unit_test(too_long_names_are_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
