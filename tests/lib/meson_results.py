@@ -41,7 +41,7 @@ def write_log(prefix, name, entry):
 
 
 def report(entry, prefix):
-    name = entry["name"].replace("\t", " ")
+    name = entry["name"].split(":", 1)[-1].replace("\t", " ")  # without the project's name
     result = entry["result"]
     text = output_of(entry)
     if result == "SKIP":

@@ -7,7 +7,8 @@ packages_tests=(
   clang-14 libclang-rt-14-dev llvm-14 clang-format-14 # second compiler, sanitizers, fuzzers, form
   shellcheck mandoc git                               # source checks
   libcmocka-dev libnbd-dev                            # unit and integration tests
-  libnbd-bin qemu-utils fio openssl strace            # clients no one here wrote, system call counts
+  libnbd-bin qemu-utils fio                           # clients no one here wrote
+  jq openssl strace                                   # what the tests' scripts use
 )
 packages_long=(valgrind debootstrap)
 
