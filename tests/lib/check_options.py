@@ -39,9 +39,10 @@ def options_of_manual():
 
 
 def options_of_completion():
+    """The one word list of the script that begins with an option."""
     with open(COMPLETION, encoding="utf-8") as script:
-        text = script.read()
-    return set(LONG.findall(text)) | set(re.findall(r"(?<=[\s\"'|(])-([A-Za-z])(?=[\s\"'|)])", text))
+        words = re.search(r'compgen -W "\s*(-[^"]*)"', script.read()).group(1).split()
+    return {word.lstrip("-") for word in words}
 
 
 def difference(have, want, text):
