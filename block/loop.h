@@ -76,11 +76,12 @@ struct poller_ops {
     const char *name;
     int (*open)(struct loop *loop, void **ret_poller, struct error *err);
     void (*close)(void *poller);
-    /* watch->wanted is what shall be told from now on; 0 forgets the watch. */
+    /* watch->wanted is what shall be told from now on; 0 forgets the watch. watch->loop is NULL in
+     * the first call for a watch, and set afterwards by the loop. */
     void (*watch)(void *poller, struct loop_watch *watch);
     /* Calls ready() of what is ready; sleeps up to timeout_ns (negative: no limit, 0: not at all)
-     * when nothing is, or until wake(). */
-    void (*wait)(void *poller, int64_t timeout_ns);
+     * when nothing is, or until wake(). May return early. True when it called any ready(). */
+    bool (*wait)(void *poller, int64_t timeout_ns);
     /* From any thread: ends a wait() under way, or else the next one. */
     void (*wake)(void *poller);
 };
@@ -112,7 +113,12 @@ bool loop_turn(struct loop *loop, bool may_sleep);
  * tests, on a thread that turns no loop. 0, or -ENOMEM when no stack could be had. */
 int loop_run_co(struct loop *loop, void (*entry)(void *arg), void *arg);
 
-/* The watch's fd and ready() are set by the owner before the first call, and wanted to 0. */
+/* Before a watch's first use, and before its use with another descriptor, also one with the same
+ * number. It must be off. */
+void loop_watch_init(struct loop_watch *watch, int fd,
+                     void (*ready)(struct loop_watch *watch, unsigned events));
+/* Costs nothing now, and in the end only what differs at the turn's end from the turn before: pause
+ * and resume as you like. Before its descriptor is closed, a watch must be off. */
 void loop_watch_set(struct loop *loop, struct loop_watch *watch, unsigned wanted);
 
 /* Timers with the same length set in order cost O(1): the search starts at the latest. link_init()

@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A turn is rounds, then the tasks, then the poller. A round takes the posted jobs, resumes what
+ * was ready when it began, and gives each source its share. When a round has moved nothing, the
+ * tasks run; they may have queued something, so a round follows. Rounds are bounded: a busy source
+ * or a coroutine that pauses for ever does not keep the loop from its sockets, they are looked at
+ * without sleeping.
+ *
+ * The inbox is one word: a stack of jobs, pushed by any thread with a compare-and-swap and taken
+ * whole by the loop. The mark `asleep` at its bottom says that the loop sleeps. The one poster that
+ * replaces the mark owes the loop a wake-up; all others owe nothing. Because mark and jobs are the
+ * same word, no order between two words has to be argued for: the loop cannot put the mark into an
+ * inbox that holds a job, and a poster cannot miss the mark.
+ *
+ * The loop counts the wake-ups it was owed, posters count those they have given, and loop_free()
+ * waits until the two are equal: a poster touches the loop after its push in this one case, and by
+ * then its job may have run and brought the end of the loop.
+ */
+#include "block/loop.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "block/coroutine_pool.h"
+#include "block/coroutine_private.h"
+
+#define ROUNDS_MAX 16 /* in one turn, before the poller has its share */
+
+struct loop {
+    /* What other threads touch, on a cache line of its own. */
+    _Atomic(struct loop_job *) inbox __attribute__((aligned(64)));
+    atomic_uint wakes_given;
+    atomic_bool stop_posted;
+    struct loop_job stop_job;
+
+    /* Touched by the loop alone. */
+    unsigned index __attribute__((aligned(64)));
+    unsigned wakes_owed;
+    const struct poller_ops *poller_ops;
+    void *poller;
+    struct clock *clock;
+    uint64_t now_ns;
+    bool now_is_known;
+    bool stopping;   /* loop_run() returns after this turn */
+    bool stay_awake; /* this turn does not sleep */
+    struct list ready;
+    struct list timers; /* by due_ns, then in the order they were set */
+    struct list tasks;
+    struct list sources;
+    struct coroutine_pool coroutine_pool;
+};
+
+static struct loop_job asleep; /* only its address counts */
+
+static _Thread_local struct loop *current;
+
+/* A real call, always: see coroutine_self(). */
+__attribute__((noinline)) struct loop *loop_current(void)
+{
+    __asm__ volatile("");
+    return current;
+}
+
+__attribute__((noinline)) struct loop *loop_enter(struct loop *loop)
+{
+    struct loop *previous = current;
+    current = loop;
+    return previous;
+}
+
+__attribute__((noinline)) void loop_leave(struct loop *previous)
+{
+    __asm__ volatile("");
+    current = previous;
+}
+
+static void stop_asked(struct loop_job *job)
+{
+    struct loop *loop = container_of(job, struct loop, stop_job);
+    atomic_store(&loop->stop_posted, false);
+    loop->stopping = true;
+    loop->stay_awake = true;
+}
+
+int loop_new(struct loop **ret_loop, unsigned index, const struct poller_ops *poller_ops,
+             struct clock *clock, struct error *err)
+{
+    assert(index < LOOP_COUNT_MAX);
+    struct loop *loop;
+    if (posix_memalign((void **)&loop, 64, sizeof(*loop)))
+        return error_set(err, -ENOMEM, "out of memory for event loop %u", index);
+    *loop = (struct loop){.index = index, .poller_ops = poller_ops, .clock = clock};
+    loop->stop_job.run = stop_asked;
+    list_init(&loop->ready);
+    list_init(&loop->timers);
+    list_init(&loop->tasks);
+    list_init(&loop->sources);
+    coroutine_pool_init(&loop->coroutine_pool);
+    int rc = poller_ops->open(loop, &loop->poller, err);
+    if (rc < 0) {
+        free(loop);
+        return rc;
+    }
+    *ret_loop = loop;
+    return 0;
+}
+
+void loop_free(struct loop *loop)
+{
+    if (!loop)
+        return;
+    struct loop_job *left = atomic_load(&loop->inbox);
+    assert(!left || (left == &loop->stop_job && !left->next));
+    (void)left;
+    assert(list_is_empty(&loop->ready) && list_is_empty(&loop->timers));
+    assert(list_is_empty(&loop->tasks) && list_is_empty(&loop->sources));
+    while (atomic_load(&loop->wakes_given) != loop->wakes_owed)
+        sched_yield(); /* a poster is between its push and the end of its wake-up */
+    coroutine_pool_fini(&loop->coroutine_pool);
+    loop->poller_ops->close(loop->poller);
+    free(loop);
+}
+
+unsigned loop_index(const struct loop *loop)
+{
+    return loop->index;
+}
+
+void *loop_poller(const struct loop *loop)
+{
+    return loop->poller;
+}
+
+struct coroutine_pool *loop_coroutine_pool(struct loop *loop)
+{
+    return &loop->coroutine_pool;
+}
+
+uint64_t loop_now_ns(struct loop *loop)
+{
+    if (!loop->now_is_known || loop_current() != loop) {
+        loop->now_ns = loop->clock->now_ns(loop->clock);
+        loop->now_is_known = true;
+    }
+    return loop->now_ns;
+}
+
+void loop_post(struct loop *loop, struct loop_job *job)
+{
+    struct loop_job *top = atomic_load_explicit(&loop->inbox, memory_order_relaxed);
+    do {
+        job->next = top;
+    } while (!atomic_compare_exchange_weak_explicit(&loop->inbox, &top, job, memory_order_release,
+                                                    memory_order_relaxed));
+    if (top != &asleep)
+        return; /* job may be gone, and the loop too */
+    loop->poller_ops->wake(loop->poller);
+    atomic_fetch_add_explicit(&loop->wakes_given, 1, memory_order_release);
+}
+
+void loop_stop(struct loop *loop)
+{
+    if (!atomic_exchange(&loop->stop_posted, true))
+        loop_post(loop, &loop->stop_job);
+}
+
+static bool run_posted(struct loop *loop)
+{
+    if (!atomic_load_explicit(&loop->inbox, memory_order_relaxed))
+        return false;
+    struct loop_job *job = atomic_exchange_explicit(&loop->inbox, NULL, memory_order_acquire);
+    struct loop_job *first = NULL;
+    while (job && job != &asleep) { /* the last pushed is on top: turn them round */
+        struct loop_job *next = job->next;
+        job->next = first;
+        first = job;
+        job = next;
+    }
+    if (job == &asleep)
+        loop->wakes_owed++;
+    bool any = first;
+    while (first) {
+        job = first;
+        first = job->next;
+        job->run(job);
+    }
+    return any;
+}
+
+void loop_make_ready(struct loop *loop, struct coroutine *co)
+{
+    list_append(&loop->ready, &co->link);
+}
+
+/* Those that become ready meanwhile wait for the next round, so the sources have theirs between. */
+static bool resume_ready(struct loop *loop)
+{
+    struct list batch;
+    struct list_link *link;
+    if (list_is_empty(&loop->ready))
+        return false;
+    list_init(&batch);
+    list_move_all(&batch, &loop->ready);
+    while ((link = list_pop(&batch)))
+        coroutine_resume(container_of(link, struct coroutine, link));
+    return true;
+}
+
+static bool turn_sources(struct loop *loop)
+{
+    bool any = false;
+    list_for_each (link, &loop->sources) {
+        struct loop_source *source = container_of(link, struct loop_source, link);
+        any |= source->turn(source);
+    }
+    return any;
+}
+
+static bool run_tasks(struct loop *loop)
+{
+    struct list batch;
+    struct list_link *link;
+    if (list_is_empty(&loop->tasks))
+        return false;
+    list_init(&batch);
+    list_move_all(&batch, &loop->tasks);
+    while ((link = list_pop(&batch))) {
+        struct loop_task *task = container_of(link, struct loop_task, link);
+        task->run(task);
+    }
+    return true;
+}
+
+static bool run_round(struct loop *loop)
+{
+    bool any = run_posted(loop);
+    any |= resume_ready(loop);
+    any |= turn_sources(loop);
+    return any;
+}
+
+/* True when anything was done; *ret_idle when nothing is left to do without the poller. */
+static bool run_rounds(struct loop *loop, bool *ret_idle)
+{
+    bool any = false;
+    for (unsigned round = 0; round < ROUNDS_MAX; round++) {
+        if (!run_round(loop) && !run_tasks(loop)) {
+            *ret_idle = true;
+            return any;
+        }
+        any = true;
+    }
+    run_tasks(loop);
+    *ret_idle = false;
+    return any;
+}
+
+static bool expire_timers(struct loop *loop)
+{
+    struct list batch;
+    struct list_link *link;
+    if (list_is_empty(&loop->timers))
+        return false;
+    uint64_t now_ns = loop_now_ns(loop);
+    list_init(&batch); /* first taken, then run: one that is set again waits for the next turn */
+    while ((link = list_first(&loop->timers)) &&
+           container_of(link, struct loop_timer, link)->due_ns <= now_ns) {
+        list_remove(link);
+        list_append(&batch, link);
+    }
+    bool any = !list_is_empty(&batch);
+    while ((link = list_pop(&batch))) {
+        struct loop_timer *timer = container_of(link, struct loop_timer, link);
+        timer->expired(timer);
+    }
+    return any;
+}
+
+/* How long the poller may sleep: until the first timer, or without limit. */
+static int64_t sleep_ns(struct loop *loop)
+{
+    struct list_link *link = list_first(&loop->timers);
+    if (!link)
+        return -1;
+    uint64_t due_ns = container_of(link, struct loop_timer, link)->due_ns;
+    loop->now_is_known = false; /* the turn itself has taken time */
+    uint64_t now_ns = loop_now_ns(loop);
+    if (due_ns <= now_ns)
+        return 0;
+    return due_ns - now_ns > INT64_MAX ? INT64_MAX : (int64_t)(due_ns - now_ns);
+}
+
+/* True when the poller called anybody. */
+static bool poll(struct loop *loop, bool may_sleep)
+{
+    int64_t timeout_ns = may_sleep ? sleep_ns(loop) : 0;
+    struct loop_job *top = NULL;
+    /* The mark goes only into an empty inbox; the poster that replaces it wakes us. */
+    if (timeout_ns != 0 && !atomic_compare_exchange_strong(&loop->inbox, &top, &asleep))
+        timeout_ns = 0;
+    loop->now_is_known = false;
+    bool any = loop->poller_ops->wait(loop->poller, timeout_ns);
+    top = &asleep;
+    if (timeout_ns != 0)
+        atomic_compare_exchange_strong(&loop->inbox, &top, NULL); /* still there: nobody posted */
+    return any;
+}
+
+static bool turn(struct loop *loop, bool may_sleep)
+{
+    assert(!loop_current() && !coroutine_inside());
+    struct loop *previous = loop_enter(loop);
+    bool idle;
+    loop->stay_awake = false;
+    bool any = run_rounds(loop, &idle);
+    any |= poll(loop, may_sleep && idle && !loop->stay_awake);
+    any |= expire_timers(loop);
+    loop_leave(previous);
+    return any;
+}
+
+bool loop_turn(struct loop *loop, bool may_sleep)
+{
+    loop->now_is_known = false; /* who knows how long ago the last turn was */
+    return turn(loop, may_sleep);
+}
+
+void loop_run(struct loop *loop)
+{
+    loop->now_is_known = false;
+    while (!loop->stopping)
+        turn(loop, true);
+    loop->stopping = false;
+}
+
+struct run_co {
+    struct loop *loop;
+    coroutine_entry *entry;
+    void *arg;
+    bool has_ended;
+};
+
+static void run_co_main(void *arg)
+{
+    struct run_co *run = arg;
+    run->entry(run->arg);
+    run->has_ended = true;
+    run->loop->stay_awake = true; /* this turn must not sleep: loop_run_co() returns after it */
+}
+
+int loop_run_co(struct loop *loop, void (*entry)(void *arg), void *arg)
+{
+    struct run_co run = {.loop = loop, .entry = entry, .arg = arg};
+    assert(!loop_current() && !coroutine_inside());
+    int rc = coroutine_start(loop, run_co_main, &run);
+    if (rc < 0)
+        return rc;
+    while (!run.has_ended)
+        loop_turn(loop, true);
+    return 0;
+}
+
+void loop_watch_init(struct loop_watch *watch, int fd,
+                     void (*ready)(struct loop_watch *watch, unsigned events))
+{
+    *watch = (struct loop_watch){.fd = fd, .ready = ready};
+}
+
+void loop_watch_set(struct loop *loop, struct loop_watch *watch, unsigned wanted)
+{
+    assert(!watch->loop || watch->loop == loop);
+    if (watch->loop && watch->wanted == wanted)
+        return;
+    watch->wanted = wanted;
+    loop->poller_ops->watch(loop->poller, watch);
+    watch->loop = loop;
+}
+
+void loop_timer_set(struct loop *loop, struct loop_timer *timer, uint64_t due_ns)
+{
+    list_remove(&timer->link);
+    timer->due_ns = due_ns;
+    struct list_link *at = loop->timers.head.prev;
+    while (at != &loop->timers.head && container_of(at, struct loop_timer, link)->due_ns > due_ns)
+        at = at->prev;
+    list_insert_before(at->next, &timer->link);
+}
+
+void loop_timer_clear(struct loop_timer *timer)
+{
+    list_remove(&timer->link);
+}
+
+void loop_at_turn_end(struct loop *loop, struct loop_task *task)
+{
+    if (!link_is_listed(&task->link))
+        list_append(&loop->tasks, &task->link);
+}
+
+void loop_task_cancel(struct loop_task *task)
+{
+    list_remove(&task->link);
+}
+
+void loop_source_add(struct loop *loop, struct loop_source *source)
+{
+    list_append(&loop->sources, &source->link);
+}
+
+void loop_source_remove(struct loop_source *source)
+{
+    list_remove(&source->link);
+}
