@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "block/backend.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "block/env.h"
+#include "block/loop.h"
+#include "block/node.h"
+#include "common/checked.h"
+
+/*
+ * A user's doorway to the top node of a graph: what is outside the node's size or against the
+ * user's rights is answered here, so the nodes below see only requests that make sense. A backend
+ * never makes its node grow. Requests are counted in the lane of their loop and pass the door that
+ * block/drain keeps.
+ */
+
+int block_backend_new(struct block_backend **ret_backend, struct block_node *node, bool read_only,
+                      struct error *err)
+{
+    if (!read_only && node->read_only)
+        return error_set(err, -EROFS, "'%s' was opened read-only and cannot be written to",
+                         node->name);
+    unsigned lane_count = node->env->loop_count;
+    struct block_backend *backend = calloc(1, sizeof(*backend));
+    struct backend_lane *lanes =
+        aligned_alloc(_Alignof(struct backend_lane), lane_count * sizeof(*lanes));
+    if (!backend || !lanes) {
+        free(backend);
+        free(lanes);
+        return error_set(err, -ENOMEM, "no memory to use '%s'", node->name);
+    }
+    for (unsigned i = 0; i < lane_count; i++)
+        lanes[i] = (struct backend_lane){.in_flight = 0};
+    backend->node = block_node_ref(node);
+    backend->read_only = read_only;
+    backend->lane_count = lane_count;
+    backend->lanes = lanes;
+    drain_init(backend);
+    *ret_backend = backend;
+    return 0;
+}
+
+int block_co_backend_free(struct block_backend *backend)
+{
+    if (!backend)
+        return 0;
+    block_co_backend_drain(backend);
+    drain_settle(backend);
+    int rc = backend->read_only ? 0 : node_co_flush(backend->node);
+    block_co_node_unref(backend->node);
+    drain_fini(backend);
+    free(backend->lanes);
+    free(backend);
+    return rc;
+}
+
+uint64_t block_backend_size_bytes(const struct block_backend *backend)
+{
+    return node_size(backend->node);
+}
+
+bool block_backend_is_read_only(const struct block_backend *backend)
+{
+    return backend->read_only;
+}
+
+const struct block_limits *block_backend_limits(const struct block_backend *backend)
+{
+    return &backend->node->limits;
+}
+
+/* --- counters -------------------------------------------------------------------------------- */
+
+static struct backend_lane *lane_of(struct block_backend *backend)
+{
+    unsigned index = loop_index(loop_current());
+    assert(index < backend->lane_count);
+    return &backend->lanes[index];
+}
+
+static void count(struct backend_lane *lane, enum backend_counter counter, uint64_t by)
+{
+    uint64_t value = atomic_load_explicit(&lane->counters[counter], memory_order_relaxed);
+    atomic_store_explicit(&lane->counters[counter], value + by, memory_order_relaxed);
+}
+
+static uint64_t sum(const struct block_backend *backend, enum backend_counter counter)
+{
+    uint64_t total = 0;
+    for (unsigned i = 0; i < backend->lane_count; i++)
+        total += atomic_load_explicit(&backend->lanes[i].counters[counter], memory_order_relaxed);
+    return total;
+}
+
+void block_backend_counters(const struct block_backend *backend, struct block_counters *ret)
+{
+    *ret = (struct block_counters){
+        .reads = sum(backend, BACKEND_READS),
+        .writes = sum(backend, BACKEND_WRITES),
+        .zeroes = sum(backend, BACKEND_ZEROES),
+        .discards = sum(backend, BACKEND_DISCARDS),
+        .flushes = sum(backend, BACKEND_FLUSHES),
+        .statuses = sum(backend, BACKEND_STATUSES),
+        .read_bytes = sum(backend, BACKEND_READ_BYTES),
+        .written_bytes = sum(backend, BACKEND_WRITTEN_BYTES),
+        .failed = sum(backend, BACKEND_FAILED),
+    };
+}
+
+/* --- requests -------------------------------------------------------------------------------- */
+
+static int leave(struct block_backend *backend, struct backend_lane *lane,
+                 enum backend_counter counter, int rc)
+{
+    count(lane, counter, 1);
+    if (rc < 0)
+        count(lane, BACKEND_FAILED, 1);
+    drain_leave(backend, lane);
+    return rc;
+}
+
+static int check_read(const struct block_backend *backend, uint64_t offset, uint64_t length)
+{
+    return range_is_inside(offset, length, node_size(backend->node)) ? 0 : -EINVAL;
+}
+
+/* past_end: what a range past the end is answered with. */
+static int check_change(const struct block_backend *backend, uint64_t offset, uint64_t length,
+                        int past_end)
+{
+    if (backend->read_only)
+        return -EPERM;
+    return range_is_inside(offset, length, node_size(backend->node)) ? 0 : past_end;
+}
+
+int block_co_read(struct block_backend *backend, uint64_t offset, const struct block_vec *vec)
+{
+    struct backend_lane *lane = lane_of(backend);
+    drain_co_enter(backend, lane);
+    int rc = check_read(backend, offset, vec->length);
+    if (rc == 0)
+        rc = node_co_read(backend->node, offset, vec);
+    if (rc == 0)
+        count(lane, BACKEND_READ_BYTES, vec->length);
+    return leave(backend, lane, BACKEND_READS, rc);
+}
+
+int block_co_write(struct block_backend *backend, uint64_t offset, const struct block_vec *vec,
+                   unsigned flags)
+{
+    struct backend_lane *lane = lane_of(backend);
+    drain_co_enter(backend, lane);
+    int rc = check_change(backend, offset, vec->length, -ENOSPC);
+    if (rc == 0)
+        rc = node_co_write(backend->node, offset, vec, flags);
+    if (rc == 0)
+        count(lane, BACKEND_WRITTEN_BYTES, vec->length);
+    return leave(backend, lane, BACKEND_WRITES, rc);
+}
+
+int block_co_zero(struct block_backend *backend, uint64_t offset, uint64_t length, unsigned flags)
+{
+    struct backend_lane *lane = lane_of(backend);
+    drain_co_enter(backend, lane);
+    int rc = check_change(backend, offset, length, -ENOSPC);
+    if (rc == 0)
+        rc = node_co_zero(backend->node, offset, length, flags);
+    return leave(backend, lane, BACKEND_ZEROES, rc);
+}
+
+int block_co_discard(struct block_backend *backend, uint64_t offset, uint64_t length,
+                     unsigned flags)
+{
+    struct backend_lane *lane = lane_of(backend);
+    drain_co_enter(backend, lane);
+    int rc = check_change(backend, offset, length, -EINVAL);
+    if (rc == 0)
+        rc = node_co_discard(backend->node, offset, length, flags);
+    return leave(backend, lane, BACKEND_DISCARDS, rc);
+}
+
+int block_co_flush(struct block_backend *backend)
+{
+    struct backend_lane *lane = lane_of(backend);
+    drain_co_enter(backend, lane);
+    int rc = node_co_flush(backend->node);
+    return leave(backend, lane, BACKEND_FLUSHES, rc);
+}
+
+int block_co_status(struct block_backend *backend, uint64_t offset, uint64_t length,
+                    struct block_extent *ret_extent)
+{
+    struct backend_lane *lane = lane_of(backend);
+    drain_co_enter(backend, lane);
+    int rc = length > 0 ? check_read(backend, offset, length) : -EINVAL;
+    if (rc == 0)
+        rc = node_co_status(backend->node, offset, length, ret_extent);
+    return leave(backend, lane, BACKEND_STATUSES, rc);
+}
+
+void block_status_remembered(struct block_backend *backend, uint64_t offset, uint64_t length,
+                             struct block_extent *ret_extent)
+{
+    assert(range_is_inside(offset, length, node_size(backend->node)));
+    node_status_remembered(backend->node, offset, length, ret_extent);
+}

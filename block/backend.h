@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef BLOCK_BACKEND_H
+#define BLOCK_BACKEND_H
+
+/* What block/backend and block/drain share. */
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "block/block.h"
+#include "block/coroutine_lock.h"
+
+enum backend_counter {
+    BACKEND_READS,
+    BACKEND_WRITES,
+    BACKEND_ZEROES,
+    BACKEND_DISCARDS,
+    BACKEND_FLUSHES,
+    BACKEND_STATUSES,
+    BACKEND_READ_BYTES,
+    BACKEND_WRITTEN_BYTES,
+    BACKEND_FAILED,
+    BACKEND_COUNTER_COUNT,
+};
+
+/* One loop's share: written by that loop alone, so plain stores do. */
+struct backend_lane {
+    _Atomic uint32_t in_flight; /* requests that a drain must wait for */
+    _Atomic uint32_t touching;  /* requests that may still touch the backend's memory */
+    _Atomic uint64_t counters[BACKEND_COUNTER_COUNT];
+} __attribute__((aligned(64)));
+
+struct block_backend {
+    struct block_node *node;
+    bool read_only;
+    unsigned lane_count;
+    struct backend_lane *lanes;
+
+    _Atomic uint32_t drain_depth;  /* drains that hold the door; changed under the mutex */
+    pthread_mutex_t mutex;         /* guards the queues */
+    struct co_queue door;          /* requests that wait for the last resume */
+    struct co_queue drain_waiters; /* drains that wait for the last request */
+};
+
+void drain_init(struct block_backend *backend);
+void drain_fini(struct block_backend *backend);
+
+/* Around every request; the same lane, the caller's loop's, both times. */
+void drain_co_enter(struct block_backend *backend, struct backend_lane *lane);
+/* The last touch: the backend may be gone afterwards. */
+void drain_leave(struct block_backend *backend, struct backend_lane *lane);
+/* After a drain: returns when nobody is inside drain_leave() any more. */
+void drain_settle(struct block_backend *backend);
+
+#endif

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "block/flush.h"
+
+#include <assert.h>
+
+#include "block/coroutine.h"
+#include "block/doorway.h"
+#include "block/env.h"
+
+/*
+ * What a flush of a node costs: nothing when nothing was written since the last, and one call of
+ * the driver for all that wait together.
+ *
+ * The *generation* of a node is how many changes (writes, zeroes, discards, failed ones too) have
+ * ended on it: the sum of its lanes' counts, each raised after the change has ended and before it
+ * is answered. A flush *wants* the generation it sees when it comes. Who comes while nobody leads
+ * becomes the *leader*: it lets everything that is ready in this turn go first, so that those who
+ * came together wait together; then it takes the generation, and calls the driver. All others wait
+ * until it has ended and look again.
+ *
+ * Invariants:
+ * 1. flushed_generation never goes back: one leader at a time, and the sum only grows.
+ * 2. flushed_generation >= wanted means that all that was wanted is on stable storage. If the
+ * leader took its sum after the other did, each lane's count in it is at least the other's. If it
+ * took it before, each is at most the other's, so the sums can only be equal when every lane is:
+ * then nothing ended in between.
+ * 3. So nobody is served by a driver call that started before its own changes had ended: a flush
+ *    that has started is not joined, it is waited out, and then the flush after it is.
+ * 4. A flush that failed is never forgotten. The kernel reports a lost write once and then says
+ *    success, so no later call can be believed: `failed` is set before anyone who waited looks
+ * again, and stays until the node is opened anew. It is looked at before the generation is, so a
+ * flush fails even when nothing was written since.
+ */
+
+void flush_init(struct block_node *node)
+{
+    struct node_flush *flush = &node->flush;
+    pthread_mutex_init(&flush->mutex, NULL);
+    co_queue_init(&flush->waiters);
+}
+
+void flush_fini(struct block_node *node)
+{
+    assert(!node->flush.running);
+    pthread_mutex_destroy(&node->flush.mutex);
+}
+
+int flush_failed(const struct block_node *node)
+{
+    return atomic_load(&node->flush.failed);
+}
+
+static uint64_t generation(const struct block_node *node)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < node->env->loop_count; i++)
+        sum += atomic_load_explicit(&node->lanes[i].write_generation, memory_order_acquire);
+    return sum;
+}
+
+/* The mutex is held, and given up meanwhile. */
+static void co_lead(struct block_node *node)
+{
+    struct node_flush *flush = &node->flush;
+    flush->running = true;
+    pthread_mutex_unlock(&flush->mutex);
+
+    coroutine_co_pause();
+    uint64_t started_generation = generation(node);
+    int rc = doorway_co_flush(node);
+
+    pthread_mutex_lock(&flush->mutex);
+    flush->running = false;
+    if (rc < 0)
+        atomic_store(&flush->failed, rc);
+    else
+        flush->flushed_generation = started_generation;
+    co_queue_wake_all(&flush->waiters);
+}
+
+int flush_co_node(struct block_node *node)
+{
+    struct node_flush *flush = &node->flush;
+    pthread_mutex_lock(&flush->mutex);
+    uint64_t wanted_generation = generation(node);
+    while (!flush_failed(node) && flush->flushed_generation < wanted_generation) {
+        if (flush->running)
+            co_queue_wait(&flush->waiters, &flush->mutex);
+        else
+            co_lead(node);
+    }
+    int rc = flush_failed(node);
+    pthread_mutex_unlock(&flush->mutex);
+    return rc;
+}

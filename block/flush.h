@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef BLOCK_FLUSH_H
+#define BLOCK_FLUSH_H
+
+#include "block/driver.h"
+
+/* Flushes of one node, grouped: see flush.c. */
+
+void flush_init(struct block_node *node);
+void flush_fini(struct block_node *node);
+
+/* Every change whose request ended before is on stable storage afterwards. */
+int flush_co_node(struct block_node *node);
+
+/* 0, or the errno of the flush that failed: from then on no FUA may be promised either. */
+int flush_failed(const struct block_node *node);
+
+#endif

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef BLOCK_GRAPH_H
+#define BLOCK_GRAPH_H
+
+#include "block/driver.h"
+
+/* NULL when env has none of that name. */
+const struct block_driver *graph_find_driver(const struct block_env *env, const char *name);
+/* The drivers of images, without the protocol drivers below them: for messages and -f. The error
+ * names the format and lists those there are. */
+int graph_check_format(const struct block_env *env, const char *format, struct error *err);
+
+#endif

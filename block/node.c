@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "block/node.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "block/flush.h"
+#include "block/tracked.h"
+#include "common/log.h"
+
+struct block_node *node_new(struct block_env *env, const struct block_driver *driver,
+                            const struct block_node *parent)
+{
+    struct block_node *node = calloc(1, sizeof(*node));
+    if (!node)
+        return NULL;
+    node->driver = driver;
+    node->env = env;
+    node->limits = (struct block_limits){.request_alignment = 1, .memory_alignment = 1};
+    node->depth = parent ? parent->depth + 1 : 1;
+    atomic_store(&node->references, 1);
+    flush_init(node);
+    if (tracked_init(node) < 0 || node_set_name(node, driver->name) < 0) {
+        node_co_free(node);
+        return NULL;
+    }
+    return node;
+}
+
+void node_co_free(struct block_node *node)
+{
+    if (node->opened)
+        node->driver->co_close(node);
+    node->opened = false;
+    for (unsigned i = 0; i < node->child_count; i++)
+        block_co_node_unref(node->children[i]);
+    tracked_fini(node);
+    flush_fini(node);
+    free(node->name);
+    free(node);
+}
+
+int node_set_name(struct block_node *node, const char *name)
+{
+    char *copy = strdup(name);
+    if (!copy)
+        return -ENOMEM;
+    free(node->name);
+    node->name = copy;
+    return 0;
+}
+
+struct block_node *block_node_ref(struct block_node *node)
+{
+    unsigned before = atomic_fetch_add(&node->references, 1);
+    assert(before > 0);
+    return node;
+}
+
+void block_co_node_unref(struct block_node *node)
+{
+    if (!node)
+        return;
+    unsigned before = atomic_fetch_sub(&node->references, 1);
+    assert(before > 0);
+    if (before > 1)
+        return;
+    bool was_told = flush_failed(node) != 0;
+    int rc = node_co_flush(node);
+    if (rc < 0 && !was_told)
+        log_error("'%s': what was written last could not be made durable: %s", node->name,
+                  error_text(rc));
+    node_co_free(node);
+}
+
+const char *block_node_driver_name(const struct block_node *node)
+{
+    return node->driver->name;
+}

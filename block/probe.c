@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "block/probe.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "block/env.h"
+#include "block/node.h"
+#include "block/node_options.h"
+#include "common/log.h"
+
+/* The first bytes by which other programs know their images. A file that begins so is not taken for
+ * raw unless the person says so, whether this build can open it or not. Formats that sign only at
+ * their end (dmg, fixed vhd) cannot be told by the head. */
+static const struct signature {
+    const char *format;
+    size_t offset;
+    size_t length;
+    const char *bytes;
+} signatures[] = {
+    {"qcow", 0, 8, "QFI\xfb\0\0\0\1"},
+    {"qcow2", 0, 8, "QFI\xfb\0\0\0\2"},
+    {"qcow2", 0, 8, "QFI\xfb\0\0\0\3"},
+    {"qed", 0, 4, "QED\0"},
+    {"vmdk", 0, 4, "KDMV"},
+    {"vmdk", 0, 4, "COWD"},
+    {"vmdk", 0, 21, "# Disk DescriptorFile"},
+    {"vdi", 64, 4, "\x7f\x10\xda\xbe"},
+    {"vhdx", 0, 8, "vhdxfile"},
+    {"vpc", 0, 8, "conectix"},
+    {"luks", 0, 6, "LUKS\xba\xbe"},
+    {"parallels", 0, 16, "WithoutFreeSpace"},
+    {"parallels", 0, 16, "WithouFreSpacExt"},
+    {"bochs", 0, 22, "Bochs Virtual HD Image"},
+    {"cloop", 0, 22, "#!/bin/sh\n#V2.0 Format"},
+    {"gow1", 0, 4, "GOW1"},
+};
+
+static bool has_signature(const struct signature *signature, const uint8_t *head, size_t length)
+{
+    return length >= signature->offset + signature->length &&
+           memcmp(head + signature->offset, signature->bytes, signature->length) == 0;
+}
+
+static bool is_supported(const struct block_driver *const *drivers, const char *name)
+{
+    for (unsigned i = 0; drivers[i]; i++) {
+        if (strcmp(drivers[i]->name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+bool probe_head(const struct block_driver *const *drivers, const uint8_t *head, size_t length,
+                struct probe_found *ret_found)
+{
+    const struct block_driver *best = NULL;
+    int best_score = 0;
+    for (unsigned i = 0; drivers[i]; i++) {
+        const struct block_driver *driver = drivers[i];
+        int score =
+            driver->probe && strcmp(driver->name, "raw") != 0 ? driver->probe(head, length) : 0;
+        if (score > best_score) {
+            best = driver;
+            best_score = score;
+        }
+    }
+    if (best) {
+        *ret_found = (struct probe_found){.name = best->name, .is_supported = true};
+        return true;
+    }
+    for (size_t i = 0; i < sizeof(signatures) / sizeof(*signatures); i++) {
+        if (has_signature(&signatures[i], head, length)) {
+            ret_found->name = signatures[i].format;
+            ret_found->is_supported = is_supported(drivers, signatures[i].format);
+            return true;
+        }
+    }
+    return false;
+}
+
+static int co_read_head(struct block_env *env, const char *filename,
+                        const struct node_options *options, uint8_t *head, size_t *ret_length,
+                        struct error *err)
+{
+    struct block_node *file;
+    struct node_options *copy = node_options_copy_subtree(options, "file");
+    if (!copy)
+        return error_set(err, -ENOMEM, "no memory to open '%.200s'", filename);
+    int rc = node_options_set(copy, "read-only", "on", err);
+    if (rc < 0) {
+        node_options_free(copy);
+        return rc;
+    }
+    rc = block_co_open(env, copy, &file, err);
+    if (rc < 0)
+        return rc;
+    struct iovec iov;
+    uint64_t size = node_size(file);
+    size_t length = size < BLOCK_PROBE_BYTES ? (size_t)size : BLOCK_PROBE_BYTES;
+    struct block_vec vec = vec_of_buffer(&iov, head, length);
+    rc = node_co_read(file, 0, &vec);
+    block_co_node_unref(file);
+    if (rc < 0)
+        return error_set(err, rc, "cannot read the head of '%.200s' to learn its format: %s",
+                         filename, error_text(rc));
+    *ret_length = length;
+    return 0;
+}
+
+int probe_co_image(struct block_env *env, const char *filename, const struct node_options *options,
+                   struct error *err)
+{
+    uint8_t head[BLOCK_PROBE_BYTES];
+    size_t length = 0;
+    struct probe_found found;
+    int rc = co_read_head(env, filename, options, head, &length, err);
+    if (rc < 0)
+        return rc;
+    if (probe_head(env->drivers, head, length, &found))
+        return error_set(err, -EINVAL,
+                         "'%.200s' begins like a %s image and no format was given; say -f %s%s, or "
+                         "-f raw to serve its bytes as they are",
+                         filename, found.name, found.name,
+                         found.is_supported ? "" : " (which this build does not support yet)");
+    log_warning(
+        "'%s': no format was given and none is recognised, so it is served as raw; a client "
+        "can write a header that makes the next start refuse it: say -f raw",
+        filename);
+    return 0;
+}
