@@ -37,7 +37,7 @@ struct engine_op {
     int mode;
     uint64_t offset;
     uint64_t length;         /* fallocate alone */
-    const struct iovec *iov; /* at most IOV_MAX of them; theirs to keep until done() */
+    const struct iovec *iov; /* at most IOV_MAX of them; the caller keeps them until done() */
     unsigned iov_count;
 
     int64_t result; /* a count or 0, or a negative errno */
@@ -63,6 +63,9 @@ struct engine_ops {
     /* Nothing is queued or in flight. */
     void (*close)(struct engine *engine);
     void (*queue)(struct engine *engine, struct engine_op *op);
+    /* A small buffered write costs less made on the spot than handed to this engine; whether the
+     * loop can afford it is the caller's to watch (block/posix_write). */
+    bool inline_writes_pay;
 };
 
 struct engine {

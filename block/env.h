@@ -8,6 +8,9 @@
  * constant tables.
  */
 
+#include <stdatomic.h>
+#include <stdbool.h>
+
 #include "block/buffer.h"
 #include "block/engine.h"
 #include "common/error.h"
@@ -19,11 +22,18 @@ struct block_driver;
 
 #define ENV_ENGINES_MAX 8
 
+/* Which engine serves those who ask for `wanted`: one of that kind, or the threads instead. */
+struct env_engine {
+    const struct engine_ops *wanted;
+    struct engine *engine;
+};
+
 /* What belongs to one loop and is touched by it alone; a cache line of its own. */
 struct env_local {
     struct loop *loop;
     struct buffer_pool buffers;
-    struct engine *engines[ENV_ENGINES_MAX]; /* opened at first use, in that order */
+    struct env_engine engines[ENV_ENGINES_MAX]; /* by first use; the threads are there at once */
+    unsigned engine_count;
 } __attribute__((aligned(64)));
 
 struct block_env {
@@ -32,6 +42,7 @@ struct block_env {
     struct workers *workers;
     struct host_files *files;
     const struct block_driver *const *drivers; /* NULL-ended: block never includes upward */
+    _Atomic bool engine_refusal_said;          /* one log line, not one a loop */
 };
 
 /* loops[i] has index i. All that is handed in stays the caller's. */

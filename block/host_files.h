@@ -27,6 +27,8 @@ struct host_file_info {
     uint64_t device, inode;   /* together they name the file */
     uint64_t allocated_bytes; /* space taken on the disk */
     uint32_t io_size_bytes;   /* what the file system likes; at least 1 */
+    /* What O_DIRECT wants (statx(2), STATX_DIOALIGN); both 0 when the system does not say. */
+    uint32_t direct_offset_alignment, direct_memory_alignment;
 };
 
 enum host_seek {

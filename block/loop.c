@@ -148,6 +148,11 @@ uint64_t loop_now_ns(struct loop *loop)
     return loop->now_ns;
 }
 
+struct clock *loop_clock(const struct loop *loop)
+{
+    return loop->clock;
+}
+
 void loop_post(struct loop *loop, struct loop_job *job)
 {
     struct loop_job *top = atomic_load_explicit(&loop->inbox, memory_order_relaxed);
@@ -309,16 +314,13 @@ static bool poll(struct loop *loop, bool may_sleep)
     return any;
 }
 
-enum sleep { SLEEP_NEVER, SLEEP_IF_NOTHING_WAS_DONE, SLEEP };
-
-static bool turn(struct loop *loop, enum sleep sleep)
+static bool turn(struct loop *loop, bool may_sleep)
 {
     assert(!loop_current() && !coroutine_inside());
     struct loop *previous = loop_enter(loop);
     bool idle;
     loop->stay_awake = false;
     bool any = run_rounds(loop, &idle);
-    bool may_sleep = sleep == SLEEP || (sleep == SLEEP_IF_NOTHING_WAS_DONE && !any);
     any |= poll(loop, may_sleep && idle && !loop->stay_awake);
     any |= expire_timers(loop);
     loop_leave(previous);
@@ -328,14 +330,14 @@ static bool turn(struct loop *loop, enum sleep sleep)
 bool loop_turn(struct loop *loop, bool may_sleep)
 {
     loop->now_is_known = false; /* who knows how long ago the last turn was */
-    return turn(loop, may_sleep ? SLEEP_IF_NOTHING_WAS_DONE : SLEEP_NEVER);
+    return turn(loop, may_sleep);
 }
 
 void loop_run(struct loop *loop)
 {
     loop->now_is_known = false;
     while (!loop->stopping)
-        turn(loop, SLEEP);
+        turn(loop, true);
     loop->stopping = false;
 }
 
@@ -361,9 +363,8 @@ int loop_run_co(struct loop *loop, void (*entry)(void *arg), void *arg)
     int rc = coroutine_start(loop, run_co_main, &run);
     if (rc < 0)
         return rc;
-    loop->now_is_known = false;
     while (!run.has_ended)
-        turn(loop, SLEEP);
+        loop_turn(loop, true);
     return 0;
 }
 

@@ -101,14 +101,14 @@ void *loop_poller(const struct loop *loop);
 struct loop *loop_current(void);
 /* Cached: read once a turn. For deadlines and accounting. */
 uint64_t loop_now_ns(struct loop *loop);
+/* For what must be timed within a turn. */
+struct clock *loop_clock(const struct loop *loop);
 
 /* Turns until loop_stop(). */
 void loop_run(struct loop *loop);
 /* From any thread: loop_run() returns after the turn under way. */
 void loop_stop(struct loop *loop);
-/* One turn; true when it did anything. may_sleep: sleeps when there was nothing to do, so that
- * `while (!done) loop_turn(loop, true);` sees what this turn did before it sleeps; else it only
- * looks. */
+/* One turn; true when it did anything. may_sleep: as loop_run() turns; else it only looks. */
 bool loop_turn(struct loop *loop, bool may_sleep);
 
 /* Runs entry(arg) as a coroutine and turns the loop until it has ended: the way in for tools and
