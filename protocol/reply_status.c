@@ -39,12 +39,14 @@ static uint32_t length_limit(const struct reply_status *status, uint64_t before)
 bool reply_status_add(struct reply_status *status, uint64_t length_bytes, uint32_t flags)
 {
     assert(length_bytes > 0);
-    if (status->covered >= status->request_length)
+    if (status->ended)
         return false;
 
     bool merges = status->count > 0 && status->last_flags == flags;
-    if (!merges && status->count == (status->one ? 1 : status->count_max))
+    if (!merges && status->count == (status->one ? 1 : status->count_max)) {
+        status->ended = true; /* there is a gap now: what comes later must not be merged */
         return false;
+    }
 
     uint32_t already = merges ? status->last_length : 0;
     uint32_t room = length_limit(status, status->covered - already) - already;
@@ -59,5 +61,6 @@ bool reply_status_add(struct reply_status *status, uint64_t length_bytes, uint32
     uint8_t *descriptor = status->descriptors + (size_t)(status->count - 1) * NBD_DESCRIPTOR_SIZE;
     store_be32(descriptor, status->last_length);
     store_be32(descriptor + 4, flags);
-    return status->covered < status->request_length;
+    status->ended = status->covered >= status->request_length;
+    return !status->ended;
 }

@@ -33,6 +33,7 @@ struct reply_status {
     uint32_t request_length;
     uint64_t export_left; /* from the request's offset to the export's end */
     bool one;             /* NBD_CMD_FLAG_REQ_ONE */
+    bool ended;           /* reply_status_add() said false */
     uint32_t last_length, last_flags;
 };
 
@@ -42,7 +43,7 @@ void reply_status_init(struct reply_status *status, const struct request *reques
                        uint64_t size_bytes, uint8_t *descriptors, uint32_t count_max);
 
 /* The next extent: length_bytes (at least 1, may reach past the request and the export) with these
- * flags. True while another extent is of use. */
+ * flags. True while another extent is of use; after false nothing is taken any more. */
 bool reply_status_add(struct reply_status *status, uint64_t length_bytes, uint32_t flags);
 
 #endif

@@ -126,6 +126,7 @@ static void full_memory_ends_the_reply_early_and_still_merges(void **state)
     assert_true(reply_status_add(&status, 100, 1));
     assert_true(reply_status_add(&status, 100, 1));
     assert_false(reply_status_add(&status, 100, 0));
+    assert_false(reply_status_add(&status, 100, 1)); /* it lies behind a gap now */
     assert_int_equal(status.count, 2);
     expect(&status, 1, 200, 1);
     assert_int_equal(status.covered, 300);

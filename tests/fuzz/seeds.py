@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Writes the first inputs of the fuzz targets: seeds.py FOLDER makes FOLDER/TARGET/NAME."""
+import os
+import sys
+from struct import pack
+
+SPLIT = b"\x01\x02"  # the bytes that seed how the input is cut into pieces
+
+
+def string(text):
+    return pack(">I", len(text)) + text
+
+
+def option(number, data=b""):
+    return b"IHAVEOPT" + pack(">II", number, len(data)) + data
+
+
+def info(number, name, *infos):
+    return option(number, string(name) + pack(">H", len(infos)) +
+                  b"".join(pack(">H", i) for i in infos))
+
+
+def meta(number, name, *queries):
+    return option(number, string(name) + pack(">I", len(queries)) +
+                  b"".join(string(q) for q in queries))
+
+
+def handshake():
+    flags = pack(">I", 3)
+    structured = option(8)
+    alloc, bitmap = b"base:allocation", b"qemu:dirty-bitmap:b"
+    return {
+        "export-name": flags + option(1, b"a"),
+        "export-name-zeroes": pack(">I", 0) + option(1),
+        "export-name-unknown": flags + option(1, b"nothing"),
+        "abort": flags + option(2, b"bye"),
+        "list": flags + option(3) + option(3, b"x") + option(2),
+        "unsupported": flags + option(4) + option(5) + option(11) + option(99, b"data"),
+        "info-go": flags + info(6, b"a", 0, 1, 2, 3) + info(7, b"", 3),
+        "go-unknown": flags + info(7, b"\xff\n", 1) + info(7, b"a"),
+        "meta": flags + structured + meta(9, b"", b"base:") + meta(9, b"a") +
+        meta(10, b"", alloc, alloc, bitmap, b"x-y:z") + info(7, b""),
+        "meta-void": flags + structured + meta(10, b"", alloc) + meta(10, b"no", alloc) +
+        info(7, b""),
+        "malformed": flags + option(7, b"\0\0\0\x09a\0\0") + option(10, b"\0\0\0\0\xff\xff\xff\xff") +
+        option(6) + option(2),
+        "too-big": flags + option(3, bytes(70000)) + option(2),
+    }
+
+
+def request(command, cookie, offset, length, flags=0, payload=b""):
+    return pack(">IHHQQI", 0x25609513, flags, command, cookie, offset, length) + payload
+
+
+def transmission():
+    everything = b"".join([
+        request(0, 1, 0, 512), request(0, 2, 512, 65536, 4),
+        request(1, 3, 0, 5, 1, b"hello"), request(1, 4, 1 << 40, 4, 0, b"gone"),
+        request(3, 5, 0, 0), request(4, 6, 512, 1024), request(6, 7, 0, 4096, 2),
+        request(7, 8, 0, 1 << 20, 8), request(5, 9, 0, 1), request(6, 10, 0, 1, 16),
+        request(1, 11, 0, 0), request(0, 12, 2**64 - 1, 2), request(2, 13, 0, 0)])
+    seeds = {}
+    for setting in (0x5e, 0x5f, 0x58, 0x7e, 0x9e, 0x1e, 0xc0):
+        seeds["everything-%02x" % setting] = bytes([setting]) + SPLIT + everything
+    seeds["wrong-magic"] = b"\x5e" + SPLIT + request(0, 1, 0, 1) + bytes(28)
+    seeds["giant-write"] = b"\x5e" + SPLIT + request(1, 1, 0, 0xffffffff) + bytes(64)
+    return seeds
+
+
+def reply_status():
+    def setting(size, offset, length, count, one):
+        return pack(">QQIBB", size << 1, offset << 1, length, count, 8 if one else 0)
+
+    def extent(length, shift, flags):
+        return pack(">IBB", length, shift, flags)
+
+    extents = b"".join(extent(4097, i % 5, i % 3) for i in range(40))
+    return {
+        "merge": setting(1 << 40, 0, 1 << 30, 63, False) + extents + extent(1, 0, 1) * 5,
+        "one": setting(1 << 40, 4096, 1 << 20, 63, True) + extents,
+        "full": setting(1 << 40, 0, 1 << 30, 3, False) + extents,
+        "giant": setting(1 << 40, 0, 0xffffffff, 63, False) + extent(1, 33, 3) + extent(3, 32, 3),
+        "end": setting(1000001, 1000000, 1, 1, False) + extent(9, 20, 0),
+    }
+
+
+TARGETS = {
+    "handshake": lambda: {name: SPLIT + data for name, data in handshake().items()},
+    "transmission": transmission,
+    "reply_status": reply_status,
+}
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit("usage: seeds.py FOLDER")
+    for target, seeds in TARGETS.items():
+        folder = os.path.join(sys.argv[1], target)
+        os.makedirs(folder, exist_ok=True)
+        for name, data in seeds().items():
+            with open(os.path.join(folder, name), "wb") as file:
+                file.write(data)
+
+
+main()
