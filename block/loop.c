@@ -314,13 +314,16 @@ static bool poll(struct loop *loop, bool may_sleep)
     return any;
 }
 
-static bool turn(struct loop *loop, bool may_sleep)
+enum sleep { SLEEP_NEVER, SLEEP_IF_NOTHING_WAS_DONE, SLEEP };
+
+static bool turn(struct loop *loop, enum sleep sleep)
 {
     assert(!loop_current() && !coroutine_inside());
     struct loop *previous = loop_enter(loop);
     bool idle;
     loop->stay_awake = false;
     bool any = run_rounds(loop, &idle);
+    bool may_sleep = sleep == SLEEP || (sleep == SLEEP_IF_NOTHING_WAS_DONE && !any);
     any |= poll(loop, may_sleep && idle && !loop->stay_awake);
     any |= expire_timers(loop);
     loop_leave(previous);
@@ -330,14 +333,14 @@ static bool turn(struct loop *loop, bool may_sleep)
 bool loop_turn(struct loop *loop, bool may_sleep)
 {
     loop->now_is_known = false; /* who knows how long ago the last turn was */
-    return turn(loop, may_sleep);
+    return turn(loop, may_sleep ? SLEEP_IF_NOTHING_WAS_DONE : SLEEP_NEVER);
 }
 
 void loop_run(struct loop *loop)
 {
     loop->now_is_known = false;
     while (!loop->stopping)
-        turn(loop, true);
+        turn(loop, SLEEP);
     loop->stopping = false;
 }
 
@@ -363,8 +366,9 @@ int loop_run_co(struct loop *loop, void (*entry)(void *arg), void *arg)
     int rc = coroutine_start(loop, run_co_main, &run);
     if (rc < 0)
         return rc;
+    loop->now_is_known = false;
     while (!run.has_ended)
-        loop_turn(loop, true);
+        turn(loop, SLEEP);
     return 0;
 }
 

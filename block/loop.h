@@ -108,7 +108,9 @@ struct clock *loop_clock(const struct loop *loop);
 void loop_run(struct loop *loop);
 /* From any thread: loop_run() returns after the turn under way. */
 void loop_stop(struct loop *loop);
-/* One turn; true when it did anything. may_sleep: as loop_run() turns; else it only looks. */
+/* One turn; true when it did anything. may_sleep: sleeps when there was nothing to do, so that
+ * `while (!done) loop_turn(loop, true);` sees what this turn did before it sleeps; else it only
+ * looks. */
 bool loop_turn(struct loop *loop, bool may_sleep);
 
 /* Runs entry(arg) as a coroutine and turns the loop until it has ended: the way in for tools and
