@@ -319,9 +319,8 @@ static void overrunning_a_stack_hits_the_guard(void **state)
 static void without_memory_for_a_stack_nothing_is_run(void **state)
 {
     (void)state;
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    skip(); /* their shadow memory does not fit into a limit */
-#endif
+    if (unit_tool_shares_memory())
+        skip_because("the memory of a sanitizer or of valgrind does not fit into a limit");
     pid_t pid = fork();
     if (pid == 0) {
         struct rlimit limit = {0, 0};

@@ -201,9 +201,8 @@ static int run_without_threads(void)
 static void with_no_thread_to_be_had_the_job_is_done_on_the_spot(void **state)
 {
     (void)state;
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    skip(); /* their shadow memory does not fit into a limit */
-#endif
+    if (unit_tool_shares_memory())
+        skip_because("the memory of a sanitizer or of valgrind does not fit into a limit");
     pid_t pid = fork();
     if (pid == 0)
         _exit(run_without_threads());
