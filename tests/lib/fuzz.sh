@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # shellcheck shell=bash
-# Runs the libFuzzer targets, as many at once as there are processors. Sourced by tests/run.
+# Runs the fuzz targets by tests/fuzz/run, as many at once as there are processors. Sourced by
+# tests/run.
 
 # fuzz STAGE SECONDS: each target for SECONDS; one test a target.
 fuzz()
@@ -17,7 +18,7 @@ fuzz()
   steady_addresses
   for target in "${targets[@]}"; do
     while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n; done
-    fuzz_target "$target" "$seconds" "$logs/$stage-${target##*/}" &
+    fuzz_target "${target##*/fuzz_}" "$seconds" "$logs/$stage-${target##*/}" &
   done
   wait
   under=()
@@ -30,18 +31,14 @@ fuzz()
   done
 }
 
-# fuzz_target TARGET SECONDS LOG_PREFIX: new inputs go to the build folder; tests/fuzz/corpus, the
-# committed one, is only read. The input of a crash is left beside the log.
+# fuzz_target NAME SECONDS LOG_PREFIX: tests/fuzz/run on one target, bounded in time. What the fuzzer
+# said goes behind it, so that the log's tail shows the failure.
 fuzz_target()
 {
-  local target=$1 seconds=$2 prefix=$3 name=${1##*/fuzz_} grown corpora
-  grown=build-fuzz/corpus/$name
-  corpora=("$grown")
-  mkdir -p "$grown"
-  rm -f "$prefix.status" "$prefix"-crash-* "$prefix"-leak-* "$prefix"-timeout-* "$prefix"-oom-*
-  if [ -d "tests/fuzz/corpus/$name" ]; then corpora+=("tests/fuzz/corpus/$name"); fi
-  "${under[@]}" timeout --kill-after=10 $((seconds * 2 + 60)) "$target" \
-    -max_total_time="$seconds" -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 \
-    -artifact_prefix="$prefix-" "${corpora[@]}" >"$prefix.log" 2>&1 </dev/null
-  echo $? >"$prefix.status"
+  local name=$1 seconds=$2 prefix=$3 status=0
+  rm -f "$prefix.status"
+  "${under[@]}" timeout --kill-after=10 $((seconds * 2 + 60)) tests/fuzz/run build-fuzz "$seconds" \
+    "$name" >"$prefix.log" 2>&1 </dev/null || status=$?
+  tail -n 60 "build-fuzz/fuzz-failed/$name.log" >>"$prefix.log" 2>/dev/null
+  echo "$status" >"$prefix.status"
 }
