@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The handshake against any client. Input: two bytes that seed the split, then what the client
- * sends. Properties:
+ * The handshake against any client. Input: two bytes that seed the split (and the first of
+ * which says whether the server is shutting down), then what the client sends. Properties:
  * - the bytes out, the outcome and the log line are the same whole and in pieces;
  * - no more is taken than was given, and memory stays inside its bounds;
  * - a checker that knows nothing of the code walks the client's options and the answers side by
@@ -60,13 +60,16 @@ struct outcome {
     struct handshake_result result;
 };
 
-static void play(const uint8_t *data, size_t size, struct random *split, struct outcome *outcome)
+static void play(const uint8_t *data, size_t size, struct random *split, bool shutting_down,
+                 struct outcome *outcome)
 {
     static struct handshake handshake;
     struct writer output;
     writer_init(&outcome->bytes, (size_t)512 << 20);
     writer_init(&output, HANDSHAKE_OUTPUT_MAX);
     handshake_init(&handshake, &list);
+    if (shutting_down)
+        handshake_shut_down(&handshake);
     handshake_start(&handshake, &output);
     outcome->event = HANDSHAKE_MORE;
     outcome->used = 0;
@@ -223,11 +226,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     struct random split;
     random_seed(&split, (uint64_t)(data[0] << 8 | data[1]));
+    bool shutting_down = data[0] >> 4 == 0xf;
     data += 2, size -= 2;
 
     struct outcome whole, parts;
-    play(data, size, NULL, &whole);
-    play(data, size, &split, &parts);
+    play(data, size, NULL, shutting_down, &whole);
+    play(data, size, &split, shutting_down, &parts);
     FUZZ_CHECK(whole.event == parts.event);
     FUZZ_CHECK(whole.used == parts.used);
     FUZZ_CHECK(whole.bytes.length == parts.bytes.length);
@@ -237,6 +241,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     FUZZ_CHECK(whole.result.context_mask == parts.result.context_mask);
     check_printable((const uint8_t *)whole.reason, strlen(whole.reason));
     check_dialogue(data, size, &whole);
+    FUZZ_CHECK(!shutting_down || whole.event != HANDSHAKE_READY);
     writer_fini(&whole.bytes);
     writer_fini(&parts.bytes);
     return 0;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The transmission's parser against any client. Input: one byte that chooses the export, two that
- * seed the split, then what the client sends. Properties:
+ * seed the split (and the first of which says whether the server is shutting down), then what the
+ * client sends. Properties:
  * - the events are the same whole and in pieces, and no more is taken than was given;
  * - what is passed on as good is good by a second, plain reading of the specification, and what is
  *   refused is not;
@@ -20,6 +21,7 @@ struct setting {
     uint64_t size;
     uint32_t block_minimum, payload_max;
     bool read_only, structured, contexts, commands, fua;
+    bool shutting_down;
 };
 
 static struct transmission begin(const struct setting *setting)
@@ -39,6 +41,8 @@ static struct transmission begin(const struct setting *setting)
         .context_mask = setting->contexts && setting->structured};
     struct transmission transmission;
     transmission_init(&transmission, &result);
+    if (setting->shutting_down)
+        transmission_shut_down(&transmission);
     return transmission;
 }
 
@@ -46,6 +50,8 @@ static struct transmission begin(const struct setting *setting)
 static bool is_good(const struct request *request, const struct setting *setting)
 {
     unsigned flags = request->flags;
+    if (setting->shutting_down)
+        return false;
     if (setting->fua)
         flags &= ~1u;
     bool writes = request->command == 1 || request->command == 4 || request->command == 6;
@@ -100,7 +106,8 @@ static void check_answer(const struct transmission_item *item, const struct sett
 }
 
 struct log {
-    uint64_t hash; /* of all events in order */
+    const char *eof; /* what is said of a client that leaves at the end of the input */
+    uint64_t hash;   /* of all events in order */
     uint64_t count;
     enum transmission_event last;
 };
@@ -167,6 +174,8 @@ static struct log play(const uint8_t *data, size_t size, struct random *split,
         if (shown == size)
             break;
     }
+    log.eof = transmission_eof(&transmission, size - at);
+    FUZZ_CHECK(log.eof || at == size);
     return log;
 }
 
@@ -184,6 +193,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .block_minimum = data[0] & 32 ? 512 : 1,
         .payload_max = data[0] & 32 ? 4096 : NBD_PAYLOAD_DEFAULT_MAX,
         .size = sizes[data[0] >> 6],
+        .shutting_down = data[1] >> 4 == 0xf,
     };
     struct random split;
     random_seed(&split, (uint64_t)(data[1] << 8 | data[2]));
@@ -193,5 +203,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     FUZZ_CHECK(whole.hash == parts.hash);
     FUZZ_CHECK(whole.count == parts.count);
     FUZZ_CHECK(whole.last == parts.last);
+    FUZZ_CHECK(whole.eof == parts.eof);
     return 0;
 }

@@ -85,9 +85,16 @@ def reply_status():
     }
 
 
+def with_shutdown(seeds, place):
+    """The same seeds once more, with the byte that says that the server is shutting down."""
+    return {**seeds, **{name + "-shutdown": data[:place] + b"\xf1" + data[place + 1:]
+                        for name, data in seeds.items()}}
+
+
 TARGETS = {
-    "handshake": lambda: {name: SPLIT + data for name, data in handshake().items()},
-    "transmission": transmission,
+    "handshake": lambda: with_shutdown(
+        {name: SPLIT + data for name, data in handshake().items()}, 0),
+    "transmission": lambda: with_shutdown(transmission(), 1),
     "reply_status": reply_status,
 }
 
