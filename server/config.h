@@ -6,6 +6,11 @@
 
 #include <stdbool.h>
 
+#include "common/error.h"
+#include "server/export.h"
+
+struct node_options;
+
 #define CONFIG_THREADS_MAX 64
 #define CONFIG_THREADS_DEFAULT_MAX 4
 #define CONFIG_BIND_DEFAULT "0.0.0.0"
@@ -40,5 +45,11 @@ struct config {
     const char *pid_file; /* NULL for none */
     bool verbose;
 };
+
+/* What the block layer is told of the image, as block_co_open_image() takes it. -ENOMEM. */
+int config_node_options(const struct config *config, struct node_options **ret_options,
+                        struct error *err);
+/* The strings stay the config's. */
+struct export_options config_export_options(const struct config *config);
 
 #endif

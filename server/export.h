@@ -19,7 +19,6 @@ struct block_node;
 struct export_rules {
     bool write_through; /* every write is on stable storage before its reply */
     bool ignore_flush;  /* FLUSH and FUA are answered without doing anything */
-    bool ignore_trim;   /* TRIM does nothing, and WRITE_ZEROES keeps the space */
 };
 
 struct export_options {

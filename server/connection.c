@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "server/connection.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "common/log.h"
+#include "server/connection_private.h"
+#include "server/dispatch.h"
+#include "server/export.h"
+#include "server/lane.h"
+#include "server/server_private.h"
+#include "server/stream.h"
+
+/* --- birth and end ------------------------------------------------------------------------------
+ */
+
+static void send_at_turn_end(struct loop_task *task);
+
+struct connection *connection_new(struct server_lane *lane, struct export *export,
+                                  struct stream *stream)
+{
+    struct connection *connection = calloc(1, sizeof(*connection));
+    struct connection_greeting *greeting = malloc(sizeof(*greeting));
+    if (!connection || !greeting) {
+        free(connection);
+        free(greeting);
+        return NULL;
+    }
+    greeting->exports = export_as_list(export);
+    handshake_init(&greeting->handshake, &greeting->exports);
+    writer_init(&greeting->output, HANDSHAKE_OUTPUT_MAX);
+    connection->lane = lane;
+    connection->export = export;
+    connection->stream = stream;
+    connection->greeting = greeting;
+    link_init(&connection->link);
+    link_init(&connection->deadline.link);
+    sendq_init(&connection->sendq);
+    connection->send_task.run = send_at_turn_end;
+    link_init(&connection->send_task.link);
+    return connection;
+}
+
+static void free_greeting(struct connection *connection)
+{
+    if (!connection->greeting)
+        return;
+    handshake_fini(&connection->greeting->handshake);
+    writer_fini(&connection->greeting->output);
+    free(connection->greeting);
+    connection->greeting = NULL;
+}
+
+void connection_free(struct connection *connection)
+{
+    assert(!connection->stream && connection->request_count == 0);
+    free_greeting(connection);
+    free(connection);
+}
+
+/* Gives up the stream and everything that only it would have made use of. */
+static void close_stream(struct connection *connection)
+{
+    if (!connection->stream)
+        return;
+    connection->stream->ops->close(connection->stream);
+    connection->stream = NULL;
+    connection->input_ended = true;
+    loop_timer_clear(&connection->deadline);
+    loop_task_cancel(&connection->send_task);
+    connection_drop_input(connection);
+
+    struct list dropped;
+    struct list_link *link;
+    list_init(&dropped);
+    sendq_drop(&connection->sendq, &dropped);
+    while ((link = list_pop(&dropped)) != NULL)
+        connection_free_request(connection, container_of(link, struct server_request, reply.link));
+    free_greeting(connection);
+}
+
+void connection_complain(struct connection *connection, const char *what)
+{
+    if (connection->complained)
+        log_verbose("%s: %s", connection->stream->peer, what);
+    else
+        log_warning("%s: %s", connection->stream->peer, what);
+    connection->complained = true;
+}
+
+void connection_lose(struct connection *connection, const char *reason)
+{
+    if (!connection->stream)
+        return;
+    connection_complain(connection, reason);
+    close_stream(connection);
+}
+
+static void handshake_expired(struct loop_timer *timer)
+{
+    struct connection *connection = container_of(timer, struct connection, deadline);
+    connection_enter(connection);
+    connection_lose(connection, "did not finish the handshake in time");
+    connection_leave(connection);
+}
+
+static void stream_ready(struct stream *stream, unsigned events)
+{
+    struct connection *connection = stream->owner;
+    connection_enter(connection);
+    if (events & LOOP_WRITABLE)
+        loop_at_turn_end(connection->lane->loop, &connection->send_task);
+    if ((events & LOOP_READABLE) && (connection->wanted & LOOP_READABLE))
+        connection_receive(connection);
+    connection_leave(connection);
+}
+
+void connection_start(struct connection *connection, uint32_t handshake_timeout_ms)
+{
+    struct server_lane *lane = connection->lane;
+    list_append(&lane->connections, &connection->link);
+    connection_enter(connection);
+    if (lane->stopping) {
+        close_stream(connection);
+    } else {
+        struct stream *stream = connection->stream;
+        stream->owner = connection;
+        stream->ready = stream_ready;
+        stream->ops->attach(stream, lane->loop);
+        if (handshake_timeout_ms > 0) {
+            connection->deadline.expired = handshake_expired;
+            loop_timer_set(lane->loop, &connection->deadline,
+                           loop_now_ns(lane->loop) + handshake_timeout_ms * NS_PER_MS);
+        }
+        handshake_start(&connection->greeting->handshake, &connection->greeting->output);
+        connection_send_soon(connection);
+    }
+    connection_leave(connection);
+}
+
+void connection_abort(struct connection *connection, const char *reason)
+{
+    connection_enter(connection);
+    connection_lose(connection, reason);
+    connection_leave(connection);
+}
+
+void connection_stop(struct connection *connection)
+{
+    connection_enter(connection);
+    if (connection->stream && !connection->in_transmission) {
+        log_verbose("%s: closed in the handshake: the server stops", connection->stream->peer);
+        close_stream(connection);
+    } else if (connection->stream && !connection->input_ended) {
+        /* What is in the socket now is answered, with NBD_ESHUTDOWN; what comes later is not. */
+        transmission_shut_down(&connection->transmission);
+        if (!connection_is_paused(connection))
+            connection_receive(connection);
+        if (connection->stream)
+            connection_end_input(connection);
+    }
+    connection_leave(connection);
+}
+
+/* --- what is next -------------------------------------------------------------------------------
+ */
+
+void connection_enter(struct connection *connection)
+{
+    connection->holds++;
+}
+
+/* Nothing is left to be received, done, or sent. */
+static bool is_drained(const struct connection *connection)
+{
+    return connection->input_ended && connection->request_count == 0 &&
+           !connection_is_paused(connection) && !connection->greeting;
+}
+
+static void run_resume(struct loop_job *job)
+{
+    struct connection *connection = container_of(job, struct connection, resume_job);
+    connection->resume_posted = false;
+    connection_resume(connection);
+    connection_leave(connection); /* entered when it was posted */
+}
+
+static void post_resume(struct connection *connection)
+{
+    if (connection->resume_posted)
+        return;
+    connection->resume_posted = true;
+    connection->resume_job.run = run_resume;
+    connection_enter(connection);
+    loop_post(connection->lane->loop, &connection->resume_job);
+}
+
+static void update_wanted(struct connection *connection)
+{
+    unsigned wanted = connection->write_blocked ? LOOP_WRITABLE : 0;
+    if (!connection->input_ended && !connection_is_paused(connection))
+        wanted |= LOOP_READABLE;
+    if (wanted == connection->wanted)
+        return;
+    connection->wanted = wanted;
+    connection->stream->ops->want(connection->stream, wanted);
+}
+
+void connection_leave(struct connection *connection)
+{
+    assert(connection->holds > 0);
+    if (connection->holds > 1) {
+        connection->holds--;
+        return;
+    }
+    if (connection->stream && is_drained(connection)) {
+        log_verbose("%s: closed", connection->stream->peer);
+        close_stream(connection);
+    }
+    if (connection->stream && connection_can_resume(connection))
+        post_resume(connection);
+    connection->holds--;
+    if (connection->stream) {
+        update_wanted(connection);
+    } else if (connection->request_count == 0 && connection->holds == 0) {
+        list_remove(&connection->link);
+        server_connection_ended(connection);
+    }
+}
+
+/* --- requests and output ------------------------------------------------------------------------
+ */
+
+struct server_request *connection_new_request(struct connection *connection,
+                                              const struct request *wire, size_t cost_bytes)
+{
+    struct server_request *request = lane_get_request(connection->lane);
+    if (!request)
+        return NULL;
+    request->wire = *wire;
+    request->structured_replies = connection->transmission.limits.structured_replies;
+    request->export = connection->export;
+    request->loop = connection->lane->loop;
+    request->buffers = connection->lane->buffers;
+    request->pinned = NULL;
+    request->buffer = NULL;
+    request->buffer_length = 0;
+    request->done = NULL;
+    request->owner = connection;
+    request->cost_bytes = cost_bytes;
+    connection->request_count++;
+    connection->request_bytes += request->cost_bytes;
+    return request;
+}
+
+void connection_free_request(struct connection *connection, struct server_request *request)
+{
+    assert(connection->request_count > 0 && connection->request_bytes >= request->cost_bytes);
+    connection->request_count--;
+    connection->request_bytes -= request->cost_bytes;
+    dispatch_release(request);
+    lane_put_request(connection->lane, request);
+}
+
+void connection_reply(struct connection *connection, struct server_request *request)
+{
+    connection_enter(connection);
+    if (connection->stream) {
+        sendq_add(&connection->sendq, &request->reply);
+        connection_send_soon(connection);
+    } else {
+        connection_free_request(connection, request);
+    }
+    connection_leave(connection);
+}
+
+void connection_send_soon(struct connection *connection)
+{
+    if (!connection->write_blocked)
+        loop_at_turn_end(connection->lane->loop, &connection->send_task);
+}
+
+/* As sendq_flush(), for the handshake's output, which goes before all replies. */
+static int send_greeting(struct connection *connection)
+{
+    struct connection_greeting *greeting = connection->greeting;
+    struct stream *stream = connection->stream;
+    if (!greeting)
+        return 0;
+    if (greeting->output.length > 0) {
+        struct iovec iov = {.iov_base = greeting->output.data, .iov_len = greeting->output.length};
+        ssize_t written = stream->ops->writev(stream, &iov, 1);
+        if (written < 0)
+            return (int)written;
+        writer_consume(&greeting->output, (size_t)written);
+        if (greeting->output.length > 0)
+            return -EAGAIN;
+    }
+    if (connection->in_transmission || connection->input_ended)
+        free_greeting(connection);
+    return 0;
+}
+
+static void send_at_turn_end(struct loop_task *task)
+{
+    struct connection *connection = container_of(task, struct connection, send_task);
+    struct list sent;
+    struct list_link *link;
+    list_init(&sent);
+    connection_enter(connection);
+    int code = send_greeting(connection);
+    if (code == 0)
+        code = sendq_flush(&connection->sendq, connection->stream, &sent);
+    while ((link = list_pop(&sent)) != NULL)
+        connection_free_request(connection, container_of(link, struct server_request, reply.link));
+    connection->write_blocked = code == -EAGAIN;
+    if (code < 0 && code != -EAGAIN)
+        connection_lose(connection, error_text(code));
+    connection_leave(connection);
+}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef SERVER_CONNECTION_H
+#define SERVER_CONNECTION_H
+
+/*
+ * One client's connection, from greeting to close. It lives on one lane's loop, but for its birth
+ * and its end, which are loop 0's.
+ *
+ *     HANDSHAKE -> TRANSMISSION -> (input ended) DRAINING -> CLOSED -> ended, told to the server
+ *
+ * HANDSHAKE     feeds the handshake, under a deadline
+ * TRANSMISSION  each good request becomes a coroutine at once, each reply goes to the send queue,
+ *               which is flushed at the end of the loop's turn
+ * DRAINING      DISC, the client's end of file, nonsense, or a stop: nothing is read any more;
+ *               what is outstanding is answered
+ * CLOSED        the stream is gone; requests in flight end without an answer
+ *
+ * Bounds: past CONNECTION_REQUESTS_MAX requests, or CONNECTION_BYTES_MAX bytes of replies and
+ * payloads, that were received and not yet answered to the last byte, the socket is not read. One
+ * request always goes on, however large. So a client that never reads costs that much, and a chunk
+ * of requests received and not looked at.
+ *
+ * An idle connection has no stack, no receive memory and no buffer: part of a request's header is
+ * kept in the connection itself.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "block/loop.h"
+#include "common/list.h"
+#include "protocol/transmission.h"
+#include "protocol/wire.h"
+#include "server/sendq.h"
+
+struct connection_greeting;
+struct export;
+struct receive_chunk;
+struct server_lane;
+struct server_request;
+struct stream;
+
+#define CONNECTION_REQUESTS_MAX 256
+#define CONNECTION_BYTES_MAX ((size_t)32 << 20)
+/* A part of a payload that is smaller than this is copied to the payload's own buffer. */
+#define CONNECTION_PIN_BYTES_MIN ((size_t)32 << 10)
+
+struct connection {
+    struct list_link link; /* on lane->connections while not ended */
+    struct server_lane *lane;
+    struct export *export;
+    struct stream *stream; /* NULL: CLOSED */
+    unsigned holds;        /* callers on the stack, and posted jobs; ends only at 0 */
+    struct loop_job job;   /* birth: to the lane; end: to loop 0 */
+
+    /* The handshake, and its output until the last byte is out; then NULL. */
+    struct connection_greeting *greeting;
+    struct loop_timer deadline;
+    bool in_transmission;
+    bool was_negotiated; /* for the server: it chose the export */
+    bool complained;     /* the log has its line about this client */
+
+    /* Input. */
+    struct transmission transmission;
+    bool input_ended;
+    uint8_t head[NBD_REQUEST_SIZE]; /* of a request, not yet whole */
+    size_t head_length;
+    bool has_held; /* a request that waits until the bounds allow it */
+    enum transmission_event held_event;
+    struct transmission_item held;
+    struct { /* received behind it, and not looked at */
+        struct receive_chunk *chunk;
+        const uint8_t *data;
+        size_t length;
+    } unseen;
+    struct server_request *receiving; /* a WRITE whose payload is not yet whole */
+    size_t receiving_filled;          /* bytes of its buffer that came */
+    struct loop_job resume_job;
+    bool resume_posted;
+
+    /* Output. */
+    struct sendq sendq;
+    struct loop_task send_task;
+    bool write_blocked; /* the stream is full: wait until it can be written */
+    unsigned wanted;    /* what the stream was asked to tell */
+
+    /* Received and not yet answered to the last byte. */
+    unsigned request_count;
+    size_t request_bytes;
+};
+
+/* On loop 0. NULL when there is no memory; the stream is then still the caller's. */
+struct connection *connection_new(struct server_lane *lane, struct export *export,
+                                  struct stream *stream);
+/* On the lane: attaches the stream and greets; from here on it ends by itself, by a call of
+ * server_connection_ended() on loop 0. */
+void connection_start(struct connection *connection, uint32_t handshake_timeout_ms);
+/* On the lane: see server_stop(). */
+void connection_stop(struct connection *connection);
+/* On the lane: closes the stream at once. */
+void connection_abort(struct connection *connection, const char *reason);
+/* After its end. */
+void connection_free(struct connection *connection);
+
+#endif

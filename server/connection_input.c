@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What a connection receives. One receive a turn, as large as the lent chunk allows, brings many
+ * requests; each is started at once. A WRITE whose payload came whole is done from where it lies,
+ * the chunk being pinned. Of a larger one, the part that came is pinned or copied, and the rest is
+ * received straight into a buffer of its own, with the next requests behind it in the same call.
+ */
+#include "server/connection_private.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "block/buffer.h"
+#include "common/log.h"
+#include "server/dispatch.h"
+#include "server/export.h"
+#include "server/lane.h"
+#include "server/stream.h"
+
+/* Bytes that were received, and the chunk they lie in. */
+struct input {
+    struct receive_chunk *chunk;
+    const uint8_t *data;
+    size_t length; /* not yet taken */
+};
+
+static void input_take(struct input *input, size_t length)
+{
+    assert(length <= input->length);
+    input->data += length;
+    input->length -= length;
+}
+
+/* --- bounds -------------------------------------------------------------------------------------
+ */
+
+bool connection_is_paused(const struct connection *connection)
+{
+    return connection->has_held || connection->unseen.length > 0;
+}
+
+/* What the held request will weigh. */
+static size_t held_cost_bytes(const struct connection *connection)
+{
+    bool is_work = connection->held_event == TRANSMISSION_REQUEST;
+    return is_work ? dispatch_cost_bytes(&connection->held.request) : 0;
+}
+
+static bool may_start_held(const struct connection *connection)
+{
+    if (connection->request_count == 0)
+        return true;
+    return connection->request_count < CONNECTION_REQUESTS_MAX &&
+           connection->request_bytes + held_cost_bytes(connection) <= CONNECTION_BYTES_MAX;
+}
+
+bool connection_can_resume(const struct connection *connection)
+{
+    if (connection->has_held)
+        return may_start_held(connection);
+    if (connection->unseen.length == 0)
+        return false;
+    return connection->in_transmission || connection->greeting->output.length == 0;
+}
+
+static void drop_unseen(struct connection *connection)
+{
+    if (connection->unseen.chunk)
+        receive_unpin(connection->unseen.chunk);
+    connection->unseen.chunk = NULL;
+    connection->unseen.length = 0;
+}
+
+static void drop_receiving(struct connection *connection)
+{
+    if (connection->receiving)
+        connection_free_request(connection, connection->receiving);
+    connection->receiving = NULL;
+}
+
+void connection_drop_input(struct connection *connection)
+{
+    connection->has_held = false;
+    connection->head_length = 0;
+    drop_unseen(connection);
+    drop_receiving(connection);
+}
+
+void connection_end_input(struct connection *connection)
+{
+    connection->input_ended = true;
+    drop_receiving(connection);
+}
+
+/* --- requests -----------------------------------------------------------------------------------
+ */
+
+static void request_done(struct server_request *request)
+{
+    connection_reply(request->owner, request);
+}
+
+static void start_request(struct server_request *request)
+{
+    request->done = request_done;
+    dispatch_start(request);
+}
+
+/* The payload lies in the input whole: it is written from there. */
+static void start_write_in_place(struct connection *connection, struct server_request *request,
+                                 struct input *input)
+{
+    uint32_t length = request->wire.length;
+    request->payload[0] = (struct iovec){.iov_base = (void *)input->data, .iov_len = length};
+    request->pinned = input->chunk;
+    receive_pin(input->chunk);
+    input_take(input, length);
+    transmission_payload_taken(&connection->transmission, length);
+    start_request(request);
+}
+
+/* A part of the payload, or all of it when chunks are scarce, gets memory of its own. */
+static void start_write_in_parts(struct connection *connection, struct server_request *request,
+                                 struct input *input)
+{
+    struct receive_pool *pool = &connection->lane->receive;
+    uint32_t length = request->wire.length;
+    size_t here = input->length < length ? input->length : length;
+    bool pin = here >= CONNECTION_PIN_BYTES_MIN && here < length && receive_may_pin(pool);
+    size_t rest = pin ? length - here : length;
+    request->buffer = buffer_get(request->buffers, rest);
+    request->buffer_length = rest;
+    if (!request->buffer) {
+        connection_free_request(connection, request);
+        connection_lose(connection, "no memory for a write's data");
+        return;
+    }
+    if (pin) {
+        request->pinned = input->chunk;
+        receive_pin(input->chunk);
+        request->payload[0] = (struct iovec){.iov_base = (void *)input->data, .iov_len = here};
+        request->payload[1] = (struct iovec){.iov_base = request->buffer, .iov_len = rest};
+        connection->receiving_filled = 0;
+    } else {
+        memcpy(request->buffer, input->data, here);
+        request->payload[0] = (struct iovec){.iov_base = request->buffer, .iov_len = rest};
+        connection->receiving_filled = here;
+    }
+    input_take(input, here);
+    transmission_payload_taken(&connection->transmission, (uint32_t)here);
+    if (transmission_payload_left(&connection->transmission) == 0)
+        start_request(request);
+    else
+        connection->receiving = request;
+}
+
+/* Starts or answers the held request. */
+static void start_held(struct connection *connection, struct input *input)
+{
+    const struct transmission_item *item = &connection->held;
+    struct server_request *request =
+        connection_new_request(connection, &item->request, held_cost_bytes(connection));
+    connection->has_held = false;
+    if (!request) {
+        connection_lose(connection, "no memory for another request");
+        return;
+    }
+    if (connection->held_event == TRANSMISSION_ANSWER) {
+        dispatch_answer(request, &item->verdict);
+        connection_reply(connection, request);
+    } else if (item->request.command != NBD_CMD_WRITE) {
+        start_request(request);
+    } else if (input->length >= item->request.length &&
+               receive_may_pin(&connection->lane->receive)) {
+        start_write_in_place(connection, request, input);
+    } else {
+        start_write_in_parts(connection, request, input);
+    }
+}
+
+/* Takes requests from the input until more is needed or the bounds are reached. */
+static void take_requests(struct connection *connection, struct input *input)
+{
+    while (connection->stream && !connection->receiving) {
+        if (connection->has_held) {
+            if (!may_start_held(connection))
+                return;
+            start_held(connection, input);
+            continue;
+        }
+        size_t used;
+        enum transmission_event event = transmission_next(&connection->transmission, input->data,
+                                                          input->length, &used, &connection->held);
+        input_take(input, used);
+        switch (event) {
+        case TRANSMISSION_NEED_MORE:
+            return;
+        case TRANSMISSION_REQUEST:
+        case TRANSMISSION_ANSWER:
+            connection->has_held = true;
+            connection->held_event = event;
+            break;
+        case TRANSMISSION_BROKEN:
+            connection_complain(connection, connection->held.reason);
+            /* fall through */
+        case TRANSMISSION_DISCONNECT:
+            connection->input_ended = true;
+            return;
+        }
+    }
+}
+
+/* --- handshake ----------------------------------------------------------------------------------
+ */
+
+static void end_of_handshake(struct connection *connection, const struct handshake *handshake)
+{
+    if (handshake->is_ordinary)
+        log_verbose("%s: %s", connection->stream->peer, handshake->reason);
+    else
+        connection_complain(connection, handshake->reason);
+    connection->input_ended = true;
+    connection_send_soon(connection);
+}
+
+static void take_handshake(struct connection *connection, struct input *input)
+{
+    struct connection_greeting *greeting = connection->greeting;
+    struct handshake *handshake = &greeting->handshake;
+    size_t used;
+    enum handshake_event event =
+        handshake_feed(handshake, input->data, input->length, &used, &greeting->output);
+    input_take(input, used);
+    connection_send_soon(connection);
+    switch (event) {
+    case HANDSHAKE_MORE:
+        break;
+    case HANDSHAKE_READY:
+        transmission_init(&connection->transmission, &handshake->result);
+        connection->in_transmission = true;
+        connection->was_negotiated = true;
+        loop_timer_clear(&connection->deadline);
+        log_verbose("%s: uses export \"%s\"", connection->stream->peer,
+                    connection->export->info.name);
+        break;
+    case HANDSHAKE_CLOSE:
+        input_take(input, input->length);
+        end_of_handshake(connection, handshake);
+        break;
+    }
+}
+
+/* --- receiving ----------------------------------------------------------------------------------
+ */
+
+/* Looks at the input, and keeps what cannot be looked at yet. The unseen bytes, if there were any,
+ * are this input. */
+static void take_input(struct connection *connection, struct input *input)
+{
+    if (!connection->in_transmission)
+        take_handshake(connection, input);
+    if (connection->in_transmission)
+        take_requests(connection, input);
+    if (!connection->stream)
+        return;
+    if (connection->input_ended)
+        drop_receiving(connection);
+    bool is_head = connection->in_transmission && !connection->has_held && !connection->receiving;
+    if (is_head) {
+        assert(input->length < NBD_REQUEST_SIZE);
+        memcpy(connection->head, input->data, input->length);
+        connection->head_length = input->length;
+    } else if (input->length > 0) {
+        receive_pin(input->chunk);
+        connection->unseen.chunk = input->chunk;
+        connection->unseen.data = input->data;
+        connection->unseen.length = input->length;
+    }
+}
+
+void connection_resume(struct connection *connection)
+{
+    if (!connection->stream || !connection_can_resume(connection))
+        return;
+    struct input input = {
+        .chunk = connection->unseen.chunk,
+        .data = connection->unseen.data,
+        .length = connection->unseen.length,
+    };
+    connection->unseen.chunk = NULL;
+    connection->unseen.length = 0;
+    take_input(connection, &input);
+    if (input.chunk)
+        receive_unpin(input.chunk);
+}
+
+/* The client sends no more: it may still read. */
+static void take_end(struct connection *connection)
+{
+    connection->input_ended = true;
+    if (!connection->in_transmission) {
+        struct handshake *handshake = &connection->greeting->handshake;
+        handshake_eof(handshake);
+        end_of_handshake(connection, handshake);
+        return;
+    }
+    const char *reason = transmission_eof(&connection->transmission, connection->head_length);
+    if (reason)
+        connection_complain(connection, reason);
+    connection_drop_input(connection);
+}
+
+/* The first `length` bytes of a receive are the payload's that is awaited. Returns how many. */
+static size_t take_payload(struct connection *connection, size_t length)
+{
+    struct server_request *request = connection->receiving;
+    size_t left = transmission_payload_left(&connection->transmission);
+    size_t part = length < left ? length : left;
+    connection->receiving_filled += part;
+    transmission_payload_taken(&connection->transmission, (uint32_t)part);
+    if (part == left) {
+        connection->receiving = NULL;
+        start_request(request);
+    }
+    return part;
+}
+
+void connection_receive(struct connection *connection)
+{
+    struct receive_pool *pool = &connection->lane->receive;
+    struct stream *stream = connection->stream;
+    struct receive_chunk *chunk;
+    size_t space;
+    uint8_t *memory = receive_borrow(pool, &chunk, &space);
+    if (!memory) {
+        connection_lose(connection, "no memory to receive into");
+        return;
+    }
+    struct iovec iov[2];
+    unsigned iov_count = 0;
+    size_t head_length = connection->head_length;
+    if (connection->receiving) {
+        struct server_request *request = connection->receiving;
+        iov[iov_count++] = (struct iovec){
+            .iov_base = (char *)request->buffer + connection->receiving_filled,
+            .iov_len = request->buffer_length - connection->receiving_filled,
+        };
+    }
+    memcpy(memory, connection->head, head_length);
+    iov[iov_count++] =
+        (struct iovec){.iov_base = memory + head_length, .iov_len = space - head_length};
+
+    ssize_t got = stream->ops->readv(stream, iov, iov_count);
+    size_t looked_at = 0;
+    if (got == 0) {
+        take_end(connection);
+    } else if (got < 0) {
+        if (got != -EAGAIN)
+            connection_lose(connection, error_text((int)got));
+    } else {
+        size_t length = (size_t)got;
+        if (connection->receiving)
+            length -= take_payload(connection, length);
+        struct input input = {.chunk = chunk, .data = memory, .length = head_length + length};
+        looked_at = input.length;
+        connection->head_length = 0;
+        if (!connection->receiving && input.length > 0)
+            take_input(connection, &input);
+    }
+    receive_return(pool, looked_at);
+}

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "server/dispatch.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#include "block/block.h"
+#include "block/buffer.h"
+#include "block/coroutine.h"
+#include "protocol/errno.h"
+#include "protocol/metacontext.h"
+#include "protocol/reply_chunk.h"
+#include "protocol/reply_simple.h"
+#include "protocol/reply_status.h"
+#include "protocol/wire.h"
+#include "server/export.h"
+#include "server/receive.h"
+
+_Static_assert(sizeof(((struct server_request *)0)->head) >=
+                   DISPATCH_READ_PIECES_MAX * REPLY_CHUNK_OFFSET_HOLE_SIZE,
+               "the headers of all pieces fit");
+
+/* One piece of a structured READ's answer. */
+struct read_piece {
+    uint32_t length;
+    bool is_hole;
+};
+
+size_t dispatch_cost_bytes(const struct request *wire)
+{
+    switch (wire->command) {
+    case NBD_CMD_READ:
+    case NBD_CMD_WRITE:
+        return wire->length;
+    case NBD_CMD_BLOCK_STATUS:
+        return DISPATCH_DESCRIPTORS_MAX * NBD_DESCRIPTOR_SIZE;
+    default:
+        return 0;
+    }
+}
+
+void dispatch_release(struct server_request *request)
+{
+    if (request->pinned)
+        receive_unpin(request->pinned);
+    request->pinned = NULL;
+    if (request->buffer)
+        buffer_put(request->buffers, request->buffer, request->buffer_length);
+    request->buffer = NULL;
+}
+
+static bool get_buffer(struct server_request *request, size_t length)
+{
+    request->buffer = buffer_get(request->buffers, length);
+    request->buffer_length = length;
+    return request->buffer != NULL;
+}
+
+static void reply_set(struct server_request *request, unsigned iov_count)
+{
+    request->reply.iov = request->iov;
+    request->reply.iov_count = iov_count;
+}
+
+/* --- READ ---------------------------------------------------------------------------------------
+ */
+
+/* What is known at this place, by the rule of DESIGN: small reads ask memory alone. */
+static int read_extent(struct server_request *request, uint64_t offset, uint64_t length,
+                       struct block_extent *ret_extent)
+{
+    if (request->wire.length >= DISPATCH_STATUS_BYTES_MIN)
+        return block_co_status(request->export->backend, offset, length, ret_extent);
+    block_status_remembered(request->export->backend, offset, length, ret_extent);
+    return 0;
+}
+
+/* Cuts the READ into data and holes; returns how many pieces. After so many questions what is left
+ * is data, and so is what a status fails on: the READ itself will tell. */
+static unsigned plan_pieces(struct server_request *request, struct read_piece *pieces)
+{
+    const struct request *wire = &request->wire;
+    uint32_t planned = 0;
+    unsigned count = 0;
+    for (unsigned asked = 0; planned < wire->length; asked++) {
+        uint32_t left = wire->length - planned;
+        struct block_extent extent;
+        if (asked == DISPATCH_READ_PIECES_MAX - 1 ||
+            read_extent(request, wire->offset + planned, left, &extent) < 0)
+            extent = (struct block_extent){.length = left, .flags = BLOCK_EXTENT_ALLOCATED};
+        uint32_t length = extent.length < left ? (uint32_t)extent.length : left;
+        bool is_hole = (extent.flags & BLOCK_EXTENT_ZERO) != 0 &&
+                       (length >= DISPATCH_HOLE_BYTES_MIN || length == wire->length);
+        if (count > 0 && pieces[count - 1].is_hole == is_hole)
+            pieces[count - 1].length += length;
+        else
+            pieces[count++] = (struct read_piece){.length = length, .is_hole = is_hole};
+        planned += length;
+    }
+    return count;
+}
+
+/* Reads the data pieces to their places in the buffer. */
+static int read_pieces(struct server_request *request, const struct read_piece *pieces,
+                       unsigned count)
+{
+    uint32_t done = 0;
+    for (unsigned i = 0; i < count; i++) {
+        if (!pieces[i].is_hole) {
+            struct iovec iov;
+            struct block_vec vec =
+                vec_of_buffer(&iov, (char *)request->buffer + done, pieces[i].length);
+            int code = block_co_read(request->export->backend, request->wire.offset + done, &vec);
+            if (code < 0)
+                return code;
+        }
+        done += pieces[i].length;
+    }
+    return 0;
+}
+
+static void reply_with_pieces(struct server_request *request, const struct read_piece *pieces,
+                              unsigned count)
+{
+    const struct request *wire = &request->wire;
+    uint8_t *head = request->head;
+    unsigned iov_count = 0;
+    uint32_t done = 0;
+    for (unsigned i = 0; i < count; i++) {
+        bool last = i == count - 1;
+        uint64_t offset = wire->offset + done;
+        size_t size =
+            pieces[i].is_hole
+                ? reply_chunk_offset_hole(head, wire->cookie, last, offset, pieces[i].length)
+                : reply_chunk_offset_data(head, wire->cookie, last, offset, pieces[i].length);
+        request->iov[iov_count++] = (struct iovec){.iov_base = head, .iov_len = size};
+        if (!pieces[i].is_hole)
+            request->iov[iov_count++] = (struct iovec){.iov_base = (char *)request->buffer + done,
+                                                       .iov_len = pieces[i].length};
+        head += size;
+        done += pieces[i].length;
+    }
+    reply_set(request, iov_count);
+}
+
+static int co_read_structured(struct server_request *request)
+{
+    struct read_piece pieces[DISPATCH_READ_PIECES_MAX] = {{.length = request->wire.length}};
+    unsigned count = 1;
+    if (!(request->wire.flags & NBD_CMD_FLAG_DF))
+        count = plan_pieces(request, pieces);
+    bool all_hole = count == 1 && pieces[0].is_hole;
+    if (!all_hole && !get_buffer(request, request->wire.length))
+        return -ENOMEM;
+    int code = read_pieces(request, pieces, count);
+    if (code == 0)
+        reply_with_pieces(request, pieces, count);
+    return code;
+}
+
+static int co_read_simple(struct server_request *request)
+{
+    const struct request *wire = &request->wire;
+    if (!get_buffer(request, wire->length))
+        return -ENOMEM;
+    request->iov[1] = (struct iovec){.iov_base = request->buffer, .iov_len = wire->length};
+    struct block_vec vec = {.iov = &request->iov[1], .length = wire->length};
+    int code = block_co_read(request->export->backend, wire->offset, &vec);
+    if (code < 0)
+        return code;
+    size_t size = reply_simple(request->head, wire->cookie, NBD_SUCCESS);
+    request->iov[0] = (struct iovec){.iov_base = request->head, .iov_len = size};
+    reply_set(request, 2);
+    return 0;
+}
+
+/* --- BLOCK_STATUS -------------------------------------------------------------------------------
+ */
+
+static uint32_t descriptor_flags(const struct block_extent *extent)
+{
+    return ((extent->flags & BLOCK_EXTENT_ALLOCATED) ? 0 : NBD_STATE_HOLE) |
+           ((extent->flags & BLOCK_EXTENT_ZERO) ? NBD_STATE_ZERO : 0);
+}
+
+static int co_block_status(struct server_request *request)
+{
+    const struct request *wire = &request->wire;
+    struct reply_status status;
+    if (!get_buffer(request, DISPATCH_DESCRIPTORS_MAX * NBD_DESCRIPTOR_SIZE))
+        return -ENOMEM;
+    reply_status_init(&status, wire, request->export->info.size_bytes, request->buffer,
+                      DISPATCH_DESCRIPTORS_MAX);
+    bool more = true;
+    for (unsigned i = 0; more && status.covered < wire->length && i < DISPATCH_DESCRIPTORS_MAX;
+         i++) {
+        struct block_extent extent;
+        int code = block_co_status(request->export->backend, wire->offset + status.covered,
+                                   wire->length - status.covered, &extent);
+        if (code < 0)
+            return code;
+        more = reply_status_add(&status, extent.length, descriptor_flags(&extent));
+    }
+    /* There is one context, the export's first. */
+    size_t size = reply_chunk_block_status(request->head, wire->cookie, true, metacontext_id(0),
+                                           status.count);
+    request->iov[0] = (struct iovec){.iov_base = request->head, .iov_len = size};
+    request->iov[1] =
+        (struct iovec){.iov_base = request->buffer, .iov_len = status.count * NBD_DESCRIPTOR_SIZE};
+    reply_set(request, 2);
+    return 0;
+}
+
+/* --- what changes the image ---------------------------------------------------------------------
+ */
+
+static unsigned durability(const struct server_request *request)
+{
+    const struct export_rules *rules = &request->export->rules;
+    bool wanted = (request->wire.flags & NBD_CMD_FLAG_FUA) || rules->write_through;
+    return wanted && !rules->ignore_flush ? BLOCK_FUA : 0;
+}
+
+static int co_write(struct server_request *request)
+{
+    struct block_vec vec = {.iov = request->payload, .length = request->wire.length};
+    int code =
+        block_co_write(request->export->backend, request->wire.offset, &vec, durability(request));
+    /* The payload is of no use any more, whenever the client reads the reply. */
+    dispatch_release(request);
+    return code;
+}
+
+static int co_write_zeroes(struct server_request *request)
+{
+    const struct request *wire = &request->wire;
+    unsigned flags = durability(request);
+    if (wire->flags & NBD_CMD_FLAG_NO_HOLE)
+        flags |= BLOCK_NO_UNMAP;
+    return block_co_zero(request->export->backend, wire->offset, wire->length, flags);
+}
+
+static int co_trim(struct server_request *request)
+{
+    return block_co_discard(request->export->backend, request->wire.offset, request->wire.length,
+                            durability(request));
+}
+
+static int co_flush(struct server_request *request)
+{
+    return request->export->rules.ignore_flush ? 0 : block_co_flush(request->export->backend);
+}
+
+/* --- the coroutine ------------------------------------------------------------------------------
+ */
+
+static int co_carry_out(struct server_request *request)
+{
+    switch (request->wire.command) {
+    case NBD_CMD_READ:
+        return request->structured_replies ? co_read_structured(request) : co_read_simple(request);
+    case NBD_CMD_WRITE:
+        return co_write(request);
+    case NBD_CMD_FLUSH:
+        return co_flush(request);
+    case NBD_CMD_TRIM:
+        return co_trim(request);
+    case NBD_CMD_WRITE_ZEROES:
+        return co_write_zeroes(request);
+    case NBD_CMD_BLOCK_STATUS:
+        return co_block_status(request);
+    default:
+        assert(!"request_check() lets no other command through");
+        return -EINVAL;
+    }
+}
+
+void dispatch_answer(struct server_request *request, const struct request_verdict *verdict)
+{
+    size_t size = reply_answer(request->head, &request->wire, request->structured_replies,
+                               verdict->error, verdict->text);
+    request->iov[0] = (struct iovec){.iov_base = request->head, .iov_len = size};
+    reply_set(request, 1);
+}
+
+static void finish(struct server_request *request, int code)
+{
+    if (code < 0 || request->reply.iov_count == 0) {
+        struct request_verdict verdict = {
+            .error = code < 0
+                         ? nbd_error_from_errno(code, request->wire.command, request->wire.flags)
+                         : NBD_SUCCESS,
+            .text = code < 0 ? error_text(code) : NULL,
+        };
+        dispatch_release(request);
+        dispatch_answer(request, &verdict);
+    }
+    request->done(request);
+}
+
+static void request_entry(void *arg)
+{
+    struct server_request *request = arg;
+    finish(request, co_carry_out(request));
+}
+
+void dispatch_start(struct server_request *request)
+{
+    request->reply.iov_count = 0;
+    int code = coroutine_start(request->loop, request_entry, request);
+    if (code < 0)
+        finish(request, code);
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef SERVER_DISPATCH_H
+#define SERVER_DISPATCH_H
+
+/*
+ * One request's way: a coroutine, the block layer's calls, and the bytes of its reply. It knows no
+ * connection; who made the request is told when the reply is ready.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "block/vec.h"
+#include "protocol/reply_answer.h"
+#include "protocol/request.h"
+#include "server/sendq.h"
+
+struct buffer_pool;
+struct export;
+struct loop;
+struct receive_chunk;
+
+/* Into how many pieces, data and holes by turns, one READ is answered at most. */
+#define DISPATCH_READ_PIECES_MAX 8
+#define DISPATCH_IOV_MAX (2 * DISPATCH_READ_PIECES_MAX)
+
+/* Below that a structured READ shows only the holes that memory knows; from here on it asks. */
+#define DISPATCH_STATUS_BYTES_MIN (64u << 10)
+/* A hole inside a READ that is smaller than this is sent as zeroes. */
+#define DISPATCH_HOLE_BYTES_MIN 4096u
+/* Descriptors, and questions to the block layer, of one BLOCK_STATUS. */
+#define DISPATCH_DESCRIPTORS_MAX 512u
+
+struct server_request {
+    struct sendq_item reply; /* the buffers of the reply, in order, when done() is called */
+    struct request wire;
+    bool structured_replies;
+    struct export *export;
+    struct loop *loop;
+    struct buffer_pool *buffers;
+
+    /* The payload of a WRITE: what lies in a receive chunk (pinned, or NULL), then in buffer. */
+    struct iovec payload[2];
+    struct receive_chunk *pinned;
+    /* From the pool: a READ's data, a WRITE's payload, BLOCK_STATUS descriptors; or NULL. */
+    void *buffer;
+    size_t buffer_length;
+
+    /* On the loop: the reply is ready. */
+    void (*done)(struct server_request *request);
+    void *owner;
+    size_t cost_bytes; /* the owner's accounting */
+
+    struct iovec iov[DISPATCH_IOV_MAX];
+    uint8_t head[REPLY_ANSWER_MAX]; /* reply headers */
+};
+
+/* What a request's data weighs in memory, in bytes. */
+size_t dispatch_cost_bytes(const struct request *wire);
+
+/* Carries the request out, which request_check() found good; done() is called from inside this, or
+ * later. */
+void dispatch_start(struct server_request *request);
+
+/* Answers without work: fills the reply at once, does not call done(). */
+void dispatch_answer(struct server_request *request, const struct request_verdict *verdict);
+
+/* Gives back what the request still holds: buffer and pin. */
+void dispatch_release(struct server_request *request);
+
+#endif

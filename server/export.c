@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "server/export.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "block/block.h"
+#include "common/align.h"
+#include "protocol/metacontext.h"
+#include "protocol/wire.h"
+
+static const char *const contexts[] = {METACONTEXT_BASE_ALLOCATION, NULL};
+
+static uint32_t preferred_bytes(const struct block_limits *limits)
+{
+    uint32_t preferred = limits->preferred_bytes;
+    if (!is_power_of_two(preferred) || preferred < NBD_BLOCK_PREFERRED_DEFAULT)
+        return NBD_BLOCK_PREFERRED_DEFAULT;
+    return preferred < NBD_PAYLOAD_DEFAULT_MAX ? preferred : NBD_PAYLOAD_DEFAULT_MAX;
+}
+
+static uint16_t transmission_flags(const struct export_options *options)
+{
+    uint16_t flags = NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA;
+    if (options->read_only)
+        flags |= NBD_FLAG_READ_ONLY;
+    else
+        flags |= NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES;
+    if (options->multi_conn)
+        flags |= NBD_FLAG_CAN_MULTI_CONN;
+    return flags;
+}
+
+static void export_free(struct export *export)
+{
+    free(export->name);
+    free(export->description);
+    free(export);
+}
+
+int export_co_open(struct export **ret_export, struct block_node *node,
+                   const struct export_options *options, struct error *err)
+{
+    struct export *export = calloc(1, sizeof(*export));
+    if (!export)
+        return error_set(err, -ENOMEM, "no memory for the export");
+    export->name = strdup(options->name);
+    export->description = options->description ? strdup(options->description) : NULL;
+    if (!export->name || (options->description && !export->description)) {
+        export_free(export);
+        return error_set(err, -ENOMEM, "no memory for the export");
+    }
+    int code = block_backend_new(&export->backend, node, options->read_only, err);
+    if (code < 0) {
+        export_free(export);
+        return code;
+    }
+    uint64_t size_bytes = block_backend_size_bytes(export->backend);
+    if (size_bytes > INT64_MAX) {
+        block_co_backend_free(export->backend);
+        export_free(export);
+        return error_set(err, -EINVAL,
+                         "the image's size, %" PRIu64 " bytes, is more than NBD can express",
+                         size_bytes);
+    }
+    export->rules = options->rules;
+    export->info = (struct nbd_export_info){
+        .name = export->name,
+        .description = export->description,
+        .size_bytes = size_bytes,
+        .transmission_flags = transmission_flags(options),
+        .block_minimum = 1, /* the block layer takes any alignment */
+        .block_preferred = preferred_bytes(block_backend_limits(export->backend)),
+        .payload_max = NBD_PAYLOAD_DEFAULT_MAX,
+        .contexts = contexts,
+    };
+    *ret_export = export;
+    return 0;
+}
+
+int export_co_close(struct export *export)
+{
+    if (!export)
+        return 0;
+    int code = block_co_backend_free(export->backend);
+    export_free(export);
+    return code;
+}
+
+static const struct nbd_export_info *lookup(void *ctx, const char *name, size_t length)
+{
+    const struct export *export = ctx;
+    bool same = strlen(export->name) == length && memcmp(export->name, name, length) == 0;
+    return same ? &export->info : NULL;
+}
+
+static const struct nbd_export_info *at(void *ctx, size_t index)
+{
+    const struct export *export = ctx;
+    return index == 0 ? &export->info : NULL;
+}
+
+struct handshake_exports export_as_list(struct export *export)
+{
+    return (struct handshake_exports){.lookup = lookup, .at = at, .ctx = export};
+}

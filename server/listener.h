@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef SERVER_LISTENER_H
+#define SERVER_LISTENER_H
+
+/*
+ * Accepts clients on loop 0 and hands them to the server. Who has no room yet (-e) is not accepted
+ * and waits in the kernel's backlog without a greeting, as with qemu-nbd.
+ */
+
+#include "common/error.h"
+
+struct config;
+struct listener;
+struct loop;
+struct server;
+
+/* Opens the sockets that the config names: from here on clients can connect, and wait. */
+int listener_new(struct listener **ret_listener, const struct config *config, struct error *err);
+/* Closes the sockets and removes the UNIX socket's path, if it is still ours. Stopped, or never
+ * started. Takes NULL. */
+void listener_free(struct listener *listener);
+
+/* On the loop: accepts from now on. */
+void listener_start(struct listener *listener, struct loop *loop, struct server *server);
+/* On the loop: a connection has ended, there may be room again. */
+void listener_room(struct listener *listener);
+/* On the loop: accepts no more. */
+void listener_stop(struct listener *listener);
+
+#endif

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* platter: a disk image over NBD. From the command line to the end, in order. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "block/block.h"
+#include "block/env.h"
+#include "block/host_files.h"
+#include "block/loop.h"
+#include "block/workers.h"
+#include "common/log.h"
+#include "formats/registry.h"
+#include "server/cmdline.h"
+#include "server/daemon.h"
+#include "server/export.h"
+#include "server/listener.h"
+#include "server/loop_threads.h"
+#include "server/server.h"
+#include "server/signals.h"
+
+/* Everything there is, from the bottom up; what is not there yet is NULL. */
+struct application {
+    struct config config;
+    struct daemon daemon;
+    struct loop_threads threads;
+    struct workers *workers;
+    struct block_env env;
+    bool has_env;
+    struct export *export;
+    struct listener *listener;
+    struct server *server;
+    struct signals signals;
+};
+
+/* --- the image ----------------------------------------------------------------------------------
+ */
+
+/* What a coroutine on loop 0 is asked to do, and how it went. */
+struct image_call {
+    struct application *app;
+    struct error *err;
+    int code;
+};
+
+static void open_image_entry(void *arg)
+{
+    struct image_call *call = arg;
+    struct application *app = call->app;
+    struct node_options *options;
+    struct block_node *node;
+    call->code = config_node_options(&app->config, &options, call->err);
+    if (call->code < 0)
+        return;
+    call->code = block_co_open_image(&app->env, app->config.image, app->config.format, options,
+                                     &node, call->err);
+    if (call->code < 0)
+        return;
+    struct export_options export_options = config_export_options(&app->config);
+    call->code = export_co_open(&app->export, node, &export_options, call->err);
+    block_co_node_unref(node); /* the export has its own */
+}
+
+static void close_image_entry(void *arg)
+{
+    struct image_call *call = arg;
+    call->code = export_co_close(call->app->export);
+    if (call->code < 0)
+        error_set(call->err, call->code, "cannot flush '%s': %s; what was written last may be lost",
+                  call->app->config.image, error_text(call->code));
+}
+
+static int run_image_call(struct application *app, void (*entry)(void *arg), struct error *err)
+{
+    struct image_call call = {.app = app, .err = err};
+    int code = loop_run_co(app->threads.loops[0], entry, &call);
+    if (code < 0)
+        return error_set(err, code, "no memory to open or close '%s'", app->config.image);
+    return call.code;
+}
+
+/* --- what happens while serving, on loop 0 ------------------------------------------------------
+ */
+
+static void stop_serving(struct application *app)
+{
+    listener_stop(app->listener);
+    server_stop(app->server);
+}
+
+static void signal_came(void *ctx, int number)
+{
+    log_verbose("%s: stopping", strsignal(number));
+    stop_serving(ctx);
+}
+
+static void client_left(void *ctx)
+{
+    struct application *app = ctx;
+    listener_room(app->listener);
+}
+
+static void last_client_left(void *ctx)
+{
+    log_verbose("the last client has left: stopping");
+    stop_serving(ctx);
+}
+
+static void server_stopped(void *ctx)
+{
+    struct application *app = ctx;
+    loop_stop(app->threads.loops[0]);
+}
+
+/* --- start and end ------------------------------------------------------------------------------
+ */
+
+/* The loops and what the block layer stands on. */
+static int set_up(struct application *app, struct error *err)
+{
+    int code = loop_threads_init(&app->threads, app->config.thread_count, err);
+    if (code == 0)
+        code = workers_new(&app->workers, WORKERS_THREADS_MAX, err);
+    if (code == 0)
+        code = block_env_init(&app->env, app->threads.loops, app->threads.loop_count, app->workers,
+                              &host_files_linux, formats_registry, err);
+    app->has_env = code == 0;
+    return code;
+}
+
+/* The image is open and clients can connect, though nobody accepts them yet. */
+static int open_all(struct application *app, struct error *err)
+{
+    const struct server_options options = {
+        .clients_max = app->config.clients_max,
+        .persistent = app->config.persistent,
+        .handshake_timeout_ms = SERVER_HANDSHAKE_TIMEOUT_MS,
+        .stop_timeout_ms = SERVER_STOP_TIMEOUT_MS,
+        .placement = &placement_fewest,
+    };
+    const struct server_events events = {
+        .room = client_left,
+        .last_left = last_client_left,
+        .stopped = server_stopped,
+        .ctx = app,
+    };
+    int code = run_image_call(app, open_image_entry, err);
+    if (code == 0)
+        code = listener_new(&app->listener, &app->config, err);
+    if (code == 0)
+        code = server_new(&app->server, &app->env, app->export, &options, &events, err);
+    return code;
+}
+
+static int serve(struct application *app, struct error *err)
+{
+    struct loop *home = app->threads.loops[0];
+    int code = loop_threads_start(&app->threads, err);
+    if (code == 0)
+        code = signals_watch(&app->signals, home, signal_came, app, err);
+    if (code == 0 && app->config.pid_file)
+        code = daemon_write_pid_file(&app->daemon, app->config.pid_file, err);
+    if (code == 0)
+        code = daemon_ready(&app->daemon, app->config.verbose, err);
+    if (code < 0)
+        return code;
+    log_verbose("serving '%s'", app->config.image);
+    listener_start(app->listener, home, app->server);
+    loop_run(home);
+    return 0;
+}
+
+/* Undoes whatever was done. Returns whether the image's last flush succeeded. */
+static int tear_down(struct application *app, struct error *err)
+{
+    int code = 0;
+    signals_unwatch(&app->signals);
+    loop_threads_stop(&app->threads);
+    server_free(app->server);
+    if (app->export)
+        code = run_image_call(app, close_image_entry, err);
+    listener_free(app->listener);
+    if (app->has_env)
+        block_env_fini(&app->env);
+    workers_free(app->workers);
+    loop_threads_fini(&app->threads);
+    return code;
+}
+
+static int run(struct application *app, struct error *err)
+{
+    signals_block();
+    log_set_verbose(app->config.verbose);
+    int code = app->config.fork ? daemon_fork(&app->daemon, err) : 0;
+    if (code == 0)
+        code = set_up(app, err);
+    if (code == 0)
+        code = open_all(app, err);
+    if (code == 0)
+        code = serve(app, err);
+    struct error late;
+    int late_code = tear_down(app, &late);
+    if (code == 0 && late_code < 0)
+        code = error_set(err, late_code, "%s", late.message);
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    static struct application app; /* large, and the only one */
+    struct error err;
+    enum cmdline_action action;
+    daemon_init(&app.daemon);
+    int code = cmdline_parse(argc, argv, &action, &app.config, &err);
+    if (code == 0 && action == CMDLINE_HELP) {
+        cmdline_help(stdout, argv[0]);
+    } else if (code == 0 && action == CMDLINE_VERSION) {
+        printf("platter %s\n", PLATTER_VERSION);
+    } else if (code == 0) {
+        code = run(&app, &err);
+    }
+    if (code < 0) {
+        log_error("%s", err.message);
+        return EXIT_FAILURE;
+    }
+    return EXIT_SUCCESS;
+}

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef SERVER_SERVER_PRIVATE_H
+#define SERVER_SERVER_PRIVATE_H
+
+/* What a connection tells the server. */
+
+struct connection;
+struct server_lane;
+
+/* On the lane's loop: the connection is off the lane's list, nothing of it is left there. It is
+ * freed on loop 0. */
+void server_connection_ended(struct connection *connection);
+
+#endif

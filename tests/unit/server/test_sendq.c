@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* sendq.c: every byte goes out once and in order, wherever the stream stops taking them. */
+#include "tests/unit/unit.h"
+
+#include "server/sendq.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/stream.h"
+
+#define OUTPUT_MAX 8192
+
+/* A stream that takes at most `room` bytes in all until more room is made. */
+struct fake_stream {
+    struct stream stream;
+    char output[OUTPUT_MAX];
+    size_t output_length;
+    size_t room;
+    unsigned calls;
+    int failure; /* what a full stream says */
+};
+
+static ssize_t fake_writev(struct stream *stream, const struct iovec *iov, unsigned iov_count)
+{
+    struct fake_stream *fake = (struct fake_stream *)stream;
+    size_t taken = 0;
+    fake->calls++;
+    assert_in_range(iov_count, 1, IOV_MAX);
+    if (fake->room == 0)
+        return fake->failure;
+    for (unsigned i = 0; i < iov_count && fake->room > 0; i++) {
+        size_t part = iov[i].iov_len < fake->room ? iov[i].iov_len : fake->room;
+        assert_true(iov[i].iov_len > 0);
+        assert_true(fake->output_length + part <= OUTPUT_MAX);
+        memcpy(fake->output + fake->output_length, iov[i].iov_base, part);
+        fake->output_length += part;
+        fake->room -= part;
+        taken += part;
+    }
+    return (ssize_t)taken;
+}
+
+static const struct stream_ops fake_ops = {.writev = fake_writev};
+
+static void fake_init(struct fake_stream *fake, size_t room)
+{
+    memset(fake, 0, sizeof(*fake));
+    fake->stream.ops = &fake_ops;
+    fake->room = room;
+    fake->failure = -EAGAIN;
+}
+
+static unsigned count_of(const struct list *list)
+{
+    unsigned count = 0;
+    list_for_each (link, list)
+        count++;
+    return count;
+}
+
+#define ITEM_COUNT 3
+
+/* Three replies of 5, 7 and 2 bytes, of one to three buffers. */
+struct three_items {
+    char bytes[14];
+    struct iovec iov[6];
+    struct sendq_item items[ITEM_COUNT];
+};
+
+static void three_items_init(struct three_items *three, struct sendq *queue)
+{
+    static const size_t lengths[] = {2, 3, 1, 4, 2, 2};
+    static const unsigned counts[] = {2, 3, 1};
+    memcpy(three->bytes, "abcdefghijklmn", 14);
+    size_t at = 0;
+    unsigned next = 0;
+    for (unsigned i = 0; i < 6; i++) {
+        three->iov[i] = (struct iovec){.iov_base = three->bytes + at, .iov_len = lengths[i]};
+        at += lengths[i];
+    }
+    assert_int_equal(at, 14);
+    sendq_init(queue);
+    for (unsigned i = 0; i < ITEM_COUNT; i++) {
+        three->items[i] = (struct sendq_item){.iov = three->iov + next, .iov_count = counts[i]};
+        next += counts[i];
+        sendq_add(queue, &three->items[i]);
+    }
+}
+
+static void everything_goes_out_in_one_call(void **state)
+{
+    (void)state;
+    struct three_items three;
+    struct sendq queue;
+    struct fake_stream fake;
+    struct list sent;
+    list_init(&sent);
+    three_items_init(&three, &queue);
+    fake_init(&fake, 100);
+    assert_int_equal(sendq_flush(&queue, &fake.stream, &sent), 0);
+    assert_int_equal(fake.calls, 1);
+    assert_int_equal(fake.output_length, 14);
+    assert_memory_equal(fake.output, "abcdefghijklmn", 14);
+    assert_int_equal(count_of(&sent), 3);
+    assert_ptr_equal(list_first(&sent), &three.items[0].link);
+    assert_true(sendq_is_empty(&queue));
+}
+
+static void an_empty_queue_asks_nothing_of_the_stream(void **state)
+{
+    (void)state;
+    struct sendq queue;
+    struct fake_stream fake;
+    struct list sent;
+    list_init(&sent);
+    sendq_init(&queue);
+    fake_init(&fake, 0);
+    assert_int_equal(sendq_flush(&queue, &fake.stream, &sent), 0);
+    assert_int_equal(fake.calls, 0);
+}
+
+/* For every pair of stops. */
+static void a_partial_send_is_carried_on_at_every_split(void **state)
+{
+    (void)state;
+    static const size_t ends[ITEM_COUNT] = {5, 12, 14};
+    for (size_t first = 0; first < 14; first++) {
+        for (size_t second = first; second < 14; second++) {
+            struct three_items three;
+            struct sendq queue;
+            struct fake_stream fake;
+            struct list sent;
+            list_init(&sent);
+            three_items_init(&three, &queue);
+            fake_init(&fake, first);
+            assert_int_equal(sendq_flush(&queue, &fake.stream, &sent), -EAGAIN);
+            assert_int_equal(fake.calls, 1); /* a short write is not asked again */
+            for (unsigned i = 0; i < ITEM_COUNT; i++)
+                assert_true(link_is_listed(&three.items[i].link));
+            assert_int_equal(count_of(&sent), (first >= ends[0]) + (first >= ends[1]));
+            fake.room = second - first;
+            assert_int_equal(sendq_flush(&queue, &fake.stream, &sent), -EAGAIN);
+            assert_int_equal(count_of(&sent), (second >= ends[0]) + (second >= ends[1]));
+            fake.room = 100;
+            assert_int_equal(sendq_flush(&queue, &fake.stream, &sent), 0);
+            assert_int_equal(count_of(&sent), 3);
+            assert_int_equal(fake.output_length, 14);
+            assert_memory_equal(fake.output, "abcdefghijklmn", 14);
+        }
+    }
+}
+
+static void what_comes_during_a_stall_goes_out_after_it(void **state)
+{
+    (void)state;
+    struct three_items three;
+    struct sendq queue;
+    struct fake_stream fake;
+    struct list sent;
+    struct iovec iov = {.iov_base = (char[]){'!'}, .iov_len = 1};
+    struct sendq_item late = {.iov = &iov, .iov_count = 1};
+    list_init(&sent);
+    three_items_init(&three, &queue);
+    fake_init(&fake, 6);
+    assert_int_equal(sendq_flush(&queue, &fake.stream, &sent), -EAGAIN);
+    sendq_add(&queue, &late);
+    fake.room = 100;
+    assert_int_equal(sendq_flush(&queue, &fake.stream, &sent), 0);
+    assert_memory_equal(fake.output, "abcdefghijklmn!", 15);
+}
+
+static void more_buffers_than_one_call_takes_go_out_in_several(void **state)
+{
+    (void)state;
+    enum { COUNT = 2 * IOV_MAX + 7 };
+    static struct sendq_item items[COUNT];
+    static struct iovec iov[COUNT];
+    static char bytes[COUNT];
+    struct sendq queue;
+    struct fake_stream fake;
+    struct list sent;
+    list_init(&sent);
+    sendq_init(&queue);
+    for (unsigned i = 0; i < COUNT; i++) {
+        bytes[i] = (char)(i % 251);
+        iov[i] = (struct iovec){.iov_base = &bytes[i], .iov_len = 1};
+        items[i] = (struct sendq_item){.iov = &iov[i], .iov_count = 1};
+        sendq_add(&queue, &items[i]);
+    }
+    fake_init(&fake, SIZE_MAX);
+    assert_int_equal(sendq_flush(&queue, &fake.stream, &sent), 0);
+    assert_int_equal(fake.calls, 3);
+    assert_int_equal(fake.output_length, COUNT);
+    assert_memory_equal(fake.output, bytes, COUNT);
+    assert_int_equal(count_of(&sent), COUNT);
+}
+
+static void a_broken_stream_is_reported_and_the_rest_can_be_dropped(void **state)
+{
+    (void)state;
+    struct three_items three;
+    struct sendq queue;
+    struct fake_stream fake;
+    struct list sent, dropped;
+    list_init(&sent);
+    list_init(&dropped);
+    three_items_init(&three, &queue);
+    fake_init(&fake, 6);
+    assert_int_equal(sendq_flush(&queue, &fake.stream, &sent), -EAGAIN);
+    fake.failure = -EPIPE;
+    assert_int_equal(sendq_flush(&queue, &fake.stream, &sent), -EPIPE);
+    assert_int_equal(count_of(&sent), 1);
+    sendq_drop(&queue, &dropped);
+    assert_int_equal(count_of(&dropped), 2);
+    assert_true(sendq_is_empty(&queue));
+    /* The queue begins anew at the first byte. */
+    three_items_init(&three, &queue);
+    fake_init(&fake, 100);
+    assert_int_equal(sendq_flush(&queue, &fake.stream, &sent), 0);
+    assert_memory_equal(fake.output, "abcdefghijklmn", 14);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(everything_goes_out_in_one_call),
+        cmocka_unit_test(an_empty_queue_asks_nothing_of_the_stream),
+        cmocka_unit_test(a_partial_send_is_carried_on_at_every_split),
+        cmocka_unit_test(what_comes_during_a_stall_goes_out_after_it),
+        cmocka_unit_test(more_buffers_than_one_call_takes_go_out_in_several),
+        cmocka_unit_test(a_broken_stream_is_reported_and_the_rest_can_be_dropped),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
