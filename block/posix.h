@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef BLOCK_POSIX_H
+#define BLOCK_POSIX_H
+
+/*
+ * Inside the driver "file"; nobody outside block/posix*.c includes this. posix.c is the page to
+ * read first.
+ */
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "block/coroutine_lock.h"
+#include "block/driver.h"
+#include "block/engine.h"
+#include "block/host_files.h"
+#include "block/posix_extents.h"
+
+/* What one engine operation takes at most; a longer view takes several, one after the other. */
+#define POSIX_IOVECS_MAX 64
+
+/* Keeps writes of an odd end apart from direct ones; see posix_tail.c. */
+struct posix_tail {
+    pthread_mutex_t mutex; /* guards all of it */
+    unsigned direct_writes, odd_waiting;
+    bool is_written;
+    struct co_queue waiters;
+};
+
+struct posix_file {
+    struct host_files *files;
+    const struct engine_ops *engine_ops;
+    int fd;          /* all but the odd tail; with O_DIRECT when direct */
+    int buffered_fd; /* the odd tail; the same as fd unless direct */
+    bool direct;
+    bool unmap; /* discard=unmap: zeroes and discards may give space back */
+
+    /* What the file system turned out not to have; never asked for again. */
+    _Atomic bool no_zero_range, no_punch_hole, no_seek;
+
+    /* So many quick writes must go through the engine before the next is made in the loop. */
+    _Atomic unsigned engine_writes_due;
+
+    struct posix_tail tail;
+    struct posix_extents data; /* where SEEK_DATA found data */
+};
+
+static inline struct posix_file *posix_of(const struct block_node *node)
+{
+    return node->state;
+}
+
+/* --- posix_open.c ---------------------------------------------------------------------------- */
+
+int posix_co_open(struct block_node *node, struct node_options *options, struct error *err);
+void posix_co_close(struct block_node *node);
+
+/* The sentence for a file that could not be opened; returns code. */
+int posix_open_failed(const char *path, int code, bool for_writing, struct error *err);
+/* 0 when this kind of file can be an image; else an error with the sentence. */
+int posix_check_kind(const char *path, enum host_file_kind kind, struct error *err);
+
+/* --- posix_direct.c -------------------------------------------------------------------------- */
+
+/* Finds out what O_DIRECT on fd wants; may block. request_alignment and memory_alignment alone are
+ * set. */
+int posix_probe_direct(struct host_files *files, int fd, const struct host_file_info *info,
+                       const char *path, struct block_limits *ret_limits, struct error *err);
+
+/* --- posix_transfer.c ------------------------------------------------------------------------ */
+
+/* Reads from fd until vec is full, the file ends, or a count that is no multiple of alignment shows
+ * that it ends within; *ret_done says how far it came, also on failure. */
+int posix_co_read_range(struct block_node *node, int fd, uint32_t alignment, uint64_t offset,
+                        const struct block_vec *vec, size_t *ret_done);
+/* Writes all of vec; *ret_done says how far it came, also on failure. */
+int posix_co_write_range(struct block_node *node, int fd, uint32_t alignment, uint64_t offset,
+                         const struct block_vec *vec, size_t *ret_done);
+/* One operation without data, carried on when a signal interrupts it. */
+int posix_co_operation(struct block_node *node, const struct engine_op *op);
+
+/* --- posix_tail.c ---------------------------------------------------------------------------- */
+
+void posix_tail_init(struct posix_tail *tail);
+void posix_tail_fini(struct posix_tail *tail);
+/* Before and after each write of a direct file; is_odd: its end is written through the page cache.
+ */
+void posix_tail_co_enter(struct posix_tail *tail, bool is_odd);
+void posix_tail_leave(struct posix_tail *tail, bool is_odd);
+
+/* --- posix.c --------------------------------------------------------------------------------- */
+
+/* The file is at least this large now. */
+void posix_grew_to(struct block_node *node, uint64_t size_bytes);
+
+/* --- posix_zero.c, posix_status.c, posix_create.c: the driver's calls --------------------------
+ */
+
+int posix_co_zero(struct block_node *node, uint64_t offset, uint64_t length, unsigned flags);
+int posix_co_discard(struct block_node *node, uint64_t offset, uint64_t length);
+int posix_co_status(struct block_node *node, uint64_t offset, uint64_t length,
+                    struct block_extent *ret_extent);
+void posix_status_remembered(struct block_node *node, uint64_t offset, uint64_t length,
+                             struct block_extent *ret_extent);
+extern const struct block_driver_admin posix_admin;
+
+#endif

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef BLOCK_POSIX_EXTENTS_H
+#define BLOCK_POSIX_EXTENTS_H
+
+/*
+ * Some ranges of a file that are known to hold data, so that a large read does not ask the file
+ * system each time. Only data is remembered: taking a hole for data costs a few zeroes, taking data
+ * for a hole loses it, and another process may write into a hole at any time.
+ *
+ * Shared by all loops under one plain mutex: what is done under it is a walk over sixteen pairs of
+ * numbers, and it is taken once for a request of 64 KiB or more. (A sequence count would save the
+ * lock for readers, and cost the writers a protocol; it is not worth it for that.)
+ *
+ * A finding may be old when it arrives: between the look at the file system and the adding, the
+ * range may have been punched out. So a looker takes the generation first, and adds nothing when
+ * somebody has forgotten something since.
+ */
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define POSIX_EXTENTS_MAX 16
+
+struct posix_extent {
+    uint64_t start, end;
+};
+
+struct posix_extents {
+    pthread_mutex_t mutex;
+    struct posix_extent known[POSIX_EXTENTS_MAX]; /* do not overlap; in no order */
+    unsigned count;
+    unsigned next_victim;
+    uint64_t generation;
+};
+
+void posix_extents_init(struct posix_extents *extents);
+void posix_extents_fini(struct posix_extents *extents);
+
+/* Whether offset lies in known data, and where that ends. */
+bool posix_extents_find(struct posix_extents *extents, uint64_t offset, uint64_t *ret_end);
+
+uint64_t posix_extents_generation(struct posix_extents *extents);
+/* [start, end) holds data, as seen when the generation was taken. */
+void posix_extents_add(struct posix_extents *extents, uint64_t generation, uint64_t start,
+                       uint64_t end);
+/* [start, end) may have become a hole; called when that is done, not before. */
+void posix_extents_forget(struct posix_extents *extents, uint64_t start, uint64_t end);
+
+#endif

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What is data and what is a hole, by SEEK_DATA and SEEK_HOLE on a worker; found data is remembered
+ * (posix_extents.h says why data alone), so that reading a large file from end to end does not ask
+ * for each request.
+ *
+ * Space that was allocated and not written yet is a hole to SEEK_DATA. It reads as zeroes, and that
+ * is what counts; that it takes space is not seen from here.
+ */
+#include <errno.h>
+
+#include "block/env.h"
+#include "block/posix.h"
+#include "block/workers.h"
+
+static const struct block_extent all_data = {.length = UINT64_MAX, .flags = BLOCK_EXTENT_ALLOCATED};
+
+static struct block_extent trimmed(struct block_extent extent, uint64_t length)
+{
+    if (extent.length > length)
+        extent.length = length;
+    return extent;
+}
+
+static bool find_remembered(struct posix_file *file, uint64_t offset,
+                            struct block_extent *ret_extent)
+{
+    uint64_t end;
+    if (!posix_extents_find(&file->data, offset, &end))
+        return false;
+    *ret_extent = (struct block_extent){
+        .length = end - offset,
+        .flags = BLOCK_EXTENT_ALLOCATED,
+    };
+    return true;
+}
+
+struct seek_job {
+    struct posix_file *file;
+    uint64_t offset;
+    struct block_extent extent; /* the result, as long as it is */
+};
+
+static int seek_again(struct posix_file *file, enum host_seek what, uint64_t offset,
+                      uint64_t *ret_offset)
+{
+    int ret;
+    do {
+        ret = file->files->seek(file->files, file->fd, what, offset, ret_offset);
+    } while (ret == -EINTR);
+    return ret;
+}
+
+static int seek_work(void *arg)
+{
+    struct seek_job *job = arg;
+    struct posix_file *file = job->file;
+    uint64_t generation = posix_extents_generation(&file->data);
+    uint64_t data, hole;
+    int ret = seek_again(file, HOST_SEEK_DATA, job->offset, &data);
+    if (ret == -ENXIO || (ret == 0 && data > job->offset)) {
+        /* No data from here to the end: a hole, however long one asks. */
+        uint64_t length = ret == 0 ? data - job->offset : UINT64_MAX;
+        job->extent = (struct block_extent){.length = length, .flags = BLOCK_EXTENT_ZERO};
+        return 0;
+    }
+    if (ret == 0)
+        ret = seek_again(file, HOST_SEEK_HOLE, job->offset, &hole);
+    if (ret < 0)
+        return ret;
+    if (hole <= job->offset) { /* changed between the two looks; data is never a wrong answer */
+        job->extent = (struct block_extent){.length = 1, .flags = BLOCK_EXTENT_ALLOCATED};
+        return 0;
+    }
+    posix_extents_add(&file->data, generation, job->offset, hole);
+    job->extent = (struct block_extent){
+        .length = hole - job->offset,
+        .flags = BLOCK_EXTENT_ALLOCATED,
+    };
+    return 0;
+}
+
+int posix_co_status(struct block_node *node, uint64_t offset, uint64_t length,
+                    struct block_extent *ret_extent)
+{
+    struct posix_file *file = posix_of(node);
+    struct seek_job job = {.file = file, .offset = offset, .extent = all_data};
+    if (!find_remembered(file, offset, &job.extent) &&
+        !atomic_load_explicit(&file->no_seek, memory_order_relaxed)) {
+        int ret = workers_co_run(node->env->workers, seek_work, &job);
+        if (ret == -EINVAL || ret == -EOPNOTSUPP)
+            atomic_store_explicit(&file->no_seek, true, memory_order_relaxed);
+        else if (ret < 0)
+            return ret;
+    }
+    *ret_extent = trimmed(job.extent, length);
+    return 0;
+}
+
+void posix_status_remembered(struct block_node *node, uint64_t offset, uint64_t length,
+                             struct block_extent *ret_extent)
+{
+    struct block_extent extent = all_data;
+    find_remembered(posix_of(node), offset, &extent);
+    *ret_extent = trimmed(extent, length);
+}

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * One range from or to one descriptor. An engine does one thing once; short transfers and
+ * interruptions are carried on here.
+ *
+ * Small buffered writes in the loop. On ext4 a buffered write cannot be made without blocking, so
+ * io_uring hands it to a thread of its own, and the threads engine does so too: both take about
+ * twice as long as a plain pwrite into the page cache. So a write of up to 64 KiB is made on the
+ * spot, as long as this file's writes are quick. One that took longer than a millisecond (the
+ * journal is full, dirty pages are being throttled) has stopped the loop for that long; from then
+ * on the file's writes go through the engine, until 64 of them in a row came back within a
+ * millisecond. More than one, because a throttled writer is let through most of the time and then
+ * held for long. The clock is the loop's, so under the simulation's clock, and with an engine that
+ * does not ask for it (inline_writes_pay), nothing here depends on how fast the machine is.
+ */
+#include <errno.h>
+
+#include "block/env.h"
+#include "block/loop.h"
+#include "block/posix.h"
+#include "common/align.h"
+
+#define INLINE_WRITE_BYTES_MAX (64 * 1024)
+#define QUICK_WRITE_NS_MAX NS_PER_MS
+#define QUICK_WRITES_WANTED 64
+
+static uint64_t clock_now_ns(void)
+{
+    struct clock *clock = loop_clock(loop_current());
+    return clock->now_ns(clock);
+}
+
+static void note_write_time(struct posix_file *file, uint64_t started_ns)
+{
+    unsigned due = atomic_load_explicit(&file->engine_writes_due, memory_order_relaxed);
+    if (clock_now_ns() - started_ns > QUICK_WRITE_NS_MAX)
+        atomic_store_explicit(&file->engine_writes_due, QUICK_WRITES_WANTED, memory_order_relaxed);
+    else if (due > 0) /* a lost race with another loop costs one write more or less */
+        atomic_store_explicit(&file->engine_writes_due, due - 1, memory_order_relaxed);
+}
+
+static bool may_write_inline(const struct posix_file *file, size_t length)
+{
+    return length <= INLINE_WRITE_BYTES_MAX &&
+           atomic_load_explicit(&file->engine_writes_due, memory_order_relaxed) == 0;
+}
+
+/* A small write of a file whose engine would rather not have it. */
+static int64_t co_write_watched(struct posix_file *file, struct engine *engine,
+                                struct engine_op *op, size_t length)
+{
+    uint64_t started_ns = clock_now_ns();
+    int64_t result;
+    if (may_write_inline(file, length))
+        result = file->files->pwritev(file->files, op->fd, op->iov, (int)op->iov_count, op->offset);
+    else
+        result = engine_co_run(engine, op);
+    note_write_time(file, started_ns);
+    return result;
+}
+
+/* As much of vec as one operation takes; a count or a negative errno other than -EINTR. */
+static int64_t co_transfer(struct block_node *node, enum engine_op_kind kind, int fd,
+                           uint64_t offset, const struct block_vec *vec)
+{
+    struct posix_file *file = posix_of(node);
+    struct engine *engine = block_env_engine(node->env, file->engine_ops);
+    struct iovec iov[POSIX_IOVECS_MAX];
+    size_t length;
+    struct engine_op op = {
+        .kind = kind,
+        .fd = fd,
+        .offset = offset,
+        .iov = iov,
+        .iov_count = vec_to_iovec(vec, iov, POSIX_IOVECS_MAX, &length),
+    };
+    bool watched = kind == ENGINE_WRITE && !file->direct && engine->ops->inline_writes_pay &&
+                   length <= INLINE_WRITE_BYTES_MAX;
+    int64_t result;
+    do {
+        result = watched ? co_write_watched(file, engine, &op, length) : engine_co_run(engine, &op);
+    } while (result == -EINTR);
+    return result;
+}
+
+int posix_co_read_range(struct block_node *node, int fd, uint32_t alignment, uint64_t offset,
+                        const struct block_vec *vec, size_t *ret_done)
+{
+    size_t done = 0;
+    int ret = 0;
+    while (done < vec->length) {
+        struct block_vec rest = vec_slice(vec, done, vec->length - done);
+        int64_t count = co_transfer(node, ENGINE_READ, fd, offset + done, &rest);
+        if (count < 0) {
+            ret = (int)count;
+            break;
+        }
+        done += (size_t)count;
+        if (count == 0 || !is_aligned((uint64_t)count, alignment))
+            break; /* the file ends here */
+    }
+    *ret_done = done;
+    return ret;
+}
+
+int posix_co_write_range(struct block_node *node, int fd, uint32_t alignment, uint64_t offset,
+                         const struct block_vec *vec, size_t *ret_done)
+{
+    size_t done = 0;
+    int ret = 0;
+    while (done < vec->length) {
+        struct block_vec rest = vec_slice(vec, done, vec->length - done);
+        int64_t count = co_transfer(node, ENGINE_WRITE, fd, offset + done, &rest);
+        if (count < 0) {
+            ret = (int)count;
+            break;
+        }
+        /* O_DIRECT carries on at an aligned place alone: the bytes before it are written again. */
+        count = (int64_t)align_down((uint64_t)count, alignment);
+        if (count == 0) {
+            /* No error and no progress: no host is known to do that, and it might for ever. */
+            ret = -EIO;
+            break;
+        }
+        done += (size_t)count;
+    }
+    *ret_done = done;
+    return ret;
+}
+
+int posix_co_operation(struct block_node *node, const struct engine_op *op)
+{
+    struct engine *engine = block_env_engine(node->env, posix_of(node)->engine_ops);
+    int64_t result;
+    do {
+        struct engine_op again = *op;
+        result = engine_co_run(engine, &again);
+    } while (result == -EINTR);
+    return (int)result;
+}

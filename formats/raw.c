@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The format "raw": the image is the bytes of the file below, and nothing else. It is the smallest
+ * driver there is; read it first, then block/driver.h, before you write another.
+ *
+ * A driver is a table of functions (at the end of this file) and some state a node. This one needs
+ * no state. Each call gets the node; what the driver wants from the file below it asks of the child
+ * `node->file` by the node_co_ functions, never of the host: so the same format works on a local
+ * file, on a device, over a network, and in a test's memory. A call with `_co_` in its name may
+ * wait, and is written as if it did not: straight on, one step after the other.
+ */
+#include "formats/raw.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "block/env.h"
+
+/* Takes what it understands of the options, opens its child, and says how large the image is and
+ * what may be asked of it. Who opens a node has its errors told to a person, so they are sentences;
+ * here all of them come from below. On failure nothing of ours may be left behind; a child that was
+ * opened is closed by the graph. */
+static int raw_co_open(struct block_node *node, struct node_options *options, struct error *err)
+{
+    int ret = block_co_open_child(node, options, "file", &node->file, err);
+    if (ret < 0)
+        return ret;
+    atomic_store(&node->size_bytes, atomic_load(&node->file->size_bytes));
+    /* What fits us fits the child, so nothing is split or aligned twice. */
+    node->limits = node->file->limits;
+    return 0;
+}
+
+/* Nothing to free: the graph lets the children go. */
+static void raw_co_close(struct block_node *node)
+{
+    (void)node;
+}
+
+/* The data path. Bounds, alignment and overlap were seen to before a driver is called; it returns 0
+ * or a negative errno. A format with a mapping would look up here where the range lies. */
+static int raw_co_read(struct block_node *node, uint64_t offset, const struct block_vec *vec)
+{
+    return node_co_read(node->file, offset, vec);
+}
+
+static int raw_co_write(struct block_node *node, uint64_t offset, const struct block_vec *vec,
+                        unsigned flags)
+{
+    return node_co_write(node->file, offset, vec, flags);
+}
+
+static int raw_co_zero(struct block_node *node, uint64_t offset, uint64_t length, unsigned flags)
+{
+    return node_co_zero(node->file, offset, length, flags);
+}
+
+static int raw_co_discard(struct block_node *node, uint64_t offset, uint64_t length)
+{
+    return node_co_discard(node->file, offset, length, 0);
+}
+
+static int raw_co_status(struct block_node *node, uint64_t offset, uint64_t length,
+                         struct block_extent *ret_extent)
+{
+    return node_co_status(node->file, offset, length, ret_extent);
+}
+
+static void raw_status_remembered(struct block_node *node, uint64_t offset, uint64_t length,
+                                  struct block_extent *ret_extent)
+{
+    node_status_remembered(node->file, offset, length, ret_extent);
+}
+
+/* --- what a person asks for now and then --------------------------------------------------------
+ */
+
+static const struct block_driver *find_driver(const struct block_env *env, const char *name)
+{
+    for (const struct block_driver *const *driver = env->drivers; *driver; driver++) {
+        if (strcmp((*driver)->name, name) == 0)
+            return *driver;
+    }
+    return NULL;
+}
+
+/* A new raw image is a new file and nothing in it, so the options are the file's. */
+static int raw_co_create(struct block_env *env, struct node_options *options, struct error *err)
+{
+    const struct block_driver *file = find_driver(env, "file");
+    if (!file || !file->admin || !file->admin->co_create)
+        return error_set(err, -ENOTSUP,
+                         "cannot make a raw image: there is no driver 'file' that makes files");
+    return file->admin->co_create(env, options, err);
+}
+
+static int raw_co_resize(struct block_node *node, uint64_t size_bytes, struct error *err)
+{
+    struct block_node *file = node->file;
+    if (!file->driver->admin || !file->driver->admin->co_resize)
+        return error_set(err, -ENOTSUP, "cannot resize '%s': the driver %s has a fixed size",
+                         node->name, file->driver->name);
+    int ret = file->driver->admin->co_resize(file, size_bytes, err);
+    if (ret == 0)
+        atomic_store(&node->size_bytes, size_bytes);
+    return ret;
+}
+
+static bool raw_has_zero_init(struct block_node *node)
+{
+    const struct block_driver_admin *admin = node->file->driver->admin;
+    return admin && admin->has_zero_init && admin->has_zero_init(node->file);
+}
+
+static const struct block_driver_admin raw_admin = {
+    .co_create = raw_co_create,
+    .co_resize = raw_co_resize,
+    .has_zero_init = raw_has_zero_init,
+};
+
+/* What is not here has a default, made in block/doorway: a NULL co_flush flushes the child; a NULL
+ * probe is never asked, since any bytes at all are a raw image. BLOCK_DRIVER_FUA: the flag is
+ * passed on, and the child sees to it. */
+const struct block_driver format_raw = {
+    .name = "raw",
+    .flags = BLOCK_DRIVER_FUA,
+    .co_open = raw_co_open,
+    .co_close = raw_co_close,
+    .co_read = raw_co_read,
+    .co_write = raw_co_write,
+    .co_zero = raw_co_zero,
+    .co_discard = raw_co_discard,
+    .co_status = raw_co_status,
+    .status_remembered = raw_status_remembered,
+    .admin = &raw_admin,
+};

@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "formats/registry.h"
+
+#include "formats/raw.h"
+
+const struct block_driver *const formats_registry[] = {
+    &format_raw,
+    &block_driver_file,
+    NULL,
+};

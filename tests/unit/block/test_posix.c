@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The driver "file", data path: reads and writes of any range come out right, on every engine, with
+ * the page cache and without, against a flat copy; transfers that come in pieces are carried on.
+ */
+#include "tests/unit/block/posix_fixture.h"
+
+#include <time.h>
+
+#include "common/random.h"
+
+static uint64_t test_seed(void)
+{
+    const char *given = getenv("TEST_SEED");
+    uint64_t seed = given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
+    print_message("TEST_SEED=%llu\n", (unsigned long long)seed);
+    return seed;
+}
+
+static const size_t sizes[] = {0, 1, 511, 512, 513, 4095, 4096, 4097, 65536, 70001};
+
+static void check_whole_image(struct block_node *node, const uint8_t *expected, size_t size)
+{
+    uint8_t *data = malloc(size + 1000);
+    assert_int_equal(atomic_load(&node->size_bytes), size);
+    memset(data, 0xee, size + 1000);
+    assert_int_equal(read_at(node, 0, data, size + 1000), 0);
+    assert_memory_equal(data, expected, size);
+    for (size_t i = size; i < size + 1000; i++)
+        assert_int_equal(data[i], 0); /* past the end there are zeroes */
+    free(data);
+}
+
+static void change_at_random(struct posix_fixture *fixture, const char *const *extra, size_t size,
+                             struct random *random)
+{
+    uint8_t *oracle = malloc(size + 1), *data = malloc(size + 1);
+    make_image(fixture, size);
+    for (size_t i = 0; i < size; i++)
+        oracle[i] = pattern_at(i);
+    struct block_node *node = open_image(fixture, extra);
+    check_whole_image(node, oracle, size);
+    for (int round = 0; size > 0 && round < 40; round++) {
+        size_t offset = random_below(random, size);
+        size_t length = 1 + random_below(random, size - offset);
+        if (random_once_in(random, 3)) /* up to the very end */
+            length = size - offset;
+        if (random_once_in(random, 2)) {
+            for (size_t i = 0; i < length; i++)
+                data[i] = (uint8_t)random_u64(random);
+            memcpy(oracle + offset, data, length);
+            assert_int_equal(write_at(node, offset, data, length), 0);
+        } else {
+            assert_int_equal(read_at(node, offset, data, length), 0);
+            assert_memory_equal(data, oracle + offset, length);
+        }
+    }
+    check_whole_image(node, oracle, size);
+    assert_int_equal(node_co_flush(node), 0);
+    block_co_node_unref(node);
+    assert_int_equal(image_size(fixture), size);
+
+    node = open_image(fixture, EXTRA("read-only=on")); /* by the page cache: what is on the disk */
+    check_whole_image(node, oracle, size);
+    block_co_node_unref(node);
+    free(oracle);
+    free(data);
+}
+
+static void all_sizes_body(struct posix_fixture *fixture)
+{
+    struct random random;
+    random_seed(&random, test_seed());
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        change_at_random(fixture, EXTRA("cache=writeback"), sizes[i], &random);
+        change_at_random(fixture, EXTRA("cache=none"), sizes[i], &random);
+    }
+}
+
+static void any_range_of_any_size_is_read_and_written_exactly(void **state)
+{
+    with_posix(state, all_sizes_body);
+}
+
+static void pieces_body(struct posix_fixture *fixture)
+{
+    struct random random;
+    random_seed(&random, test_seed());
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        fixture->odd.interrupt = 1;
+        fixture->odd.transfer_max = 1 + random_below(&random, 5000);
+        change_at_random(fixture, EXTRA("cache=writeback"), sizes[i], &random);
+        fixture->odd.transfer_max = 512 * (1 + random_below(&random, 3));
+        change_at_random(fixture, EXTRA("cache=none"), sizes[i], &random);
+    }
+}
+
+static void short_and_interrupted_transfers_are_carried_on(void **state)
+{
+    with_posix(state, pieces_body);
+}
+
+static void vectors_body(struct posix_fixture *fixture)
+{
+    enum { COUNT = 1000, EACH = 7 };
+    static uint8_t out[COUNT * EACH], in[COUNT * EACH];
+    struct iovec iov[COUNT];
+    struct block_vec vec = {.iov = iov, .length = sizeof(out)};
+    make_image(fixture, 10000);
+    struct block_node *node = open_image(fixture, NULL);
+    for (size_t i = 0; i < sizeof(out); i++)
+        out[i] = (uint8_t)(i * 13);
+    for (int i = 0; i < COUNT; i++)
+        iov[i] = (struct iovec){out + i * EACH, EACH};
+    assert_int_equal(node_co_write(node, 5, &vec, 0), 0);
+    for (int i = 0; i < COUNT; i++)
+        iov[i].iov_base = in + i * EACH;
+    assert_int_equal(node_co_read(node, 5, &vec), 0);
+    assert_memory_equal(in, out, sizeof(out));
+    block_co_node_unref(node);
+}
+
+static void vectors_longer_than_one_operation_takes_are_carried_on(void **state)
+{
+    with_posix(state, vectors_body);
+}
+
+static void growth_body(struct posix_fixture *fixture)
+{
+    static const char *const caches[] = {"cache=writeback", "cache=none"};
+    uint8_t data[3000], back[3000];
+    memset(data, 0x5a, sizeof(data));
+    for (int i = 0; i < 2; i++) {
+        make_image(fixture, 1000);
+        struct block_node *node = open_image(fixture, EXTRA(caches[i]));
+        assert_int_equal(write_at(node, 900, data, 333), 0); /* over an odd end, to an odd end */
+        assert_int_equal(atomic_load(&node->size_bytes), 1233);
+        assert_int_equal(write_at(node, 5000, data, sizeof(data)), 0); /* leaves a hole */
+        assert_int_equal(atomic_load(&node->size_bytes), 8000);
+        assert_int_equal(image_size(fixture), 8000);
+        assert_int_equal(read_at(node, 0, back, 1500), 0);
+        for (size_t at = 0; at < 1500; at++)
+            assert_int_equal(back[at], at < 900 ? pattern_at(at) : at < 1233 ? 0x5a : 0);
+        assert_int_equal(read_at(node, 5000, back, sizeof(back)), 0);
+        assert_memory_equal(back, data, sizeof(data));
+        block_co_node_unref(node);
+    }
+}
+
+static void a_write_past_the_end_makes_the_file_longer(void **state)
+{
+    with_posix(state, growth_body);
+}
+
+static void cut_file_body(struct posix_fixture *fixture)
+{
+    static const char *const caches[] = {"cache=writeback", "cache=none"};
+    uint8_t data[10000];
+    for (int i = 0; i < 2; i++) {
+        make_image(fixture, sizeof(data));
+        struct block_node *node = open_image(fixture, EXTRA(caches[i]));
+        assert_int_equal(truncate(fixture->path, 1234), 0); /* somebody else's doing */
+        memset(data, 0xee, sizeof(data));
+        assert_int_equal(read_at(node, 0, data, sizeof(data)), 0);
+        for (size_t at = 0; at < sizeof(data); at++)
+            assert_int_equal(data[at], at < 1234 ? pattern_at(at) : 0);
+        block_co_node_unref(node);
+    }
+}
+
+static void a_file_that_another_one_cut_reads_as_zeroes(void **state)
+{
+    with_posix(state, cut_file_body);
+}
+
+static void no_progress_body(struct posix_fixture *fixture)
+{
+    char byte = 1;
+    make_image(fixture, 100);
+    struct block_node *node = open_image(fixture, NULL);
+    fixture->odd.write_nothing = true;
+    assert_int_equal(write_at(node, 0, &byte, 1), -EIO);
+    block_co_node_unref(node);
+}
+
+static void a_write_without_progress_is_an_error_not_a_circle(void **state)
+{
+    with_posix(state, no_progress_body);
+}
+
+/* --- small writes in the loop -------------------------------------------------------------------
+ */
+
+static uint64_t fake_now_ns, fake_step_ns;
+
+static uint64_t fake_clock_now(struct clock *clock)
+{
+    (void)clock;
+    return fake_now_ns += fake_step_ns;
+}
+
+static struct clock fake_clock = {fake_clock_now};
+
+static bool write_is_inline(struct posix_fixture *fixture, struct block_node *node, size_t length)
+{
+    static uint8_t data[128 * 1024];
+    assert_int_equal(write_at(node, 0, data, length), 0);
+    return pthread_equal(fixture->odd.write_thread, pthread_self());
+}
+
+static void inline_body(void *arg)
+{
+    struct posix_fixture *fixture = arg;
+    struct block_node *node = open_image(fixture, NULL);
+    fake_step_ns = 1000;
+    assert_true(write_is_inline(fixture, node, 4096));
+    assert_true(write_is_inline(fixture, node, 64 * 1024));
+    assert_false(write_is_inline(fixture, node, 64 * 1024 + 1)); /* too large */
+    assert_true(write_is_inline(fixture, node, 1));
+
+    fake_step_ns = 2 * NS_PER_MS; /* one slow write, made in the loop */
+    assert_true(write_is_inline(fixture, node, 4096));
+    fake_step_ns = 1000; /* quick again: 64 go through the engine, then the loop takes over */
+    for (int i = 0; i < 64; i++)
+        assert_false(write_is_inline(fixture, node, 4096));
+    assert_true(write_is_inline(fixture, node, 4096));
+
+    fake_step_ns = 2 * NS_PER_MS;
+    assert_true(write_is_inline(fixture, node, 4096));
+    fake_step_ns = 1000;
+    for (int i = 0; i < 63; i++)
+        assert_false(write_is_inline(fixture, node, 4096));
+    fake_step_ns = 2 * NS_PER_MS; /* slow in the engine: the count begins anew */
+    assert_false(write_is_inline(fixture, node, 4096));
+    fake_step_ns = 1000;
+    for (int i = 0; i < 64; i++)
+        assert_false(write_is_inline(fixture, node, 4096));
+    assert_true(write_is_inline(fixture, node, 4096));
+    block_co_node_unref(node);
+}
+
+/* With a clock of its own, the threads engine, and the thread of each write noted. */
+static void small_writes_run_in_the_loop_while_they_are_quick(void **state)
+{
+    (void)state;
+    struct posix_fixture fixture = {
+        .folder = "/tmp/platter-test-XXXXXX", .engine = &engine_threads, .odd = odd_files_new()};
+    assert_non_null(mkdtemp(fixture.folder));
+    snprintf(fixture.path, sizeof(fixture.path), "%s/image", fixture.folder);
+    make_image(&fixture, 200000);
+    assert_int_equal(loop_new(&fixture.loop, 0, &poller_ev, &fake_clock, NULL), 0);
+    assert_int_equal(workers_new(&fixture.workers, 1, NULL), 0);
+    assert_int_equal(block_env_init(&fixture.env, &fixture.loop, 1, fixture.workers,
+                                    &fixture.odd.files, only_file, NULL),
+                     0);
+    assert_int_equal(loop_run_co(fixture.loop, inline_body, &fixture), 0);
+    block_env_fini(&fixture.env);
+    workers_free(fixture.workers);
+    loop_free(fixture.loop);
+    unlink(fixture.path);
+    rmdir(fixture.folder);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        ON_EACH_ENGINE(any_range_of_any_size_is_read_and_written_exactly),
+        cmocka_unit_test(short_and_interrupted_transfers_are_carried_on),
+        ON_EACH_ENGINE(vectors_longer_than_one_operation_takes_are_carried_on),
+        ON_EACH_ENGINE(a_write_past_the_end_makes_the_file_longer),
+        ON_EACH_ENGINE(a_file_that_another_one_cut_reads_as_zeroes),
+        cmocka_unit_test(a_write_without_progress_is_an_error_not_a_circle),
+        cmocka_unit_test(small_writes_run_in_the_loop_while_they_are_quick),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
