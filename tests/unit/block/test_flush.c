@@ -95,6 +95,31 @@ static void co_flushes_of_one_turn_share_one_call(struct fixture *fixture, void 
         assert_int_equal(flushers[i].rc, 0);
 }
 
+static void write_and_flush_entry(void *arg)
+{
+    struct flusher *flusher = arg;
+    coroutine_co_pause(); /* so that all are ready in one turn */
+    co_write_something(flusher->fixture);
+    flusher_entry(flusher);
+}
+
+static void co_who_is_ready_in_this_turn_joins_before_the_group_closes(struct fixture *fixture,
+                                                                       void *arg)
+{
+    struct group group;
+    struct flusher flushers[20];
+    (void)arg;
+    fixture_co_open(fixture, "file", false);
+    group_init(&group, fixture->loop);
+    for (unsigned i = 0; i < 20; i++) {
+        flushers[i] = (struct flusher){.fixture = fixture, .rc = 1};
+        group_start(&group, write_and_flush_entry, &flushers[i]);
+    }
+    group_co_wait(&group);
+    assert_int_equal(fixture->disk.counts[MEMORY_WRITE], 20);
+    assert_int_equal(flush_calls(fixture), 1);
+}
+
 static void co_a_flush_that_has_started_is_not_joined(struct fixture *fixture, void *arg)
 {
     struct group group;
@@ -238,6 +263,7 @@ static void co_closing_flushes_what_was_written(struct fixture *fixture, void *a
     X(zero_and_discard_are_flushed_too)                              \
     X(a_write_that_failed_is_flushed_too)                            \
     X(flushes_of_one_turn_share_one_call)                            \
+    X(who_is_ready_in_this_turn_joins_before_the_group_closes)       \
     X(a_flush_that_has_started_is_not_joined)                        \
     X(writes_go_on_while_a_flush_runs)                               \
     X(a_failed_flush_fails_all_who_joined_and_all_who_come_later)    \

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "block/coroutine.h"
+#include "block/tracked.h"
 #include "common/align.h"
 #include "tests/unit/block/block_fixture.h"
 
@@ -366,6 +367,60 @@ static void growing_from_and_to_odd_ends_at_once_loses_no_byte(void **state)
     }
 }
 
+struct late {
+    struct block_node *node;
+    uint64_t offset;
+    int rc;
+};
+
+static void late_write_entry(void *arg)
+{
+    struct late *late = arg;
+    uint8_t data[488];
+    memset(data, 0x77, sizeof(data));
+    late->rc = fixture_co_write(late->node, late->offset, data, sizeof(data), 0);
+}
+
+static bool newest_is_serialising(const struct block_node *node)
+{
+    const struct list *requests = &node->serialising.requests;
+    return !list_is_empty(requests) &&
+           container_of(requests->head.prev, struct tracked_request, link)->serialising;
+}
+
+/* The second write ends at the node's odd end when it comes, and in the midst of a block when it
+ * may go: it must see that, and read and modify the block that has become longer. */
+static void co_a_write_that_waited_for_growth_sees_the_new_end(struct fixture *fixture, void *arg)
+{
+    struct group group;
+    struct late grower = {.node = NULL, .offset = 1000}, late = {.node = NULL, .offset = 512};
+    uint8_t data[1488];
+    (void)arg;
+    fixture->disk.limits.request_alignment = 512;
+    fixture_co_open(fixture, "growing", false);
+    grower.node = late.node = fixture->node;
+    group_init(&group, fixture->loop);
+    memory_disk_hold(&fixture->disk, 1u << MEMORY_WRITE);
+    group_start(&group, late_write_entry, &grower);
+    memory_disk_co_wait_held(&fixture->disk, 1);
+    group_start(&group, late_write_entry, &late);
+    for (unsigned i = 0; i < 10; i++)
+        coroutine_co_pause();
+    assert_int_equal(fixture->disk.held_count, 1);
+    memory_disk_release(&fixture->disk);
+    memory_disk_hold(&fixture->disk, 1u << MEMORY_READ);
+    memory_disk_co_wait_held(&fixture->disk, 1);
+    assert_true(newest_is_serialising(fixture->node));
+    memory_disk_release(&fixture->disk);
+    group_co_wait(&group);
+    assert_int_equal(grower.rc, 0);
+    assert_int_equal(late.rc, 0);
+    assert_int_equal(fixture->disk.size_bytes, 1488);
+    assert_int_equal(fixture_co_read(fixture->node, 0, data, 1488), 0);
+    for (unsigned i = 0; i < 1488; i++)
+        assert_int_equal(data[i], i < 512 ? 0 : 0x77);
+}
+
 /* --- errors ---------------------------------------------------------------------------------- */
 
 /* A fixed workload that touches every branch: heads, bodies, tails, pieces, fall-backs. */
@@ -508,6 +563,7 @@ static void co_what_a_driver_lacks_has_a_default(struct fixture *fixture, void *
     assert_int_equal(extent.flags, BLOCK_EXTENT_ALLOCATED);
 }
 
+FIXTURE_TEST(a_write_that_waited_for_growth_sees_the_new_end, 1000, 4096)
 FIXTURE_TEST(a_read_past_the_end_gives_zeroes, 1000, 1000)
 FIXTURE_TEST(a_change_past_the_end_is_refused_where_the_driver_cannot_grow, 1000, 1000)
 FIXTURE_TEST(nothing_is_asked_for_a_length_of_zero, 1000, 1000)
@@ -521,6 +577,7 @@ int main(void)
         cmocka_unit_test(unaligned_writers_of_shared_blocks_lose_no_byte),
         cmocka_unit_test(growing_from_and_to_odd_ends_at_once_loses_no_byte),
         cmocka_unit_test(an_error_of_any_driver_call_reaches_the_caller_and_leaves_nothing_behind),
+        cmocka_unit_test(a_write_that_waited_for_growth_sees_the_new_end),
         cmocka_unit_test(a_read_past_the_end_gives_zeroes),
         cmocka_unit_test(a_change_past_the_end_is_refused_where_the_driver_cannot_grow),
         cmocka_unit_test(nothing_is_asked_for_a_length_of_zero),
