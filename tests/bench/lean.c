@@ -68,7 +68,11 @@ static uint64_t parse_number(const char *text, uint64_t min, uint64_t max)
 /* Takes a URI (or a path) apart; the strings live as long as the process. */
 static void parse_target(const char *target, struct lean_plan *plan)
 {
-    char *copy = strdup(target);
+    static char copy[4096];
+    if (strlen(target) >= sizeof(copy)) {
+        refuse("too long a target", target);
+    }
+    strcpy(copy, target);
     plan->export_name = "";
     if (strncmp(copy, "nbd+unix:///", 12) == 0) {
         char *socket = strstr(copy, "?socket=");

@@ -8,6 +8,7 @@ fio --enghelp 2>/dev/null | grep -qw nbd || skip "fio was built without its nbd 
 
 jobs=$1
 shift
+options_of_ours "$@"
 truncate -s 64M "$dir/disk.img"
 start_server -t -e 0 -f raw "$@" "$dir/disk.img"
 cat >"$dir/verify.fio" <<JOB

@@ -6,9 +6,7 @@
 need qemu-io qemu-img nbdcopy openssl
 
 options=("$@")
-case " ${options[*]} " in
-*--aio=sync* | *--threads=*) ! is_stand_in || skip "the stand-in has no such option" ;;
-esac
+options_of_ours "$@"
 case " ${options[*]} " in
 *--cache=none*)
     dd if=/dev/zero of="$dir/direct" bs=4096 count=1 oflag=direct status=none 2>/dev/null ||

@@ -71,6 +71,13 @@ client() {
     }
 }
 
+# For what only ours has: not asked of the stand-in.
+options_of_ours() {
+    case " $* " in
+    *--aio=sync* | *--threads=*) ! is_stand_in || skip "the stand-in has no such option" ;;
+    esac
+}
+
 # The client must fail.
 refused() {
     local status=0
