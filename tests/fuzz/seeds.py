@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Writes the first inputs of the fuzz targets: seeds.py FOLDER makes FOLDER/TARGET/NAME."""
+"""Writes the first inputs of the fuzz targets: seeds.py FOLDER [TARGET...]
+makes FOLDER/TARGET/NAME, of all targets or of the given ones."""
 import os
 import sys
 from struct import pack
@@ -100,9 +101,11 @@ TARGETS = {
 
 
 def main():
-    if len(sys.argv) != 2:
-        sys.exit("usage: seeds.py FOLDER")
+    if len(sys.argv) < 2:
+        sys.exit("usage: seeds.py FOLDER [TARGET...]")
     for target, seeds in TARGETS.items():
+        if sys.argv[2:] and target not in sys.argv[2:]:
+            continue
         folder = os.path.join(sys.argv[1], target)
         os.makedirs(folder, exist_ok=True)
         for name, data in seeds().items():

@@ -40,7 +40,7 @@ const struct nbd_export_info fixture_aligned = {
     .transmission_flags = FIXTURE_FLAGS | NBD_FLAG_READ_ONLY,
     .block_minimum = 512,
     .block_preferred = 65536,
-    .payload_max = NBD_PAYLOAD_DEFAULT_MAX,
+    .payload_max = 1 << 20,
 };
 
 static const struct nbd_export_info *const all[] = {&fixture_default, &fixture_disk,

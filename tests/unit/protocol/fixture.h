@@ -16,9 +16,10 @@
 #define FIXTURE_SIZE UINT64_C(1000001) /* no multiple of 512, on purpose */
 #define FIXTURE_FLAGS \
     (NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES)
-extern const struct nbd_export_info fixture_default;   /* "", with base:allocation */
-extern const struct nbd_export_info fixture_disk;      /* "disk", with three contexts */
-extern const struct nbd_export_info fixture_aligned;   /* "aligned", minimum block 512 */
+extern const struct nbd_export_info fixture_default; /* "", with base:allocation */
+extern const struct nbd_export_info fixture_disk;    /* "disk", with three contexts */
+extern const struct nbd_export_info
+    fixture_aligned; /* "aligned", minimum block 512, maximum payload 1 MiB */
 extern const struct handshake_exports fixture_exports; /* these three, in this order */
 
 struct talk {

@@ -134,6 +134,20 @@ static void data_up_to_64_kib_is_looked_at_and_more_is_thrown_away_as_too_big(vo
     play_with_payload(77, (size_t)1 << 20, NBD_REP_ERR_UNSUP);
 }
 
+static void data_of_exactly_64_kib_is_understood(void **state)
+{
+    (void)state;
+    static const uint16_t infos[(HANDSHAKE_PAYLOAD_MAX - 4 - 2) / 2];
+    struct talk talk;
+    talk_begin(&talk, FIXED);
+    talk_info(&talk, NBD_OPT_GO, "", infos, sizeof(infos) / sizeof(infos[0]));
+    assert_int_equal(talk.script.length,
+                     NBD_CLIENT_FLAGS_SIZE + NBD_OPTION_HEADER_SIZE + HANDSHAKE_PAYLOAD_MAX);
+    talk_play(&talk);
+    assert_int_equal(talk.event, HANDSHAKE_READY);
+    talk_end(&talk);
+}
+
 static void data_past_the_bound_closes_before_it_is_read(void **state)
 {
     (void)state;
@@ -291,6 +305,7 @@ int main(void)
         cmocka_unit_test(a_wrong_option_magic_closes),
         cmocka_unit_test(what_this_server_does_not_have_is_unsup_with_a_text_and_in_sync),
         cmocka_unit_test(data_up_to_64_kib_is_looked_at_and_more_is_thrown_away_as_too_big),
+        cmocka_unit_test(data_of_exactly_64_kib_is_understood),
         cmocka_unit_test(data_past_the_bound_closes_before_it_is_read),
         cmocka_unit_test(memory_grows_with_what_arrived_not_with_what_was_promised),
         cmocka_unit_test(the_option_after_the_thousandth_closes),

@@ -84,6 +84,36 @@ static void each_information_is_given_once_when_asked_and_unknown_ones_are_ignor
     talk_end(&talk);
 }
 
+static void each_information_comes_for_its_own_request_only(void **state)
+{
+    (void)state;
+    for (uint16_t asked = 0; asked < 5; asked++) {
+        struct talk talk;
+        begin(&talk);
+        talk_info(&talk, NBD_OPT_INFO, "disk", &asked, 1);
+        talk_play(&talk);
+        expect_info(&talk, NBD_OPT_INFO, NBD_INFO_EXPORT);
+        if (asked >= NBD_INFO_NAME && asked <= NBD_INFO_BLOCK_SIZE)
+            expect_info(&talk, NBD_OPT_INFO, asked);
+        talk_expect(&talk, NBD_OPT_INFO, NBD_REP_ACK);
+        talk_expect_no_more(&talk);
+        talk_end(&talk);
+    }
+}
+
+static void an_export_without_a_description_gives_none(void **state)
+{
+    (void)state;
+    struct talk talk;
+    begin(&talk);
+    talk_info(&talk, NBD_OPT_INFO, "", (const uint16_t[]){NBD_INFO_DESCRIPTION}, 1);
+    talk_play(&talk);
+    expect_info(&talk, NBD_OPT_INFO, NBD_INFO_EXPORT);
+    talk_expect(&talk, NBD_OPT_INFO, NBD_REP_ACK);
+    talk_expect_no_more(&talk);
+    talk_end(&talk);
+}
+
 static void unusual_limits_are_told_unasked_and_never_demanded(void **state)
 {
     (void)state;
@@ -93,7 +123,7 @@ static void unusual_limits_are_told_unasked_and_never_demanded(void **state)
     talk_play(&talk);
     expect_export(&talk, NBD_OPT_GO, 1 << 20,
                   FIXTURE_FLAGS | NBD_FLAG_READ_ONLY | NBD_FLAG_HAS_FLAGS);
-    expect_block_size(&talk, NBD_OPT_GO, 512, 65536, NBD_PAYLOAD_DEFAULT_MAX);
+    expect_block_size(&talk, NBD_OPT_GO, 512, 65536, 1 << 20);
     talk_expect(&talk, NBD_OPT_GO, NBD_REP_ACK);
     talk_expect_no_more(&talk);
     assert_int_equal(talk.event, HANDSHAKE_READY);
@@ -239,6 +269,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_export_info_comes_unasked_and_before_the_ack),
         cmocka_unit_test(each_information_is_given_once_when_asked_and_unknown_ones_are_ignored),
+        cmocka_unit_test(each_information_comes_for_its_own_request_only),
+        cmocka_unit_test(an_export_without_a_description_gives_none),
         cmocka_unit_test(unusual_limits_are_told_unasked_and_never_demanded),
         cmocka_unit_test(df_is_offered_exactly_with_structured_replies),
         cmocka_unit_test(an_unknown_export_is_unknown_without_information_and_in_sync),

@@ -234,6 +234,15 @@ static void a_giant_refused_write_breaks_the_stream_instead_of_being_drained(voi
         play(&run, &stream);
         assert_int_equal(run.last, TRANSMISSION_BROKEN);
         writer_fini(&run.events);
+
+        /* What follows is not looked at: it is payload, whatever it looks like. */
+        struct transmission transmission = on(&fixture_disk);
+        struct transmission_item item = {.reason = NULL};
+        size_t used;
+        assert_int_equal(transmission_next(&transmission, stream.data, stream.length, &used, &item),
+                         TRANSMISSION_BROKEN);
+        assert_int_equal(used, stream.length);
+        assert_non_null(item.reason);
         writer_fini(&stream);
     }
 }
@@ -376,7 +385,7 @@ static void the_limits_come_from_what_was_negotiated(void **state)
     transmission_init(&transmission, &result);
     assert_int_equal(transmission.limits.size_bytes, fixture_aligned.size_bytes);
     assert_int_equal(transmission.limits.block_minimum, 512);
-    assert_int_equal(transmission.limits.payload_max, NBD_PAYLOAD_DEFAULT_MAX);
+    assert_int_equal(transmission.limits.payload_max, 1 << 20);
     assert_int_equal(transmission.limits.transmission_flags, NBD_FLAG_HAS_FLAGS);
     assert_false(transmission.limits.structured_replies);
     assert_false(transmission.limits.has_contexts);
