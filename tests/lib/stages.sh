@@ -46,9 +46,11 @@ stage_clang()
   CC=clang-14 build clang build-clang && record_pass
 }
 
+# gcc's flow analysis is confused by its own instrumentation, so warnings are no errors here; the
+# release build has them.
 stage_asan()
 {
-  build asan build-asan -Db_sanitize=address,undefined -Db_lundef=false || return
+  build asan build-asan -Dwerror=false -Db_sanitize=address,undefined -Db_lundef=false || return
   run_sanitized asan build-asan --timeout-multiplier 5 \
     --suite unit --suite sim --suite stress --suite integration
 }
