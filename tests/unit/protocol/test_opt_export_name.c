@@ -91,6 +91,24 @@ static void a_name_past_4096_bytes_closes(void **state)
     free(name);
 }
 
+static void a_name_that_will_be_too_long_closes_before_it_comes(void **state)
+{
+    (void)state;
+    static const uint32_t lengths[] = {NBD_STRING_MAX + 1, 0x7fffffff, 0xffffffff};
+    for (size_t i = 0; i < 3; i++) {
+        struct talk talk;
+        talk_begin(&talk, 0);
+        writer_be64(&talk.script, NBD_OPTS_MAGIC);
+        writer_be32(&talk.script, NBD_OPT_EXPORT_NAME);
+        writer_be32(&talk.script, lengths[i]);
+        talk_play(&talk);
+        assert_int_equal(talk.event, HANDSHAKE_CLOSE);
+        assert_int_equal(talk.answers.length, 0);
+        assert_non_null(strstr(talk.handshake.reason, "an export name of"));
+        talk_end(&talk);
+    }
+}
+
 static void contexts_and_structured_replies_hold_for_export_name_too(void **state)
 {
     (void)state;
@@ -128,6 +146,7 @@ int main(void)
         cmocka_unit_test(an_unknown_name_closes_and_the_log_line_is_harmless),
         cmocka_unit_test(a_nul_in_the_name_closes_and_does_not_cut_it),
         cmocka_unit_test(a_name_past_4096_bytes_closes),
+        cmocka_unit_test(a_name_that_will_be_too_long_closes_before_it_comes),
         cmocka_unit_test(contexts_and_structured_replies_hold_for_export_name_too),
         cmocka_unit_test(shutting_down_closes_without_an_answer),
     };

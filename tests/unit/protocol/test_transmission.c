@@ -289,6 +289,7 @@ static void disc_ends_the_stream_and_what_follows_is_ignored(void **state)
     expect(&events, TRANSMISSION_DISCONNECT, 0, 0);
     assert_true(reader_is_exhausted(&events));
     assert_null(transmission_eof(&run.transmission, 0));
+    assert_null(transmission_eof(&run.transmission, 5)); /* nor is it news that more came */
     struct transmission_item item;
     size_t used;
     assert_int_equal(transmission_next(&run.transmission, stream.data, 28, &used, &item),
