@@ -68,7 +68,7 @@ coroutine_context_make:
         /* 72 below the top: six registers, the return address, and 16 bytes of nothing, so that
          * the trampoline starts with an aligned stack. */
         leaq    -72(%rsi), %rax
-        leaq    trampoline(%rip), %r8
+        leaq    trampoline_entry(%rip), %r8
         movq    $0, (%rax)              /* r15 */
         movq    $0, 8(%rax)             /* r14 */
         movq    %rdx, 16(%rax)          /* r13: run */
@@ -87,6 +87,8 @@ coroutine_context_make:
 trampoline:
         .cfi_startproc
         .cfi_undefined %rip             /* nobody called this: an unwinder stops here */
+        nop                             /* unwinders look one byte before a return address */
+trampoline_entry:
         movq    %r12, %rdi
         call    *%r13
         ud2
