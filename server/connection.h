@@ -59,7 +59,7 @@ struct connection {
     struct loop_timer deadline;
     bool in_transmission;
     bool was_negotiated; /* for the server: it chose the export */
-    bool complained;     /* the log has its line about this client */
+    bool complained;     /* the log has its line about this client, or it left as it may */
 
     /* Input. */
     struct transmission transmission;

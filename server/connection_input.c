@@ -204,8 +204,10 @@ static void take_requests(struct connection *connection, struct input *input)
             break;
         case TRANSMISSION_BROKEN:
             connection_complain(connection, connection->held.reason);
-            /* fall through */
+            connection->input_ended = true;
+            return;
         case TRANSMISSION_DISCONNECT:
+            connection->complained = true; /* it need not wait for our last bytes */
             connection->input_ended = true;
             return;
         }
@@ -217,10 +219,9 @@ static void take_requests(struct connection *connection, struct input *input)
 
 static void end_of_handshake(struct connection *connection, const struct handshake *handshake)
 {
-    if (handshake->is_ordinary)
-        log_verbose("%s: %s", connection->stream->peer, handshake->reason);
-    else
-        connection_complain(connection, handshake->reason);
+    /* Who leaves as it may need not wait for our last bytes. */
+    connection->complained |= handshake->is_ordinary;
+    connection_complain(connection, handshake->reason);
     connection->input_ended = true;
     connection_send_soon(connection);
 }
