@@ -123,6 +123,16 @@ static int make_size(const struct create_job *job, int fd)
     return ret < 0 ? create_failed(job, "reserve the space of", ret) : 0;
 }
 
+/* A full disk may show only now. */
+static int sync_new(const struct create_job *job, int fd)
+{
+    int ret;
+    do {
+        ret = job->files->sync(job->files, fd);
+    } while (ret == -EINTR);
+    return ret < 0 ? create_failed(job, "write", ret) : 0;
+}
+
 static int create_work(void *arg)
 {
     struct create_job *job = arg;
@@ -131,11 +141,8 @@ static int create_work(void *arg)
     if (fd < 0)
         return fd;
     int ret = make_size(job, fd);
-    if (ret == 0) {
-        ret = job->files->sync(job->files, fd); /* a full disk may show only now */
-        if (ret < 0)
-            ret = create_failed(job, "write", ret);
-    }
+    if (ret == 0)
+        ret = sync_new(job, fd);
     int closed = job->files->close(job->files, fd);
     if (ret == 0 && closed < 0 && closed != -EINTR)
         ret = create_failed(job, "write", closed);

@@ -43,6 +43,9 @@ struct odd_files {
     int direct_fd;          /* the last one opened with O_DIRECT */
     _Atomic unsigned reads, writes, seeks, fallocates, direct_writes;
     pthread_t write_thread;
+    int open_error;      /* what opening for writing gives; 0: nothing special */
+    int kind;            /* what info calls the file instead of what it is; -1: the truth */
+    int fallocate_error; /* what every fallocate gives; 0: nothing special */
 };
 
 struct posix_fixture {
@@ -79,6 +82,8 @@ static inline int odd_open(struct host_files *files, const char *path, int flags
         return -EINTR;
     if ((flags & O_DIRECT) && odd->no_direct)
         return -EINVAL;
+    if ((flags & O_ACCMODE) == O_RDWR && odd->open_error)
+        return odd->open_error;
     int fd = host_files_linux.open(files, path, flags, mode);
     if (flags & O_DIRECT)
         odd->direct_fd = fd;
@@ -97,6 +102,8 @@ static inline int odd_info(struct host_files *files, int fd, struct host_file_in
     int ret = host_files_linux.info(files, fd, ret_info);
     if (ret == 0 && odd_of(files)->hide_alignment)
         ret_info->direct_offset_alignment = ret_info->direct_memory_alignment = 0;
+    if (ret == 0 && odd_of(files)->kind >= 0)
+        ret_info->kind = (enum host_file_kind)odd_of(files)->kind;
     return ret;
 }
 
@@ -175,6 +182,8 @@ static inline int odd_fallocate(struct host_files *files, int fd, int mode, uint
         return -EINTR;
     if (mode & odd->missing_fallocate)
         return -EOPNOTSUPP;
+    if (odd->fallocate_error)
+        return odd->fallocate_error;
     return host_files_linux.fallocate(files, fd, mode, offset, length);
 }
 
@@ -190,7 +199,8 @@ static inline int odd_seek(struct host_files *files, int fd, enum host_seek what
 
 static inline struct odd_files odd_files_new(void)
 {
-    struct odd_files odd = {.files = host_files_linux, .direct_fd = -1, .direct_memory = 1};
+    struct odd_files odd = {
+        .files = host_files_linux, .direct_fd = -1, .direct_memory = 1, .kind = -1};
     odd.files.open = odd_open;
     odd.files.close = odd_close;
     odd.files.info = odd_info;

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Zeroes, discards and status of a file: exact to the byte, space kept or given back as asked, and
+ * honest where the file system cannot. */
+#include "tests/unit/block/posix_fixture.h"
+
+#include <time.h>
+
+#include "common/random.h"
+
+#define IMAGE_BYTES 1000001 /* odd on purpose */
+
+static uint64_t space_of_image(const struct posix_fixture *fixture)
+{
+    struct stat stat_of_image;
+    int fd = open(fixture->path, O_RDONLY); /* blocks are counted when they are written back */
+    assert_int_equal(fsync(fd), 0);
+    close(fd);
+    assert_int_equal(stat(fixture->path, &stat_of_image), 0);
+    return (uint64_t)stat_of_image.st_blocks * 512;
+}
+
+static void zero_at_random(struct posix_fixture *fixture, const char *const *extra, unsigned flags,
+                           int missing)
+{
+    static uint8_t oracle[IMAGE_BYTES], data[IMAGE_BYTES];
+    struct random random;
+    const char *given = getenv("TEST_SEED");
+    uint64_t seed = given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
+    random_seed(&random, seed);
+    make_image(fixture, IMAGE_BYTES);
+    for (size_t i = 0; i < IMAGE_BYTES; i++)
+        oracle[i] = pattern_at(i);
+    fixture->odd.missing_fallocate = missing;
+    struct block_node *node = open_image(fixture, extra);
+    for (int round = 0; round < 30; round++) {
+        size_t offset = random_below(&random, IMAGE_BYTES);
+        size_t length = 1 + random_below(&random, random_once_in(&random, 2) ? 5000 : IMAGE_BYTES);
+        if (length > IMAGE_BYTES - offset)
+            length = IMAGE_BYTES - offset;
+        memset(oracle + offset, 0, length);
+        assert_int_equal(node_co_zero(node, offset, length, flags), 0);
+    }
+    assert_int_equal(read_at(node, 0, data, IMAGE_BYTES), 0);
+    if (memcmp(data, oracle, IMAGE_BYTES) != 0)
+        fail_msg("TEST_SEED=%llu", (unsigned long long)seed);
+    block_co_node_unref(node);
+    assert_int_equal(image_size(fixture), IMAGE_BYTES);
+}
+
+static void exact_body(struct posix_fixture *fixture)
+{
+    static const int missing[] = {0, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE,
+                                  FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE};
+    for (int i = 0; i < 4; i++) {
+        zero_at_random(fixture, EXTRA("discard=ignore"), 0, missing[i]);
+        zero_at_random(fixture, EXTRA("discard=unmap"), 0, missing[i]);
+        zero_at_random(fixture, EXTRA("discard=unmap"), BLOCK_NO_UNMAP, missing[i]);
+        zero_at_random(fixture, EXTRA("discard=unmap", "cache=none"), 0, missing[i]);
+    }
+}
+
+static void any_range_is_zeroed_exactly_whatever_the_file_system_has(void **state)
+{
+    with_posix(state, exact_body);
+}
+
+static void space_body(struct posix_fixture *fixture)
+{
+    const size_t size = 1 << 20;
+    make_image(fixture, size);
+    struct block_node *node = open_image(fixture, NULL); /* discard=ignore */
+    assert_int_equal(node_co_zero(node, 0, size, 0), 0);
+    assert_true(space_of_image(fixture) >= size);
+    assert_int_equal(node_co_discard(node, 0, size, 0), 0);
+    assert_true(space_of_image(fixture) >= size);
+    block_co_node_unref(node);
+
+    node = open_image(fixture, EXTRA("discard=unmap"));
+    assert_int_equal(node_co_zero(node, 0, size, BLOCK_NO_UNMAP), 0);
+    assert_true(space_of_image(fixture) >= size);
+    assert_int_equal(node_co_zero(node, 0, size / 2, 0), 0);
+    assert_true(space_of_image(fixture) < size * 3 / 4);
+    assert_int_equal(node_co_discard(node, size / 2, size / 2, 0), 0);
+    assert_true(space_of_image(fixture) < size / 4);
+    assert_int_equal(atomic_load(&node->size_bytes), size);
+    block_co_node_unref(node);
+}
+
+static void space_is_given_back_only_where_it_was_asked_for(void **state)
+{
+    with_posix(state, space_body);
+}
+
+static void missing_body(struct posix_fixture *fixture)
+{
+    make_image(fixture, 100000);
+    fixture->odd.missing_fallocate = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
+    struct block_node *node = open_image(fixture, EXTRA("discard=unmap"));
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(node_co_zero(node, 1000, 5000, 0), 0);
+        assert_int_equal(node_co_discard(node, 50000, 5000, 0), 0);
+    }
+    assert_int_equal(fixture->odd.fallocates, 2); /* each mode asked for once */
+    assert_int_equal(block_driver_file.co_zero(node, 0, 10, 0), -ENOTSUP);
+    block_co_node_unref(node);
+
+    fixture->odd.missing_fallocate = 0;
+    fixture->odd.fallocate_error = -ENOSPC; /* a true error is not "cannot" */
+    node = open_image(fixture, EXTRA("discard=unmap"));
+    assert_int_equal(node_co_zero(node, 1000, 5000, 0), -ENOSPC);
+    assert_int_equal(node_co_discard(node, 1000, 5000, 0), -ENOSPC);
+    block_co_node_unref(node);
+}
+
+static void what_the_file_system_lacks_is_asked_for_once(void **state)
+{
+    with_posix(state, missing_body);
+}
+
+static void growth_body(struct posix_fixture *fixture)
+{
+    static const char *const discards[] = {"discard=ignore", "discard=unmap"};
+    static const int missing[] = {0, FALLOC_FL_ZERO_RANGE};
+    uint8_t data[10000];
+    for (int i = 0; i < 4; i++) {
+        make_image(fixture, 5000);
+        fixture->odd.missing_fallocate = missing[i / 2];
+        struct block_node *node = open_image(fixture, EXTRA(discards[i % 2]));
+        assert_int_equal(node_co_zero(node, 4000, 3333, 0), 0); /* over the end */
+        assert_int_equal(atomic_load(&node->size_bytes), 7333);
+        assert_int_equal(image_size(fixture), 7333);
+        assert_int_equal(node_co_zero(node, 8000, 1999, 0), 0); /* behind it */
+        assert_int_equal(image_size(fixture), 9999);
+        memset(data, 0xee, sizeof(data));
+        assert_int_equal(read_at(node, 0, data, 9999), 0);
+        for (size_t at = 0; at < 9999; at++)
+            assert_int_equal(data[at], at < 4000 ? pattern_at(at) : 0);
+        block_co_node_unref(node);
+    }
+}
+
+static void zeroes_past_the_end_make_the_file_longer(void **state)
+{
+    with_posix(state, growth_body);
+}
+
+static void interrupted_body(struct posix_fixture *fixture)
+{
+    make_image(fixture, 5000);
+    struct block_node *node = open_image(fixture, EXTRA("discard=unmap"));
+    fixture->odd.interrupt = 2;
+    assert_int_equal(node_co_zero(node, 0, 5000, 0), 0);
+    assert_int_equal(node_co_flush(node), 0);
+    block_co_node_unref(node);
+}
+
+static void zeroes_and_flushes_are_carried_on_when_they_are_interrupted(void **state)
+{
+    with_posix(state, interrupted_body);
+}
+
+/* --- status -------------------------------------------------------------------------------------
+ */
+
+static void expect_status(struct block_node *node, uint64_t offset, uint64_t length,
+                          uint64_t expected_length, unsigned expected_flags)
+{
+    struct block_extent extent = {0};
+    assert_int_equal(node_co_status(node, offset, length, &extent), 0);
+    assert_int_equal(extent.length, expected_length);
+    assert_int_equal(extent.flags, expected_flags);
+}
+
+#define KIB 1024u
+
+static void status_body(struct posix_fixture *fixture)
+{
+    const unsigned data = BLOCK_EXTENT_ALLOCATED, hole = BLOCK_EXTENT_ZERO;
+    struct block_extent extent;
+    uint8_t bytes[64 * KIB];
+    memset(bytes, 1, sizeof(bytes));
+    make_image(fixture, 64 * KIB);
+    assert_int_equal(truncate(fixture->path, 256 * KIB), 0); /* data, then a hole to the end */
+    struct block_node *node = open_image(fixture, EXTRA("discard=unmap"));
+    expect_status(node, 0, 256 * KIB, 64 * KIB, data);
+    expect_status(node, 64 * KIB, 192 * KIB, 192 * KIB, hole);
+    expect_status(node, 100 * KIB, 10, 10, hole); /* no longer than was asked */
+    expect_status(node, 63 * KIB + 1, 2000, 1023, data);
+
+    assert_int_equal(write_at(node, 128 * KIB, bytes, sizeof(bytes)), 0);
+    expect_status(node, 64 * KIB, 192 * KIB, 64 * KIB, hole); /* a hole is never remembered */
+    expect_status(node, 128 * KIB, 10, 10, data);
+
+    unsigned seeks = fixture->odd.seeks; /* both pieces of data are known now */
+    for (unsigned at = 0; at < 64 * KIB; at += 1000) {
+        expect_status(node, at, 1000, 64 * KIB - at < 1000 ? 64 * KIB - at : 1000, data);
+        expect_status(node, 128 * KIB + at, 1, 1, data);
+    }
+    assert_int_equal(fixture->odd.seeks, seeks);
+    node_status_remembered(node, 10, 256 * KIB - 10, &extent);
+    assert_int_equal(extent.flags, data);
+    node_status_remembered(node, 70 * KIB, 100, &extent); /* not known: taken for data */
+    assert_int_equal(extent.flags, data);
+    assert_int_equal(extent.length, 100);
+    assert_int_equal(fixture->odd.seeks, seeks);
+
+    assert_int_equal(node_co_discard(node, 0, 32 * KIB, 0), 0);
+    expect_status(node, 0, 256 * KIB, 32 * KIB, hole);
+    expect_status(node, 32 * KIB, 256 * KIB - 32 * KIB, 32 * KIB, data);
+    assert_int_equal(node_co_zero(node, 128 * KIB, 64 * KIB, 0), 0);
+    expect_status(node, 64 * KIB, 192 * KIB, 192 * KIB, hole);
+    block_co_node_unref(node);
+}
+
+static void data_and_holes_are_told_apart_and_data_is_remembered(void **state)
+{
+    with_posix(state, status_body);
+}
+
+static void no_seek_body(struct posix_fixture *fixture)
+{
+    make_image(fixture, 1000);
+    fixture->odd.no_seek = true;
+    struct block_node *node = open_image(fixture, NULL);
+    expect_status(node, 10, 900, 900, BLOCK_EXTENT_ALLOCATED);
+    expect_status(node, 10, 900, 900, BLOCK_EXTENT_ALLOCATED);
+    assert_int_equal(fixture->odd.seeks, 1);
+    block_co_node_unref(node);
+}
+
+static void a_file_system_without_seek_data_is_all_data_and_asked_once(void **state)
+{
+    with_posix(state, no_seek_body);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        ON_EACH_ENGINE(any_range_is_zeroed_exactly_whatever_the_file_system_has),
+        cmocka_unit_test(space_is_given_back_only_where_it_was_asked_for),
+        cmocka_unit_test(what_the_file_system_lacks_is_asked_for_once),
+        cmocka_unit_test(zeroes_past_the_end_make_the_file_longer),
+        cmocka_unit_test(zeroes_and_flushes_are_carried_on_when_they_are_interrupted),
+        cmocka_unit_test(data_and_holes_are_told_apart_and_data_is_remembered),
+        cmocka_unit_test(a_file_system_without_seek_data_is_all_data_and_asked_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
