@@ -37,7 +37,8 @@ const struct nbd_export_info fixture_disk = {
 const struct nbd_export_info fixture_aligned = {
     .name = "aligned",
     .size_bytes = 1 << 20,
-    .transmission_flags = FIXTURE_FLAGS | NBD_FLAG_READ_ONLY,
+    /* DF is not the server's to offer; it has to be taken out. */
+    .transmission_flags = FIXTURE_FLAGS | NBD_FLAG_READ_ONLY | NBD_FLAG_SEND_DF,
     .block_minimum = 512,
     .block_preferred = 65536,
     .payload_max = 1 << 20,

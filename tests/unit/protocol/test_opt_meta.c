@@ -33,18 +33,23 @@ static void expect_context(struct talk *talk, uint32_t option, uint32_t id, cons
     assert_memory_equal(answer.data + 4, name, strlen(name));
 }
 
-/* What SET with these queries, then GO of "disk", leaves selected. */
-static uint64_t selected_after(const char *name, const char *const *queries)
+/* What SET with these queries for one name, then GO of another or the same, leaves selected. */
+static uint64_t selected_at_go(const char *name, const char *const *queries, const char *go_name)
 {
     struct talk talk;
     begin(&talk);
     talk_meta(&talk, NBD_OPT_SET_META_CONTEXT, name, queries);
-    talk_info(&talk, NBD_OPT_GO, "disk", NULL, 0);
+    talk_info(&talk, NBD_OPT_GO, go_name, NULL, 0);
     talk_play(&talk);
     assert_int_equal(talk.event, HANDSHAKE_READY);
     uint64_t mask = talk.handshake.result.context_mask;
     talk_end(&talk);
     return mask;
+}
+
+static uint64_t selected_after(const char *name, const char *const *queries)
+{
+    return selected_at_go(name, queries, "disk");
 }
 
 static void set_answers_one_id_for_each_selected_context_and_then_ack(void **state)
@@ -94,6 +99,8 @@ static void a_choice_for_another_export_name_is_void_at_go(void **state)
     (void)state;
     assert_int_equal(selected_after("disk", QUERIES("base:allocation")), 1);
     assert_int_equal(selected_after("", QUERIES("base:allocation")), 0);
+    assert_int_equal(selected_at_go("disk", QUERIES("base:allocation"), ""), 0);
+    assert_int_equal(selected_at_go("", QUERIES("base:allocation"), ""), 1);
 }
 
 static void a_later_set_replaces_the_earlier_choice(void **state)
