@@ -56,6 +56,8 @@ struct memory_disk {
     struct memory_call log[MEMORY_LOG_MAX]; /* the first ones */
     unsigned log_count;
     unsigned call_count;
+    unsigned active_count;       /* calls that have begun and not ended */
+    unsigned active_flush_count; /* flushes among them */
 
     uint64_t fail_at_call; /* the call with this number, from 0, fails with fail_code */
     unsigned fail_ops;     /* or every call of these kinds (1 << enum memory_op) does */
