@@ -73,6 +73,7 @@ int block_env_init(struct block_env *env, struct loop *const *loops, unsigned lo
         .workers = workers,
         .files = files,
         .drivers = drivers,
+        .engines = engines_by_preference,
     };
     env->locals = aligned_alloc(_Alignof(struct env_local), loop_count * sizeof(*env->locals));
     if (!env->locals)

@@ -42,7 +42,9 @@ struct block_env {
     struct workers *workers;
     struct host_files *files;
     const struct block_driver *const *drivers; /* NULL-ended: block never includes upward */
-    _Atomic bool engine_refusal_said;          /* one log line, not one a loop */
+    /* NULL-ended, the default first: engines_by_preference, until a test puts others here. */
+    const struct engine_ops *const *engines;
+    _Atomic bool engine_refusal_said; /* one log line, not one a loop */
 };
 
 /* loops[i] has index i. All that is handed in stays the caller's. */

@@ -172,6 +172,12 @@ void loop_stop(struct loop *loop)
         loop_post(loop, &loop->stop_job);
 }
 
+bool loop_has_posted(const struct loop *loop)
+{
+    struct loop_job *top = atomic_load_explicit(&loop->inbox, memory_order_relaxed);
+    return top && top != &asleep;
+}
+
 static bool run_posted(struct loop *loop)
 {
     if (!atomic_load_explicit(&loop->inbox, memory_order_relaxed))

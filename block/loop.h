@@ -108,6 +108,9 @@ struct clock *loop_clock(const struct loop *loop);
 void loop_run(struct loop *loop);
 /* From any thread: loop_run() returns after the turn under way. */
 void loop_stop(struct loop *loop);
+/* Whether a job waits for the next turn. For the simulation, which turns loops by hand: a loop that
+ * is between two turns is not woken. */
+bool loop_has_posted(const struct loop *loop);
 /* One turn; true when it did anything. may_sleep: sleeps when there was nothing to do, so that
  * `while (!done) loop_turn(loop, true);` sees what this turn did before it sleeps; else it only
  * looks. */

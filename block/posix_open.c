@@ -3,7 +3,7 @@
  * Opening a file. Options:
  *
  *   filename      the path
- *   aio           io_uring, threads or sync; without it the first of engines_by_preference
+ *   aio           io_uring, threads or sync; without it the first of env->engines
  *   cache         writeback (the page cache; the default) or none (O_DIRECT)
  *   cache.direct  on is cache=none, off is cache=writeback, as qemu spells it
  *   discard       ignore (the default) or unmap, also spelled off and on
@@ -97,23 +97,23 @@ struct open_options {
     bool unmap;
 };
 
-static int take_engine(struct node_options *options, const struct engine_ops **ret_ops,
-                       struct error *err)
+static int take_engine(const struct block_env *env, struct node_options *options,
+                       const struct engine_ops **ret_ops, struct error *err)
 {
     const char *names[ENV_ENGINES_MAX + 1] = {NULL};
-    for (unsigned i = 0; engines_by_preference[i]; i++) {
+    for (unsigned i = 0; env->engines[i]; i++) {
         assert(i < ENV_ENGINES_MAX);
-        names[i] = engines_by_preference[i]->name;
+        names[i] = env->engines[i]->name;
     }
     unsigned index = 0;
     int ret = node_options_take_choice(options, "aio", names, &index, err);
     if (ret == 0)
-        *ret_ops = engines_by_preference[index];
+        *ret_ops = env->engines[index];
     return ret;
 }
 
-static int take_options(struct node_options *options, struct open_options *ret_options,
-                        struct error *err)
+static int take_options(const struct block_env *env, struct node_options *options,
+                        struct open_options *ret_options, struct error *err)
 {
     static const char *const cache_names[] = {"writeback", "none", NULL};
     static const char *const discard_names[] = {"ignore", "unmap", "off", "on", NULL};
@@ -122,7 +122,7 @@ static int take_options(struct node_options *options, struct open_options *ret_o
     if (!taken.path || !*taken.path)
         return error_set(err, -EINVAL,
                          "the driver 'file' needs the option 'filename': the path of an image");
-    int ret = take_engine(options, &taken.engine_ops, err);
+    int ret = take_engine(env, options, &taken.engine_ops, err);
     if (ret == 0)
         ret = node_options_take_choice(options, "cache", cache_names, &cache, err);
     taken.direct = cache == 1;
@@ -251,7 +251,7 @@ int posix_co_open(struct block_node *node, struct node_options *options, struct 
         .read_only = node->read_only,
         .err = err,
     };
-    int ret = take_options(options, &job.options, err);
+    int ret = take_options(node->env, options, &job.options, err);
     if (ret < 0)
         return ret;
     struct posix_file *file = calloc(1, sizeof(*file));
