@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef TESTS_HARNESS_SIM_DISK_H
+#define TESTS_HARNESS_SIM_DISK_H
+
+/*
+ * The host's files, in memory: a table in the place of the system calls, that does what Linux
+ * promises and no more. A call takes effect when it is made, and blocks for a time drawn from the
+ * seed, as a call does that is made in the loop; the rest of the waiting is the engine's and the
+ * workers' part.
+ *
+ * Each file is there twice: the *cached* bytes, which reads see, and the *durable* bytes, which a
+ * power cut would leave. What changed since the last sync is kept in order in the file's journal,
+ * with its data; a sync plays the journal onto the durable bytes. So a cut at any moment is the
+ * durable bytes and any part of the journal.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "block/host_files.h"
+#include "tests/harness/sim.h"
+
+#define SIM_DISK_BLOCK 4096 /* holes are kept in these */
+
+/* What kind of disk and file system it is; drawn once a run. */
+struct sim_disk_nature {
+    uint32_t direct_alignment; /* of O_DIRECT; 0: open(2) refuses O_DIRECT */
+    unsigned short_once_in;    /* a transfer is cut short once in so many; 0: never */
+    unsigned slow_once_in;     /* a call blocks for long once in so many; 0: never */
+    unsigned eintr_once_in;    /* a call ends with EINTR once in so many; 0: never */
+    bool says_alignment;       /* as statx(2) does since Linux 6.1 */
+    bool has_punch_hole, has_zero_range, has_seek;
+    bool unwritten_is_hole; /* seek shows allocated but unwritten blocks as holes */
+};
+
+struct sim_change; /* an entry of the journal */
+
+struct sim_file {
+    char *path;
+    uint8_t *cached, *durable;
+    uint8_t *blocks; /* enum, one a SIM_DISK_BLOCK */
+    uint64_t size_bytes, durable_size_bytes;
+    uint64_t room_bytes; /* of each of the arrays; zero past the size */
+    struct sim_change *journal_first, **journal_end;
+    struct sim_file *next;
+    unsigned number;
+};
+
+#define SIM_DISK_FDS 64
+#define SIM_DISK_FD_BASE 100000 /* never a descriptor that the kernel gave */
+
+struct sim_descriptor {
+    struct sim_file *file; /* NULL: free */
+    int flags;
+};
+
+struct sim_disk {
+    struct host_files files;
+    struct sim *sim;
+    struct random random;
+    struct sim_disk_nature nature;
+    struct sim_file *first_file;
+    struct sim_descriptor fds[SIM_DISK_FDS];
+    uint64_t syncs, shorts, interrupts, stalls; /* that happened */
+};
+
+void sim_disk_init(struct sim_disk *disk, struct sim *sim, const struct sim_disk_nature *nature);
+void sim_disk_fini(struct sim_disk *disk);
+
+/* Draws a nature; direct_alignment is the caller's choice. */
+struct sim_disk_nature sim_disk_nature_draw(struct random *random, uint32_t direct_alignment);
+
+/* A file of holes; what it holds is put there by sim_file_fill(), and is durable. */
+struct sim_file *sim_disk_add_file(struct sim_disk *disk, const char *path, uint64_t size_bytes);
+void sim_file_fill(struct sim_file *file, uint64_t offset, const void *bytes, uint64_t length);
+
+#endif
