@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef TESTS_HARNESS_ORACLE_H
+#define TESTS_HARNESS_ORACLE_H
+
+/*
+ * What an export may show: a flat model that knows for each byte which requests its value may come
+ * from. It never guesses what the server did; it knows only what clients know: when a request was
+ * sent and when its answer was read, counted in ticks.
+ *
+ * The rules:
+ * 1. A request A is *over* for a reader when some write or zero B that covers the byte was sent
+ *    after A was answered, and was answered before the reader's own request was sent.
+ * 2. A read may show any write that covers the byte, was sent before the read's answer came, and is
+ *    not over. So overlapping requests that were in flight together have no order.
+ * 3. It may show zero where a zero or a trim takes the place of the write in rule 2. A trim ends
+ *    nothing: the old bytes may stay.
+ * 4. A request that was never answered, or failed, may take effect at any time, or never.
+ * 5. Once a flush is answered, the durable bytes obey rule 2 as a reader would that was sent when
+ *    the flush was sent. A request with FUA does that for itself.
+ *
+ * Each eight aligned bytes of a written pattern carry the request and the offset, mixed so that no
+ * byte looks like another's: what is read says where it comes from, and a wrong byte says so too.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "tests/harness/sim.h"
+
+enum oracle_kind {
+    ORACLE_INITIAL, /* what the image held at start */
+    ORACLE_WRITE,
+    ORACLE_ZERO,
+    ORACLE_TRIM,
+};
+
+struct oracle_op {
+    enum oracle_kind kind;
+    unsigned client;
+    uint64_t offset, length;
+    uint32_t sent;
+    uint32_t answered; /* ORACLE_NEVER until then */
+    bool is_durable;   /* its range was checked after a flush or FUA */
+};
+
+#define ORACLE_NEVER UINT32_MAX
+#define ORACLE_INITIAL_UNIT 4096 /* the image at start is holes and data in these */
+
+struct oracle {
+    struct sim *sim;
+    uint64_t size_bytes;
+    uint32_t tick;
+    struct oracle_op *ops; /* index 0 is not used, 1 is the initial image */
+    uint32_t op_count, op_room;
+    uint8_t *initial_is_data; /* one a ORACLE_INITIAL_UNIT */
+    /* By byte: */
+    uint32_t *since;         /* rule 1: the latest `sent` of the answered writes and zeroes */
+    uint32_t *zeroed;        /* the latest `answered` of zeroes and trims; 0: none */
+    uint32_t *durable_since; /* as since, for the durable bytes */
+    uint32_t *zeroing;       /* ops: zeroes and trims that were not answered */
+    uint32_t zeroing_count, zeroing_room;
+    uint32_t not_durable_from; /* ops before it are durable or never will be asked */
+    uint64_t bytes_checked, reads_checked, statuses_checked, durables_checked;
+};
+
+/* The initial image has runs of data and holes drawn from the seed. */
+void oracle_init(struct oracle *oracle, struct sim *sim, uint64_t size_bytes);
+void oracle_fini(struct oracle *oracle);
+
+/* The initial bytes of [offset, offset + length), which is one unit or its rest; false: a hole. */
+bool oracle_initial(const struct oracle *oracle, uint64_t offset, void *bytes, uint64_t length);
+
+/* A request that changes the range is about to be sent. Returns its number. */
+uint32_t oracle_send(struct oracle *oracle, unsigned client, enum oracle_kind kind, uint64_t offset,
+                     uint64_t length);
+/* What a write carries: its bytes from the beginning. */
+void oracle_pattern(const struct oracle *oracle, uint32_t number, void *bytes);
+/* It was answered with success. Everything else leaves it unanswered for ever. */
+void oracle_answer(struct oracle *oracle, uint32_t number);
+
+/* A request that looks at a range: a read, or a status. */
+struct oracle_view {
+    uint64_t offset, length;
+    uint32_t *since; /* as it was when the request was sent */
+};
+void oracle_view_open(struct oracle *oracle, struct oracle_view *view, uint64_t offset,
+                      uint64_t length);
+void oracle_view_close(struct oracle_view *view);
+/* The answer's bytes; a wrong one fails the run. `who` names the reader. */
+void oracle_view_check(struct oracle *oracle, const struct oracle_view *view, const void *bytes,
+                       const char *who);
+/* A claim that part of the view, [offset, offset + length), reads as zeroes. */
+void oracle_view_check_zero(struct oracle *oracle, const struct oracle_view *view, uint64_t offset,
+                            uint64_t length, const char *who);
+
+/* A flush is about to be sent: a moment to give to oracle_flushed(). */
+uint32_t oracle_flush_send(struct oracle *oracle);
+/* The flush that was sent at that tick was answered; durable is the disk's image. */
+void oracle_flushed(struct oracle *oracle, uint32_t sent, const uint8_t *durable, const char *who);
+/* A request with FUA was answered (after oracle_answer()). */
+void oracle_forced(struct oracle *oracle, uint32_t number, const uint8_t *durable, const char *who);
+
+/* Nothing is in flight and everything was flushed: both images, to the last byte. */
+void oracle_check_end(struct oracle *oracle, const uint8_t *cached, const uint8_t *durable);
+
+#endif
