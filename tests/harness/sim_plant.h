@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef TESTS_HARNESS_SIM_PLANT_H
+#define TESTS_HARNESS_SIM_PLANT_H
+
+/*
+ * Planted bugs, to see that the simulation finds them: each sits in the seam, between the real
+ * server and the simulated world, and does what a broken server, disk or socket would do, now and
+ * then.
+ */
+
+#include "block/host_files.h"
+#include "tests/harness/sim.h"
+#include "tests/harness/sim_disk.h"
+
+enum sim_plant {
+    PLANT_NONE,
+    PLANT_STALE_READ,      /* a block of a read is as it was at the last sync */
+    PLANT_LOST_WRITE,      /* a write is answered and not done */
+    PLANT_MISPLACED_WRITE, /* a write goes 512 bytes further */
+    PLANT_SHORT_WRITE,     /* half a write is done and reported as whole */
+    PLANT_LYING_SYNC,      /* a sync is answered and not done */
+    PLANT_WIDE_ZERO,       /* zeroing goes up to the next 512 */
+    PLANT_FALSE_HOLE,      /* SEEK_DATA and SEEK_HOLE call data a hole */
+    PLANT_LOST_BYTE,       /* a byte to a client is lost */
+    PLANT_COUNT,
+};
+
+extern const char *const sim_plant_names[PLANT_COUNT];
+
+struct sim_planted_files {
+    struct host_files files; /* to be used in the place of the disk's own */
+    struct sim_disk *disk;
+    enum sim_plant plant;
+    struct random random;
+    unsigned once_in;
+};
+
+/* Every bug but PLANT_LOST_BYTE, which is the stream's. */
+void sim_plant_init(struct sim_planted_files *planted, struct sim_disk *disk, enum sim_plant plant);
+
+#endif
