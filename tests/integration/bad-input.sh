@@ -101,8 +101,9 @@ for format in qcow2 qcow qed vmdk vdi vhdx vpc parallels; do
     start_server -t -f raw "$dir/known.$format"
     stop_server
 done
-qemu-img create -q -f luks --object secret,id=s,data=abc -o key-secret=s,iter-time=10 \
-    "$dir/known.luks" 1M
+# LUKS by its magic and version: making a whole one costs seconds of key derivation.
+truncate -s 1M "$dir/known.luks"
+printf 'LUKS\272\276\000\001' | dd of="$dir/known.luks" conv=notrunc status=none
 is_stand_in || one_sentence known.luks "${serve[@]}" "$dir/known.luks"
 start_server -t -f raw "$dir/known.luks"
 stop_server
