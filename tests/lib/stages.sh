@@ -58,7 +58,8 @@ stage_asan()
 stage_tsan()
 {
   CC=clang-14 build tsan build-tsan -Db_sanitize=thread -Db_lundef=false || return
-  run_sanitized tsan build-tsan --timeout-multiplier 10 --suite unit --suite stress
+  run_sanitized tsan build-tsan --timeout-multiplier 10 \
+    --suite unit --suite stress --suite integration
 }
 
 stage_fuzz()
