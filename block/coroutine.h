@@ -33,8 +33,8 @@ int coroutine_start(struct loop *loop, coroutine_entry *entry, void *arg);
 /* Waits until somebody calls coroutine_wake(). Only inside a coroutine. */
 void coroutine_yield(void);
 
-/* From any thread: makes co ready to go on. Wake-ups made by one thread keep their order; one of the
- * home loop itself may overtake one that another thread has posted. */
+/* From any thread: makes co ready to go on. Wake-ups made by one thread keep their order; one of
+ * the home loop itself may overtake one that another thread has posted. */
 void coroutine_wake(struct coroutine *co);
 
 /* Lets everything that is ready now go first. Only inside a coroutine. */
