@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "common/log.h"
@@ -98,12 +99,29 @@ void connection_lose(struct connection *connection, const char *reason)
     close_stream(connection);
 }
 
-static void handshake_expired(struct loop_timer *timer)
+void connection_lose_by(struct connection *connection, const char *what, int code)
+{
+    char reason[128];
+    snprintf(reason, sizeof(reason), "%s: %s", what, error_text(code));
+    connection_lose(connection, reason);
+}
+
+static void deadline_expired(struct loop_timer *timer)
 {
     struct connection *connection = container_of(timer, struct connection, deadline);
     connection_enter(connection);
-    connection_lose(connection, "did not finish the handshake in time");
+    if (connection->lingering)
+        close_stream(connection);
+    else
+        connection_lose(connection, "did not finish the handshake in time");
     connection_leave(connection);
+}
+
+static void set_deadline(struct connection *connection, uint32_t timeout_ms)
+{
+    struct loop *loop = connection->lane->loop;
+    connection->deadline.expired = deadline_expired;
+    loop_timer_set(loop, &connection->deadline, loop_now_ns(loop) + timeout_ms * NS_PER_MS);
 }
 
 static void stream_ready(struct stream *stream, unsigned events)
@@ -112,8 +130,12 @@ static void stream_ready(struct stream *stream, unsigned events)
     connection_enter(connection);
     if (events & LOOP_WRITABLE)
         loop_at_turn_end(connection->lane->loop, &connection->send_task);
-    if ((events & LOOP_READABLE) && (connection->wanted & LOOP_READABLE))
-        connection_receive(connection);
+    if ((events & LOOP_READABLE) && (connection->wanted & LOOP_READABLE)) {
+        if (!connection->lingering)
+            connection_receive(connection);
+        else if (!connection_discard(connection))
+            close_stream(connection);
+    }
     connection_leave(connection);
 }
 
@@ -129,11 +151,8 @@ void connection_start(struct connection *connection, uint32_t handshake_timeout_
         stream->owner = connection;
         stream->ready = stream_ready;
         stream->ops->attach(stream, lane->loop);
-        if (handshake_timeout_ms > 0) {
-            connection->deadline.expired = handshake_expired;
-            loop_timer_set(lane->loop, &connection->deadline,
-                           loop_now_ns(lane->loop) + handshake_timeout_ms * NS_PER_MS);
-        }
+        if (handshake_timeout_ms > 0)
+            set_deadline(connection, handshake_timeout_ms);
         handshake_start(&connection->greeting->handshake, &connection->greeting->output);
         connection_send_soon(connection);
     }
@@ -155,9 +174,13 @@ void connection_stop(struct connection *connection)
         close_stream(connection);
     } else if (connection->stream && !connection->input_ended) {
         /* What is in the socket now is answered, with NBD_ESHUTDOWN; what comes later is not. */
+        unsigned before = connection->request_count;
         transmission_shut_down(&connection->transmission);
         if (!connection_is_paused(connection))
             connection_receive(connection);
+        /* An idle client is not waited for. */
+        connection->may_send_more |= connection->request_count > before ||
+                                     connection_is_paused(connection) || connection->receiving;
         if (connection->stream)
             connection_end_input(connection);
     }
@@ -197,10 +220,23 @@ static void post_resume(struct connection *connection)
     loop_post(connection->lane->loop, &connection->resume_job);
 }
 
+/* Everything is answered. */
+static void finish_stream(struct connection *connection)
+{
+    log_verbose("%s: closed", connection->stream->peer);
+    if (!connection->may_send_more) {
+        close_stream(connection);
+        return;
+    }
+    connection->stream->ops->shut_down(connection->stream);
+    connection->lingering = true;
+    set_deadline(connection, CONNECTION_LINGER_MS);
+}
+
 static void update_wanted(struct connection *connection)
 {
     unsigned wanted = connection->write_blocked ? LOOP_WRITABLE : 0;
-    if (!connection->input_ended && !connection_is_paused(connection))
+    if (connection->lingering || (!connection->input_ended && !connection_is_paused(connection)))
         wanted |= LOOP_READABLE;
     if (wanted == connection->wanted)
         return;
@@ -215,10 +251,8 @@ void connection_leave(struct connection *connection)
         connection->holds--;
         return;
     }
-    if (connection->stream && is_drained(connection)) {
-        log_verbose("%s: closed", connection->stream->peer);
-        close_stream(connection);
-    }
+    if (connection->stream && !connection->lingering && is_drained(connection))
+        finish_stream(connection);
     if (connection->stream && connection_can_resume(connection))
         post_resume(connection);
     connection->holds--;
@@ -317,6 +351,6 @@ static void send_at_turn_end(struct loop_task *task)
         connection_free_request(connection, container_of(link, struct server_request, reply.link));
     connection->write_blocked = code == -EAGAIN;
     if (code < 0 && code != -EAGAIN)
-        connection_lose(connection, error_text(code));
+        connection_lose_by(connection, "cannot be sent its answers", code);
     connection_leave(connection);
 }

@@ -6,13 +6,16 @@
  * One client's connection, from greeting to close. It lives on one lane's loop, but for its birth
  * and its end, which are loop 0's.
  *
- *     HANDSHAKE -> TRANSMISSION -> (input ended) DRAINING -> CLOSED -> ended, told to the server
+ *     HANDSHAKE -> TRANSMISSION -> DRAINING -> (LINGERING ->) CLOSED -> ended, told to the server
  *
  * HANDSHAKE     feeds the handshake, under a deadline
  * TRANSMISSION  each good request becomes a coroutine at once, each reply goes to the send queue,
  *               which is flushed at the end of the loop's turn
  * DRAINING      DISC, the client's end of file, nonsense, or a stop: nothing is read any more;
  *               what is outstanding is answered
+ * LINGERING     all is answered, but the client may still be sending: what it sends is thrown away
+ *               for a moment, since closing a TCP socket with bytes unread makes the client's side
+ *               forget answers that are still on their way
  * CLOSED        the stream is gone; requests in flight end without an answer
  *
  * Bounds: past CONNECTION_REQUESTS_MAX requests, or CONNECTION_BYTES_MAX bytes of replies and
@@ -41,6 +44,7 @@ struct server_lane;
 struct server_request;
 struct stream;
 
+#define CONNECTION_LINGER_MS 500
 #define CONNECTION_REQUESTS_MAX 256
 #define CONNECTION_BYTES_MAX ((size_t)32 << 20)
 /* A part of a payload that is smaller than this is copied to the payload's own buffer. */
@@ -64,6 +68,8 @@ struct connection {
     /* Input. */
     struct transmission transmission;
     bool input_ended;
+    bool may_send_more; /* input ended by our wish: the client may not know yet */
+    bool lingering;
     uint8_t head[NBD_REQUEST_SIZE]; /* of a request, not yet whole */
     size_t head_length;
     bool has_held; /* a request that waits until the bounds allow it */

@@ -9,7 +9,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "block/buffer.h"
@@ -205,6 +204,7 @@ static void take_requests(struct connection *connection, struct input *input)
         case TRANSMISSION_BROKEN:
             connection_complain(connection, connection->held.reason);
             connection->input_ended = true;
+            connection->may_send_more = true;
             return;
         case TRANSMISSION_DISCONNECT:
             connection->complained = true; /* it need not wait for our last bytes */
@@ -248,6 +248,7 @@ static void take_handshake(struct connection *connection, struct input *input)
         break;
     case HANDSHAKE_CLOSE:
         input_take(input, input->length);
+        connection->may_send_more = !handshake->is_ordinary;
         end_of_handshake(connection, handshake);
         break;
     }
@@ -287,7 +288,7 @@ void connection_resume(struct connection *connection)
         return;
     struct input input = {
         .chunk = connection->unseen.chunk,
-        .data = connection->unseen.data,
+        .data = connection->unseen.chunk ? connection->unseen.data : connection->head,
         .length = connection->unseen.length,
     };
     connection->unseen.chunk = NULL;
@@ -301,6 +302,7 @@ void connection_resume(struct connection *connection)
 static void take_end(struct connection *connection)
 {
     connection->input_ended = true;
+    connection->may_send_more = false;
     if (!connection->in_transmission) {
         struct handshake *handshake = &connection->greeting->handshake;
         handshake_eof(handshake);
@@ -359,7 +361,7 @@ void connection_receive(struct connection *connection)
         take_end(connection);
     } else if (got < 0) {
         if (got != -EAGAIN)
-            connection_lose(connection, error_text((int)got));
+            connection_lose_by(connection, "cannot be read from", (int)got);
     } else {
         size_t length = (size_t)got;
         if (connection->receiving)
@@ -371,4 +373,17 @@ void connection_receive(struct connection *connection)
             take_input(connection, &input);
     }
     receive_return(pool, looked_at);
+}
+
+bool connection_discard(struct connection *connection)
+{
+    struct receive_pool *pool = &connection->lane->receive;
+    struct receive_chunk *chunk;
+    struct iovec iov;
+    iov.iov_base = receive_borrow(pool, &chunk, &iov.iov_len);
+    if (!iov.iov_base)
+        return false;
+    ssize_t got = connection->stream->ops->readv(connection->stream, &iov, 1);
+    receive_return(pool, 0);
+    return got > 0 || got == -EAGAIN;
 }

@@ -28,6 +28,8 @@ void connection_complain(struct connection *connection, const char *what);
 /* The client is gone or cannot be served: complains, and closes the stream at once. Inside enter
  * and leave. */
 void connection_lose(struct connection *connection, const char *reason);
+/* The same, where the reason is a negative errno of the stream. */
+void connection_lose_by(struct connection *connection, const char *what, int code);
 
 /* There is something to send at the end of the turn. */
 void connection_send_soon(struct connection *connection);
@@ -45,6 +47,8 @@ void connection_reply(struct connection *connection, struct server_request *requ
 
 /* The stream has something to read: one receive, and all that came of it. */
 void connection_receive(struct connection *connection);
+/* The same, thrown away. False when nothing more will come. */
+bool connection_discard(struct connection *connection);
 /* Looks at what was held back, as far as the bounds now allow. */
 void connection_resume(struct connection *connection);
 /* Something is held back; nothing is received until it is not. */

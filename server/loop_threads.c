@@ -42,7 +42,7 @@ int loop_threads_start(struct loop_threads *threads, struct error *err)
             return error_set(err, -code, "cannot start thread %u of %u: %s; give a lower --threads",
                              i + 1, threads->loop_count, error_text(code));
         }
-        char name[16];
+        char name[24]; /* the kernel takes 15 characters; there are at most 64 loops */
         snprintf(name, sizeof(name), "platter-%u", i);
         pthread_setname_np(threads->threads[i], name);
         threads->started_count++;
