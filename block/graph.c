@@ -51,8 +51,9 @@ int graph_check_format(const struct block_env *env, const char *format, struct e
         return 0;
     char known[200];
     list_drivers(env, BLOCK_DRIVER_PROTOCOL, known, sizeof(known));
-    return error_set(err, -EINVAL, "the image format '%.100s' is not known; known formats: %s",
-                     format, known);
+    return error_set(err, -EINVAL,
+                     "the image format '%.100s' is not supported; supported formats: %s", format,
+                     known);
 }
 
 static int take_driver(const struct block_env *env, struct node_options *options,

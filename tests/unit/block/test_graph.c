@@ -189,7 +189,8 @@ static void co_an_unknown_format_lists_the_formats_without_protocols(struct fixt
     assert_int_equal(
         block_co_open_image(&fixture->env, "disk.img", "floppy", node_options_new(), &node, &err),
         -EINVAL);
-    assert_string_equal(err.message, "the image format 'floppy' is not known; known formats: pass");
+    assert_string_equal(err.message,
+                        "the image format 'floppy' is not supported; supported formats: pass");
     assert_int_equal(graph_check_format(&fixture->env, "file", &err), -EINVAL);
     assert_int_equal(graph_check_format(&fixture->env, "pass", &err), 0);
 }
