@@ -32,7 +32,6 @@ static void leave(struct sim_client *client, bool is_reset)
     for (unsigned i = 0; i < SIM_DEPTH_MAX; i++)
         if (client->requests[i].is_used)
             sim_request_end(client, &client->requests[i]);
-    client->all->left(client->all);
 }
 
 /* --- the phases ------------------------------------------------------------------------------ */
@@ -169,7 +168,8 @@ static void client_run(struct sim_event *event)
     if (sim_failed(event->sim))
         return;
     send_output(client);
-    if (sim_stream_has_ended(client->stream))
+    bool is_hung_up_on = client->lingers && client->stream->server_closed;
+    if (sim_stream_has_ended(client->stream) || is_hung_up_on)
         check_end(client);
     else if (vanishes_now(client))
         leave(client, client->leave == LEAVE_RESET);
@@ -182,9 +182,15 @@ static void client_run(struct sim_event *event)
 static void draw_plan(struct sim_client *client)
 {
     struct random *random = &client->random;
-    client->depth = (unsigned)draw_scaled(random, 1, SIM_DEPTH_MAX);
+    client->depth = (unsigned)draw_scaled(random, 1, 64);
     client->requests_left = draw_scaled(random, 1, 120);
     client->length_max = (uint32_t)draw_scaled(random, 512, 256 << 10);
+    if (random_once_in(random, 10)) { /* a flood */
+        client->depth = SIM_DEPTH_MAX;
+        client->requests_left = draw_between(random, 100, 700);
+        client->length_max = (uint32_t)draw_scaled(random, 512, 16384);
+    }
+    client->changes_much = random_once_in(random, 3);
     client->alignment = random_once_in(random, 3) ? 1 : random_once_in(random, 2) ? 512 : 4096;
     client->is_slow_reader = random_once_in(random, 10);
     static const enum sim_leave leaves[] = {LEAVE_AFTER_ALL,  LEAVE_AFTER_ALL, LEAVE_OUTSTANDING,

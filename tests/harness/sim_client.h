@@ -24,7 +24,7 @@
 #include "tests/harness/sim_handshake.h"
 #include "tests/harness/sim_stream.h"
 
-#define SIM_DEPTH_MAX 64
+#define SIM_DEPTH_MAX 400 /* more than the server takes at once */
 #define SIM_WHO_MAX 96
 
 enum sim_client_kind {
@@ -80,8 +80,9 @@ struct sim_clients {
     bool read_only, write_through;
     bool is_stopping; /* the server was told to stop: an early end is no fault */
     uint64_t hot_spots[4];
-    void (*left)(struct sim_clients *clients); /* one is gone */
     uint64_t requests_checked;
+    uint64_t stop_at; /* so many: then stop() is called, once; 0: never */
+    void (*stop)(struct sim_clients *clients);
 };
 
 struct sim_client {
@@ -104,6 +105,8 @@ struct sim_client {
     enum sim_leave leave;
     unsigned rogue_kind;
     bool is_slow_reader;
+    bool changes_much; /* writes, zeroes and trims for the most part */
+    bool lingers;      /* a rogue that leaves only when the server makes it */
 
     uint64_t next_number, verify_offset, last_end;
     unsigned outstanding;

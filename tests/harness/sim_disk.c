@@ -409,6 +409,8 @@ static int disk_seek(struct host_files *files, int fd, enum host_seek what, uint
 {
     struct sim_disk *disk = disk_of(files);
     const struct sim_file *file = descriptor_of(disk, fd)->file;
+    if (disk->nature.refuses_to_seek)
+        return -EINVAL;
     if (offset >= file->size_bytes)
         return -ENXIO;
     uint64_t at = offset / SIM_DISK_BLOCK;
@@ -456,7 +458,8 @@ struct sim_disk_nature sim_disk_nature_draw(struct random *random, uint32_t dire
         .says_alignment = random_once_in(random, 2),
         .has_punch_hole = !random_once_in(random, 4),
         .has_zero_range = !random_once_in(random, 3),
-        .has_seek = !random_once_in(random, 4),
+        .has_seek = !random_once_in(random, 8),
+        .refuses_to_seek = random_once_in(random, 8),
         .unwritten_is_hole = random_once_in(random, 2),
     };
 }

@@ -29,7 +29,9 @@ struct sim_disk_nature {
     unsigned slow_once_in;     /* a call blocks for long once in so many; 0: never */
     unsigned eintr_once_in;    /* a call ends with EINTR once in so many; 0: never */
     bool says_alignment;       /* as statx(2) does since Linux 6.1 */
-    bool has_punch_hole, has_zero_range, has_seek;
+    bool has_punch_hole, has_zero_range;
+    bool has_seek;          /* else all is called data, as the kernel does for such file systems */
+    bool refuses_to_seek;   /* or the call fails */
     bool unwritten_is_hole; /* seek shows allocated but unwritten blocks as holes */
 };
 

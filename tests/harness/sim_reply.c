@@ -57,8 +57,9 @@ static void finish(struct sim_client *client, struct sim_request *request, uint3
                         request->expected_error);
     else if (error == 0)
         check_success(client, request);
-    client->all->requests_checked++;
     sim_request_end(client, request);
+    if (++client->all->requests_checked == client->all->stop_at)
+        client->all->stop(client->all);
 }
 
 /* --- simple replies -------------------------------------------------------------------------- */

@@ -89,6 +89,8 @@ static uint16_t draw_command(struct sim_client *client)
 {
     struct random *random = &client->random;
     uint64_t drawn = random_below(random, 100);
+    if (client->changes_much && drawn < 40)
+        drawn += 50;
     if (drawn < 35)
         return NBD_CMD_READ;
     if (drawn < 45 && client->handshake.has_context)
@@ -129,7 +131,7 @@ static bool is_change(uint16_t command)
 static void make_bad(struct sim_client *client, struct sim_request *request)
 {
     uint64_t size = client->all->oracle->size_bytes;
-    switch (random_below(&client->random, 3)) {
+    switch (random_below(&client->random, 6)) {
     case 0:
         request->command = UNKNOWN_COMMAND;
         request->expected_error = NBD_EINVAL;
@@ -146,6 +148,25 @@ static void make_bad(struct sim_client *client, struct sim_request *request)
             request->command == NBD_CMD_WRITE || request->command == NBD_CMD_WRITE_ZEROES
                 ? NBD_ENOSPC
                 : NBD_EINVAL;
+        break;
+    case 3: /* empty: a client should not ask, and nothing may come of it */
+        request->length = 0;
+        if (request->command == NBD_CMD_BLOCK_STATUS)
+            request->expected_error = NBD_EINVAL;
+        break;
+    case 4:
+        request->command = NBD_CMD_READ;
+        request->flags = 0;
+        request->length = UINT32_MAX - 4095;
+        request->offset = 0;
+        request->expected_error = client->handshake.structured_replies ? NBD_EOVERFLOW : NBD_EINVAL;
+        break;
+    case 5:
+        request->command = NBD_CMD_BLOCK_STATUS;
+        request->flags = 0;
+        if (client->handshake.has_context)
+            request->length = 0;
+        request->expected_error = NBD_EINVAL;
         break;
     }
 }

@@ -28,6 +28,7 @@ void sim_rogue_draw(struct sim_client *client)
     client->leave = LEAVE_AFTER_ALL;
     client->requests_left = 0;
     client->is_slow_reader = false;
+    client->lingers = client->rogue_kind == ROGUE_NEVER_READS && random_once_in(&client->random, 2);
 }
 
 bool sim_rogue_negotiates(const struct sim_client *client)
@@ -133,7 +134,7 @@ bool sim_rogue_send(struct sim_client *client)
         return true;
     case ROGUE_NEVER_READS:
         put_many_reads(client);
-        return true;
+        return !client->lingers;
     case ROGUE_KINDS:
         break;
     }

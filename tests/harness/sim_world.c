@@ -219,20 +219,15 @@ static void stopped_event(void *ctx)
     world->stopped = true;
 }
 
-static void client_left(struct sim_clients *all)
-{
-    (void)all; /* the server tells when there is room */
-}
-
 static void stop_home(struct sim_world *world)
 {
     world->all.is_stopping = true;
     server_stop(world->server);
 }
 
-static void stop_early(struct sim_event *event)
+static void stop_early(struct sim_clients *all)
 {
-    call_home(container_of(event->sim, struct sim_world, sim), stop_home);
+    call_home(container_of(all, struct sim_world, all), stop_home);
 }
 
 static int set_up_server(struct sim_world *world)
@@ -264,7 +259,8 @@ static void set_up_clients(struct sim_world *world)
         .export_name = world->config.export_name,
         .read_only = world->config.read_only,
         .write_through = config_export_options(&world->config).rules.write_through,
-        .left = client_left,
+        .stop = stop_early,
+        .stop_at = random_once_in(random, 5) ? draw_scaled(random, 1, 400) : 0,
     };
     for (unsigned i = 0; i < 4; i++)
         world->all.hot_spots[i] = random_below(random, world->size_bytes);
@@ -275,13 +271,12 @@ static void set_up_clients(struct sim_world *world)
         if (i == world->client_count - 1)
             kind = SIM_CLIENT_VERIFIER;
         sim_client_init(&world->clients[i], &world->all, i, kind);
+        if (world->config.clients_max > 0)
+            world->clients[i].lingers = false; /* it would keep the others out */
         event_init(&world->arrivals[i], &world->sim, client_arrives);
         if (kind != SIM_CLIENT_VERIFIER)
             event_set(&world->arrivals[i], draw_scaled(random, 1, 20 * NS_PER_MS));
     }
-    event_init(&world->stop, &world->sim, stop_early);
-    if (random_once_in(random, 8))
-        event_set(&world->stop, draw_scaled(random, 1, 100 * NS_PER_MS));
 }
 
 /* Nothing happens any more: is everybody where they should be? */
@@ -290,7 +285,10 @@ static bool check_rest(struct sim_world *world)
     for (unsigned i = 0; i < world->client_count; i++) {
         const struct sim_client *client = &world->clients[i];
         bool may_be_outside = client->kind == SIM_CLIENT_VERIFIER || world->all.is_stopping;
-        if (client->phase != PHASE_GONE && !(client->phase == PHASE_OUTSIDE && may_be_outside)) {
+        bool is_right = client->phase == PHASE_GONE ||
+                        (client->phase == PHASE_OUTSIDE && may_be_outside) ||
+                        (client->lingers && !world->stopped);
+        if (!is_right) {
             char text[256];
             sim_client_describe(client, text, sizeof(text));
             sim_fail(&world->sim, "hang: nothing is left to happen, and %s", text);
@@ -305,9 +303,7 @@ static bool serve(struct sim_world *world)
 {
     set_up_clients(world);
     settle(world);
-    if (!check_rest(world))
-        return false;
-    if (!world->all.is_stopping) {
+    if (!world->all.is_stopping && check_rest(world)) {
         event_set(&world->arrivals[world->client_count - 1], 0);
         settle(world);
         if (!check_rest(world))
@@ -319,7 +315,7 @@ static bool serve(struct sim_world *world)
     }
     if (!world->stopped)
         sim_fail(&world->sim, "hang: the server was told to stop and has not");
-    return !sim_failed(&world->sim);
+    return check_rest(world);
 }
 
 /* --- the run --------------------------------------------------------------------------------- */

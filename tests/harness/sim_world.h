@@ -52,7 +52,6 @@ struct sim_world {
     struct sim_event arrivals[SIM_CLIENTS_MAX];
     bool wants_in[SIM_CLIENTS_MAX];
     unsigned client_count; /* the last one is the verifier */
-    struct sim_event stop;
 };
 
 /* Runs the seed. On failure world->sim.failure says what was wrong, and nothing is taken down: what
