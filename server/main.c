@@ -208,7 +208,7 @@ static int run(struct application *app, struct error *err)
 
 int main(int argc, char **argv)
 {
-    static struct application app; /* large, and the only one */
+    struct application app = {.export = NULL};
     struct error err;
     enum cmdline_action action;
     daemon_init(&app.daemon);
