@@ -4,15 +4,15 @@
  * interruptions are carried on here.
  *
  * Small buffered writes in the loop. On ext4 a buffered write cannot be made without blocking, so
- * io_uring hands it to a thread of its own, and the threads engine does so too: both take two to
- * four times as long as a plain pwrite into the page cache (tests/bench/engine). So a write of up
- * to 64 KiB is made on the spot, as long as this file's writes are quick. One that took longer than
- * a millisecond (the journal is full, dirty pages are being throttled) has stopped the loop for
- * that long; from then on the file's writes go through the engine, until 64 of them in a row came
- * back within a millisecond. More than one, because a throttled writer is let through most of the
- * time and then held for long. The clock is the loop's, so under the simulation's clock, and with
- * an engine that does not ask for it (inline_writes_pay), nothing here depends on how fast the
- * machine is.
+ * io_uring hands it to a thread of its own, and the threads engine does so too: a 4 KiB write then
+ * takes 4 or 11 us at depth 16 and 97 us at depth 1, against 3 us for a plain pwrite into the page
+ * cache (tests/bench/engine). So a write of up to 64 KiB is made on the spot, as long as this
+ * file's writes are quick. One that took longer than a millisecond (the journal is full, dirty
+ * pages are being throttled) has stopped the loop for that long; from then on the file's writes go
+ * through the engine, until 64 of them in a row came back within a millisecond. More than one,
+ * because a throttled writer is let through most of the time and then held for long. The clock is
+ * the loop's, so under the simulation's clock, and with an engine that does not ask for it
+ * (inline_writes_pay), nothing here depends on how fast the machine is.
  */
 #include <errno.h>
 
