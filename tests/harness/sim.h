@@ -42,6 +42,7 @@ struct sim {
     uint64_t hash;   /* of all notes so far */
     uint64_t events; /* that ran */
     uint64_t events_max;
+    uint64_t call_began_ns;               /* when the system call under way began; 0: just now */
     void (*after_event)(struct sim *sim); /* NULL: nothing */
     char failure[SIM_FAILURE_MAX];        /* the first one; empty while all is well */
     /* private */

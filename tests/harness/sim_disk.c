@@ -119,12 +119,53 @@ static void file_mark(struct sim_file *file, uint64_t offset, uint64_t length,
             file->blocks[at] = state;
 }
 
+/* --- the page cache below buffered access ---------------------------------------------------- */
+
+static void folios_fetch(void *owner, uint64_t offset, void *to, uint64_t length)
+{
+    const struct sim_file *file = owner;
+    uint64_t stored = offset < file->room_bytes ? file->room_bytes - offset : 0;
+    if (stored > length)
+        stored = length;
+    if (stored > 0)
+        memcpy(to, file->cached + offset, stored);
+    memset((uint8_t *)to + stored, 0, length - stored);
+}
+
+static void folios_write_back(void *owner, uint64_t offset, const void *from, uint64_t length)
+{
+    struct sim_file *file = owner;
+    if (offset >= file->size_bytes)
+        return;
+    if (length > file->size_bytes - offset)
+        length = file->size_bytes - offset;
+    memcpy(file->cached + offset, from, length);
+    journal_add(file, CHANGE_WRITE, offset, length, from);
+}
+
+static void flush_all(struct sim_file *file)
+{
+    folios_flush(&file->folios, 0, file->size_bytes, UINT64_MAX);
+}
+
+/* Now and then the kernel writes something back by itself. */
+static void flush_some(struct sim_disk *disk, struct sim_file *file)
+{
+    if (file->folios.dirty_count > 0 && random_once_in(&disk->random, 8))
+        folios_flush(&file->folios, random_below(&disk->random, file->size_bytes + 1), 1,
+                     UINT64_MAX);
+}
+
 struct sim_file *sim_disk_add_file(struct sim_disk *disk, const char *path, uint64_t size_bytes)
 {
     struct sim_file *file = calloc(1, sizeof(*file));
     assert(file);
     file->path = strdup(path);
     file->journal_end = &file->journal_first;
+    file->folios = (struct sim_folios){.folio_bytes = disk->nature.folio_bytes,
+                                       .fetch = folios_fetch,
+                                       .write_back = folios_write_back,
+                                       .owner = file};
     file->number = disk->first_file ? disk->first_file->number + 1 : 1;
     file->next = disk->first_file;
     disk->first_file = file;
@@ -144,6 +185,7 @@ void sim_file_fill(struct sim_file *file, uint64_t offset, const void *bytes, ui
 static void file_free(struct sim_file *file)
 {
     journal_play(file);
+    folios_fini(&file->folios);
     free(file->path);
     free(file->cached);
     free(file->durable);
@@ -180,6 +222,8 @@ static int disk_open(struct host_files *files, const char *path, int flags, unsi
     if (!file)
         file = sim_disk_add_file(disk, path, 0);
     disk->fds[index] = (struct sim_descriptor){.file = file, .flags = flags};
+    if (flags & O_DIRECT)
+        file->direct_count++;
     if (flags & O_TRUNC)
         files->truncate(files, SIM_DISK_FD_BASE + (int)index, 0);
     sim_note(disk->sim, "disk open", index, (uint64_t)flags, file->number);
@@ -189,7 +233,11 @@ static int disk_open(struct host_files *files, const char *path, int flags, unsi
 static int disk_close(struct host_files *files, int fd)
 {
     struct sim_disk *disk = disk_of(files);
-    descriptor_of(disk, fd)->file = NULL;
+    struct sim_descriptor *descriptor = descriptor_of(disk, fd);
+    flush_all(descriptor->file); /* earlier than the kernel would, later than anyone relies on */
+    if (descriptor->flags & O_DIRECT)
+        descriptor->file->direct_count--;
+    descriptor->file = NULL;
     sim_note(disk->sim, "disk close", (uint64_t)fd, 0, 0);
     return 0;
 }
@@ -259,12 +307,24 @@ static uint64_t iovec_length(const struct iovec *iov, int iov_count)
     return length;
 }
 
+/* Makes the disk below show what the page cache holds, as far as the kernel does before a direct
+ * transfer that began at that time. */
+static void meet_direct(struct sim_disk *disk, const struct sim_descriptor *fd, uint64_t offset,
+                        uint64_t length)
+{
+    struct sim_file *file = fd->file;
+    uint64_t began_ns = disk->sim->call_began_ns ? disk->sim->call_began_ns : disk->sim->now_ns;
+    flush_some(disk, file);
+    if (fd->flags & O_DIRECT)
+        folios_flush(&file->folios, offset, length, began_ns);
+}
+
 static ssize_t disk_preadv(struct host_files *files, int fd, const struct iovec *iov, int iov_count,
                            uint64_t offset)
 {
     struct sim_disk *disk = disk_of(files);
     const struct sim_descriptor *descriptor = descriptor_of(disk, fd);
-    const struct sim_file *file = descriptor->file;
+    struct sim_file *file = descriptor->file;
     if ((descriptor->flags & O_ACCMODE) == O_WRONLY)
         return -EBADF;
     if (!is_transfer_allowed(disk, descriptor, iov, iov_count, offset))
@@ -275,14 +335,31 @@ static ssize_t disk_preadv(struct host_files *files, int fd, const struct iovec 
     uint64_t left = file->size_bytes > offset ? file->size_bytes - offset : 0;
     if (length > left)
         length = left;
+    meet_direct(disk, descriptor, offset, length);
     uint64_t done = 0;
     for (int i = 0; i < iov_count && done < length; i++) {
         uint64_t part = length - done < iov[i].iov_len ? length - done : iov[i].iov_len;
-        memcpy(iov[i].iov_base, file->cached + offset + done, part);
+        if (descriptor->flags & O_DIRECT)
+            memcpy(iov[i].iov_base, file->cached + offset + done, part);
+        else
+            folios_read(&file->folios, offset + done, iov[i].iov_base, part);
         done += part;
     }
     sim_note_bytes(disk->sim, "disk read", offset, file->cached + offset, done);
     return (ssize_t)done;
+}
+
+/* Puts the bytes where this kind of descriptor puts them. */
+static void store(struct sim_disk *disk, const struct sim_descriptor *fd, uint64_t offset,
+                  const void *from, uint64_t length)
+{
+    struct sim_file *file = fd->file;
+    if (file->direct_count > 0 && !(fd->flags & O_DIRECT)) {
+        folios_write(&file->folios, offset, from, length, disk->sim->now_ns);
+        return;
+    }
+    memcpy(file->cached + offset, from, length);
+    journal_add(file, CHANGE_WRITE, offset, length, from);
 }
 
 static ssize_t disk_pwritev(struct host_files *files, int fd, const struct iovec *iov,
@@ -303,17 +380,17 @@ static ssize_t disk_pwritev(struct host_files *files, int fd, const struct iovec
     if (!range_is_inside(offset, length, FILE_BYTES_MAX))
         return -EFBIG;
     file_make_room(file, offset + length);
+    meet_direct(disk, descriptor, offset, length);
     uint64_t done = 0;
     for (int i = 0; i < iov_count && done < length; i++) {
         uint64_t part = length - done < iov[i].iov_len ? length - done : iov[i].iov_len;
-        memcpy(file->cached + offset + done, iov[i].iov_base, part);
+        store(disk, descriptor, offset + done, iov[i].iov_base, part);
+        sim_note_bytes(disk->sim, "disk write", offset + done, iov[i].iov_base, part);
         done += part;
     }
     if (offset + length > file->size_bytes)
         file->size_bytes = offset + length;
     file_mark(file, offset, length, BLOCK_IS_DATA);
-    journal_add(file, CHANGE_WRITE, offset, length, file->cached + offset);
-    sim_note_bytes(disk->sim, "disk write", offset, file->cached + offset, length);
     return (ssize_t)length;
 }
 
@@ -323,6 +400,7 @@ static int disk_sync(struct host_files *files, int fd)
     struct sim_file *file = descriptor_of(disk, fd)->file;
     if (is_interrupted(disk))
         return -EINTR;
+    flush_all(file);
     journal_play(file);
     disk->syncs++;
     sim_note(disk->sim, "disk sync", file->number, disk->syncs, 0);
@@ -366,6 +444,7 @@ static int disk_fallocate(struct host_files *files, int fd, int mode, uint64_t o
     if (is_interrupted(disk))
         return -EINTR;
 
+    folios_flush(&file->folios, offset, length, UINT64_MAX);
     uint64_t end = offset + length;
     bool grows = !(mode & FALLOC_FL_KEEP_SIZE) && end > file->size_bytes;
     file_make_room(file, end);
@@ -388,6 +467,7 @@ static int disk_truncate(struct host_files *files, int fd, uint64_t size_bytes)
     if (size_bytes > FILE_BYTES_MAX)
         return -EFBIG;
     file_make_room(file, size_bytes);
+    flush_all(file);
     set_size(file->cached, &file->size_bytes, size_bytes);
     for (uint64_t at = (size_bytes + SIM_DISK_BLOCK - 1) / SIM_DISK_BLOCK;
          at < file->room_bytes / SIM_DISK_BLOCK; at++)
@@ -450,7 +530,9 @@ static int disk_unlink(struct host_files *files, const char *path)
 struct sim_disk_nature sim_disk_nature_draw(struct random *random, uint32_t direct_alignment)
 {
     static const unsigned once_in[] = {0, 0, 3, 10, 50};
+    static const uint32_t folio_bytes[] = {4096, 16384, 65536};
     return (struct sim_disk_nature){
+        .folio_bytes = folio_bytes[random_below(random, 3)],
         .direct_alignment = direct_alignment,
         .short_once_in = once_in[random_below(random, 5)],
         .slow_once_in = once_in[random_below(random, 5)],

@@ -8,7 +8,8 @@
  * seed, as a call does that is made in the loop; the rest of the waiting is the engine's and the
  * workers' part.
  *
- * Each file is there twice: the *cached* bytes, which reads see, and the *durable* bytes, which a
+ * Each file is there twice: the *cached* bytes, which reads see (through the folios of the page
+ * cache, where O_DIRECT and buffered access meet: sim_folios.h), and the *durable* bytes, which a
  * power cut would leave. What changed since the last sync is kept in order in the file's journal,
  * with its data; a sync plays the journal onto the durable bytes. So a cut at any moment is the
  * durable bytes and any part of the journal.
@@ -19,11 +20,13 @@
 
 #include "block/host_files.h"
 #include "tests/harness/sim.h"
+#include "tests/harness/sim_folios.h"
 
 #define SIM_DISK_BLOCK 4096 /* holes are kept in these */
 
 /* What kind of disk and file system it is; drawn once a run. */
 struct sim_disk_nature {
+    uint32_t folio_bytes;      /* of the page cache */
     uint32_t direct_alignment; /* of O_DIRECT; 0: open(2) refuses O_DIRECT */
     unsigned short_once_in;    /* a transfer is cut short once in so many; 0: never */
     unsigned slow_once_in;     /* a call blocks for long once in so many; 0: never */
@@ -42,7 +45,9 @@ struct sim_file {
     uint8_t *cached, *durable;
     uint8_t *blocks; /* enum, one a SIM_DISK_BLOCK */
     uint64_t size_bytes, durable_size_bytes;
-    uint64_t room_bytes; /* of each of the arrays; zero past the size */
+    uint64_t room_bytes;      /* of each of the arrays; zero past the size */
+    struct sim_folios folios; /* in use only while direct_count is not 0 */
+    unsigned direct_count;    /* descriptors with O_DIRECT */
     struct sim_change *journal_first, **journal_end;
     struct sim_file *next;
     unsigned number;

@@ -27,7 +27,7 @@ struct sim_flight {
     struct loop_job arrival;
     struct sim_engine *engine;
     struct engine_op *op;
-    uint64_t number;
+    uint64_t number, queued_ns;
 };
 
 static uint64_t draw_delay_ns(struct sim_engine *engine)
@@ -57,7 +57,9 @@ static void take_effect(struct sim_event *event)
 {
     struct sim_flight *flight = container_of(event, struct sim_flight, event);
     struct sim_engine *engine = flight->engine;
+    event->sim->call_began_ns = flight->queued_ns;
     flight->op->result = engine_call(engine->context.files, flight->op);
+    event->sim->call_began_ns = 0;
     event->run = complete;
     event_set(event, draw_delay_ns(engine));
 }
@@ -70,6 +72,7 @@ static void sim_engine_queue(struct engine *base, struct engine_op *op)
     flight->engine = engine;
     flight->op = op;
     flight->number = engine->ops++;
+    flight->queued_ns = engine->sim->now_ns;
     engine->in_flight++;
     link_init(&op->link);
     sim_note(engine->sim, "op queued", flight->number, op->kind, op->offset);
