@@ -40,6 +40,9 @@ static void run_handshake(struct sim_client *client)
 {
     switch (sim_handshake_run(&client->handshake, &client->input, &client->output)) {
     case SIM_HANDSHAKE_MORE:
+        if (client->is_eager && sim_handshake_is_sent(&client->handshake))
+            sim_client_send_eagerly(client);
+        break;
     case SIM_HANDSHAKE_WRONG:
         break;
     case SIM_HANDSHAKE_READY:
@@ -215,6 +218,8 @@ void sim_client_init(struct sim_client *client, struct sim_clients *all, unsigne
         sim_rogue_draw(client);
     sim_handshake_init(&client->handshake, all->sim, &client->random, all->export_name,
                        all->oracle->size_bytes, kind == SIM_CLIENT_HONEST, client->who);
+    client->is_eager = kind == SIM_CLIENT_HONEST && random_once_in(&client->random, 6) &&
+                       client->handshake.steps[client->handshake.step_count - 1] != STEP_ABORT;
 }
 
 void sim_client_fini(struct sim_client *client)

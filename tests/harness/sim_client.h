@@ -105,6 +105,7 @@ struct sim_client {
     enum sim_leave leave;
     unsigned rogue_kind;
     bool is_slow_reader;
+    bool is_eager;     /* its first requests do not wait for the end of the handshake */
     bool changes_much; /* writes, zeroes and trims for the most part */
     bool lingers;      /* a rogue that leaves only when the server makes it */
 
@@ -129,6 +130,8 @@ void sim_client_fail(struct sim_client *client, const struct sim_request *reques
 
 /* Puts requests into the output as long as the plan and the depth allow. */
 void sim_client_send_requests(struct sim_client *client);
+/* The first few, behind an option whose answer has not come. */
+void sim_client_send_eagerly(struct sim_client *client);
 void sim_client_send_disconnect(struct sim_client *client);
 /* The name of a request for messages. */
 void sim_request_name(const struct sim_client *client, const struct sim_request *request,

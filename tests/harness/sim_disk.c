@@ -14,26 +14,6 @@
 
 #define FILE_BYTES_MAX (UINT64_C(256) << 20)
 
-enum block_state {
-    BLOCK_IS_HOLE,
-    BLOCK_IS_UNWRITTEN, /* takes space, reads as zeroes */
-    BLOCK_IS_DATA,
-};
-
-enum change_kind {
-    CHANGE_WRITE,
-    CHANGE_ZERO, /* a hole or unwritten blocks: reads as zeroes */
-    CHANGE_SIZE,
-};
-
-struct sim_change {
-    enum change_kind kind;
-    uint64_t offset; /* CHANGE_SIZE: the new size */
-    uint64_t length;
-    struct sim_change *next;
-    uint8_t data[]; /* CHANGE_WRITE */
-};
-
 static struct sim_disk *disk_of(struct host_files *files)
 {
     return container_of(files, struct sim_disk, files);
@@ -48,149 +28,20 @@ static struct sim_descriptor *descriptor_of(struct sim_disk *disk, int fd)
 
 /* --- files ----------------------------------------------------------------------------------- */
 
-static void file_make_room(struct sim_file *file, uint64_t size_bytes)
-{
-    if (size_bytes <= file->room_bytes)
-        return;
-    uint64_t room = align_up(size_bytes + size_bytes / 4, SIM_DISK_BLOCK);
-    uint8_t **arrays[] = {&file->cached, &file->durable};
-    for (unsigned i = 0; i < 2; i++) {
-        uint8_t *larger = calloc(1, room);
-        assert(larger);
-        if (file->room_bytes)
-            memcpy(larger, *arrays[i], file->room_bytes);
-        free(*arrays[i]);
-        *arrays[i] = larger;
-    }
-    file->blocks = realloc(file->blocks, room / SIM_DISK_BLOCK);
-    assert(file->blocks);
-    memset(file->blocks + file->room_bytes / SIM_DISK_BLOCK, BLOCK_IS_HOLE,
-           (room - file->room_bytes) / SIM_DISK_BLOCK);
-    file->room_bytes = room;
-}
-
-static void journal_add(struct sim_file *file, enum change_kind kind, uint64_t offset,
-                        uint64_t length, const void *data)
-{
-    size_t data_length = kind == CHANGE_WRITE ? length : 0;
-    struct sim_change *change = malloc(sizeof(*change) + data_length);
-    assert(change);
-    *change = (struct sim_change){.kind = kind, .offset = offset, .length = length};
-    if (data_length)
-        memcpy(change->data, data, data_length);
-    *file->journal_end = change;
-    file->journal_end = &change->next;
-}
-
-/* Everything past the size reads as zeroes when the file grows again. */
-static void set_size(uint8_t *bytes, uint64_t *size, uint64_t new_size)
-{
-    if (new_size < *size)
-        memset(bytes + new_size, 0, *size - new_size);
-    *size = new_size;
-}
-
-static void journal_play(struct sim_file *file)
-{
-    while (file->journal_first) {
-        struct sim_change *change = file->journal_first;
-        if (change->kind == CHANGE_SIZE) {
-            set_size(file->durable, &file->durable_size_bytes, change->offset);
-        } else {
-            uint64_t end = change->offset + change->length;
-            if (change->kind == CHANGE_WRITE)
-                memcpy(file->durable + change->offset, change->data, change->length);
-            else
-                memset(file->durable + change->offset, 0, change->length);
-            if (change->kind == CHANGE_WRITE && end > file->durable_size_bytes)
-                file->durable_size_bytes = end;
-        }
-        file->journal_first = change->next;
-        free(change);
-    }
-    file->journal_end = &file->journal_first;
-}
-
-static void file_mark(struct sim_file *file, uint64_t offset, uint64_t length,
-                      enum block_state state)
-{
-    for (uint64_t at = offset / SIM_DISK_BLOCK; at * SIM_DISK_BLOCK < offset + length; at++)
-        if (state == BLOCK_IS_DATA || file->blocks[at] == BLOCK_IS_HOLE)
-            file->blocks[at] = state;
-}
-
-/* --- the page cache below buffered access ---------------------------------------------------- */
-
-static void folios_fetch(void *owner, uint64_t offset, void *to, uint64_t length)
-{
-    const struct sim_file *file = owner;
-    uint64_t stored = offset < file->room_bytes ? file->room_bytes - offset : 0;
-    if (stored > length)
-        stored = length;
-    if (stored > 0)
-        memcpy(to, file->cached + offset, stored);
-    memset((uint8_t *)to + stored, 0, length - stored);
-}
-
-static void folios_write_back(void *owner, uint64_t offset, const void *from, uint64_t length)
-{
-    struct sim_file *file = owner;
-    if (offset >= file->size_bytes)
-        return;
-    if (length > file->size_bytes - offset)
-        length = file->size_bytes - offset;
-    memcpy(file->cached + offset, from, length);
-    journal_add(file, CHANGE_WRITE, offset, length, from);
-}
-
-static void flush_all(struct sim_file *file)
-{
-    folios_flush(&file->folios, 0, file->size_bytes, UINT64_MAX);
-}
-
 /* Now and then the kernel writes something back by itself. */
-static void flush_some(struct sim_disk *disk, struct sim_file *file)
+static void write_back_some(struct sim_disk *disk, struct sim_file *file)
 {
     if (file->folios.dirty_count > 0 && random_once_in(&disk->random, 8))
-        folios_flush(&file->folios, random_below(&disk->random, file->size_bytes + 1), 1,
-                     UINT64_MAX);
+        sim_file_write_back(file, random_below(&disk->random, file->size_bytes + 1), 1, UINT64_MAX);
 }
 
 struct sim_file *sim_disk_add_file(struct sim_disk *disk, const char *path, uint64_t size_bytes)
 {
-    struct sim_file *file = calloc(1, sizeof(*file));
-    assert(file);
-    file->path = strdup(path);
-    file->journal_end = &file->journal_first;
-    file->folios = (struct sim_folios){.folio_bytes = disk->nature.folio_bytes,
-                                       .fetch = folios_fetch,
-                                       .write_back = folios_write_back,
-                                       .owner = file};
-    file->number = disk->first_file ? disk->first_file->number + 1 : 1;
+    unsigned number = disk->first_file ? disk->first_file->number + 1 : 1;
+    struct sim_file *file = sim_file_new(path, number, size_bytes, disk->nature.folio_bytes);
     file->next = disk->first_file;
     disk->first_file = file;
-    file_make_room(file, size_bytes > 0 ? size_bytes : 1);
-    file->size_bytes = file->durable_size_bytes = size_bytes;
     return file;
-}
-
-void sim_file_fill(struct sim_file *file, uint64_t offset, const void *bytes, uint64_t length)
-{
-    assert(range_is_inside(offset, length, file->size_bytes));
-    memcpy(file->cached + offset, bytes, length);
-    memcpy(file->durable + offset, bytes, length);
-    file_mark(file, offset, length, BLOCK_IS_DATA);
-}
-
-static void file_free(struct sim_file *file)
-{
-    journal_play(file);
-    folios_fini(&file->folios);
-    free(file->path);
-    free(file->cached);
-    free(file->durable);
-    free(file->blocks);
-    free(file);
 }
 
 static struct sim_file *find_file(struct sim_disk *disk, const char *path)
@@ -234,7 +85,9 @@ static int disk_close(struct host_files *files, int fd)
 {
     struct sim_disk *disk = disk_of(files);
     struct sim_descriptor *descriptor = descriptor_of(disk, fd);
-    flush_all(descriptor->file); /* earlier than the kernel would, later than anyone relies on */
+    sim_file_write_back(
+        descriptor->file, 0, UINT64_MAX,
+        UINT64_MAX); /* earlier than the kernel would, later than anyone relies on */
     if (descriptor->flags & O_DIRECT)
         descriptor->file->direct_count--;
     descriptor->file = NULL;
@@ -245,16 +98,12 @@ static int disk_close(struct host_files *files, int fd)
 static int disk_info(struct host_files *files, int fd, struct host_file_info *ret_info)
 {
     const struct sim_file *file = descriptor_of(disk_of(files), fd)->file;
-    uint64_t allocated = 0;
-    for (uint64_t at = 0; at * SIM_DISK_BLOCK < file->size_bytes; at++)
-        if (file->blocks[at] != BLOCK_IS_HOLE)
-            allocated += SIM_DISK_BLOCK;
     *ret_info = (struct host_file_info){.kind = HOST_FILE_REGULAR,
                                         .size_bytes = file->size_bytes,
                                         .device = 1,
                                         .inode = file->number,
-                                        .allocated_bytes = allocated,
-                                        .io_size_bytes = SIM_DISK_BLOCK};
+                                        .allocated_bytes = sim_file_allocated_bytes(file),
+                                        .io_size_bytes = SIM_FILE_BLOCK};
     if (disk_of(files)->nature.says_alignment)
         ret_info->direct_offset_alignment = ret_info->direct_memory_alignment =
             disk_of(files)->nature.direct_alignment;
@@ -314,9 +163,9 @@ static void meet_direct(struct sim_disk *disk, const struct sim_descriptor *fd, 
 {
     struct sim_file *file = fd->file;
     uint64_t began_ns = disk->sim->call_began_ns ? disk->sim->call_began_ns : disk->sim->now_ns;
-    flush_some(disk, file);
+    write_back_some(disk, file);
     if (fd->flags & O_DIRECT)
-        folios_flush(&file->folios, offset, length, began_ns);
+        sim_file_write_back(file, offset, length, began_ns);
 }
 
 static ssize_t disk_preadv(struct host_files *files, int fd, const struct iovec *iov, int iov_count,
@@ -339,27 +188,11 @@ static ssize_t disk_preadv(struct host_files *files, int fd, const struct iovec 
     uint64_t done = 0;
     for (int i = 0; i < iov_count && done < length; i++) {
         uint64_t part = length - done < iov[i].iov_len ? length - done : iov[i].iov_len;
-        if (descriptor->flags & O_DIRECT)
-            memcpy(iov[i].iov_base, file->cached + offset + done, part);
-        else
-            folios_read(&file->folios, offset + done, iov[i].iov_base, part);
+        sim_file_load(file, offset + done, iov[i].iov_base, part, descriptor->flags & O_DIRECT);
+        sim_note_bytes(disk->sim, "disk read", offset + done, iov[i].iov_base, part);
         done += part;
     }
-    sim_note_bytes(disk->sim, "disk read", offset, file->cached + offset, done);
     return (ssize_t)done;
-}
-
-/* Puts the bytes where this kind of descriptor puts them. */
-static void store(struct sim_disk *disk, const struct sim_descriptor *fd, uint64_t offset,
-                  const void *from, uint64_t length)
-{
-    struct sim_file *file = fd->file;
-    if (file->direct_count > 0 && !(fd->flags & O_DIRECT)) {
-        folios_write(&file->folios, offset, from, length, disk->sim->now_ns);
-        return;
-    }
-    memcpy(file->cached + offset, from, length);
-    journal_add(file, CHANGE_WRITE, offset, length, from);
 }
 
 static ssize_t disk_pwritev(struct host_files *files, int fd, const struct iovec *iov,
@@ -379,18 +212,15 @@ static ssize_t disk_pwritev(struct host_files *files, int fd, const struct iovec
         return 0;
     if (!range_is_inside(offset, length, FILE_BYTES_MAX))
         return -EFBIG;
-    file_make_room(file, offset + length);
     meet_direct(disk, descriptor, offset, length);
     uint64_t done = 0;
     for (int i = 0; i < iov_count && done < length; i++) {
         uint64_t part = length - done < iov[i].iov_len ? length - done : iov[i].iov_len;
-        store(disk, descriptor, offset + done, iov[i].iov_base, part);
+        sim_file_store(file, offset + done, iov[i].iov_base, part, descriptor->flags & O_DIRECT,
+                       disk->sim->now_ns);
         sim_note_bytes(disk->sim, "disk write", offset + done, iov[i].iov_base, part);
         done += part;
     }
-    if (offset + length > file->size_bytes)
-        file->size_bytes = offset + length;
-    file_mark(file, offset, length, BLOCK_IS_DATA);
     return (ssize_t)length;
 }
 
@@ -400,27 +230,10 @@ static int disk_sync(struct host_files *files, int fd)
     struct sim_file *file = descriptor_of(disk, fd)->file;
     if (is_interrupted(disk))
         return -EINTR;
-    flush_all(file);
-    journal_play(file);
+    sim_file_sync(file);
     disk->syncs++;
     sim_note(disk->sim, "disk sync", file->number, disk->syncs, 0);
     return 0;
-}
-
-/* Zeroes the range; whole blocks in it become what `state` says. */
-static void zero_range(struct sim_file *file, uint64_t offset, uint64_t length,
-                       enum block_state state)
-{
-    uint64_t end = offset + length;
-    memset(file->cached + offset, 0, length);
-    for (uint64_t at = offset / SIM_DISK_BLOCK; at * SIM_DISK_BLOCK < end; at++) {
-        bool is_whole = at * SIM_DISK_BLOCK >= offset && (at + 1) * SIM_DISK_BLOCK <= end;
-        if (is_whole)
-            file->blocks[at] = state;
-        else if (state == BLOCK_IS_UNWRITTEN && file->blocks[at] == BLOCK_IS_HOLE)
-            file->blocks[at] = state;
-    }
-    journal_add(file, CHANGE_ZERO, offset, length, NULL);
 }
 
 static int disk_fallocate(struct host_files *files, int fd, int mode, uint64_t offset,
@@ -444,18 +257,12 @@ static int disk_fallocate(struct host_files *files, int fd, int mode, uint64_t o
     if (is_interrupted(disk))
         return -EINTR;
 
-    folios_flush(&file->folios, offset, length, UINT64_MAX);
-    uint64_t end = offset + length;
-    bool grows = !(mode & FALLOC_FL_KEEP_SIZE) && end > file->size_bytes;
-    file_make_room(file, end);
-    if (grows) {
-        file->size_bytes = end;
-        journal_add(file, CHANGE_SIZE, end, 0, NULL);
-    }
+    if (!(mode & FALLOC_FL_KEEP_SIZE) && offset + length > file->size_bytes)
+        sim_file_set_size(file, offset + length);
     if (punches || zeroes)
-        zero_range(file, offset, length, punches ? BLOCK_IS_HOLE : BLOCK_IS_UNWRITTEN);
+        sim_file_zero(file, offset, length, punches ? SIM_BLOCK_HOLE : SIM_BLOCK_UNWRITTEN);
     else
-        file_mark(file, offset, length, BLOCK_IS_UNWRITTEN);
+        sim_file_allocate(file, offset, length);
     sim_note(disk->sim, "disk fallocate", (uint64_t)mode, offset, length);
     return 0;
 }
@@ -466,22 +273,16 @@ static int disk_truncate(struct host_files *files, int fd, uint64_t size_bytes)
     struct sim_file *file = descriptor_of(disk, fd)->file;
     if (size_bytes > FILE_BYTES_MAX)
         return -EFBIG;
-    file_make_room(file, size_bytes);
-    flush_all(file);
-    set_size(file->cached, &file->size_bytes, size_bytes);
-    for (uint64_t at = (size_bytes + SIM_DISK_BLOCK - 1) / SIM_DISK_BLOCK;
-         at < file->room_bytes / SIM_DISK_BLOCK; at++)
-        file->blocks[at] = BLOCK_IS_HOLE;
-    journal_add(file, CHANGE_SIZE, size_bytes, 0, NULL);
+    sim_file_set_size(file, size_bytes);
     sim_note(disk->sim, "disk truncate", file->number, size_bytes, 0);
     return 0;
 }
 
 static bool shows_as_data(const struct sim_disk *disk, const struct sim_file *file, uint64_t block)
 {
-    if (!disk->nature.has_seek || file->blocks[block] == BLOCK_IS_DATA)
+    if (!disk->nature.has_seek || file->blocks[block] == SIM_BLOCK_DATA)
         return true;
-    return file->blocks[block] == BLOCK_IS_UNWRITTEN && !disk->nature.unwritten_is_hole;
+    return file->blocks[block] == SIM_BLOCK_UNWRITTEN && !disk->nature.unwritten_is_hole;
 }
 
 static int disk_seek(struct host_files *files, int fd, enum host_seek what, uint64_t offset,
@@ -493,11 +294,11 @@ static int disk_seek(struct host_files *files, int fd, enum host_seek what, uint
         return -EINVAL;
     if (offset >= file->size_bytes)
         return -ENXIO;
-    uint64_t at = offset / SIM_DISK_BLOCK;
-    while (at * SIM_DISK_BLOCK < file->size_bytes &&
+    uint64_t at = offset / SIM_FILE_BLOCK;
+    while (at * SIM_FILE_BLOCK < file->size_bytes &&
            shows_as_data(disk, file, at) != (what == HOST_SEEK_DATA))
         at++;
-    uint64_t found = at * SIM_DISK_BLOCK > offset ? at * SIM_DISK_BLOCK : offset;
+    uint64_t found = at * SIM_FILE_BLOCK > offset ? at * SIM_FILE_BLOCK : offset;
     if (found >= file->size_bytes) {
         if (what == HOST_SEEK_DATA)
             return -ENXIO;
@@ -521,7 +322,7 @@ static int disk_unlink(struct host_files *files, const char *path)
         if (disk->fds[i].file == file)
             return -EBUSY; /* Linux would keep it; nothing here needs that */
     *link = file->next;
-    file_free(file);
+    sim_file_free(file);
     return 0;
 }
 
@@ -571,6 +372,6 @@ void sim_disk_fini(struct sim_disk *disk)
     while (disk->first_file) {
         struct sim_file *file = disk->first_file;
         disk->first_file = file->next;
-        file_free(file);
+        sim_file_free(file);
     }
 }

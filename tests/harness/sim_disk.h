@@ -7,12 +7,6 @@
  * promises and no more. A call takes effect when it is made, and blocks for a time drawn from the
  * seed, as a call does that is made in the loop; the rest of the waiting is the engine's and the
  * workers' part.
- *
- * Each file is there twice: the *cached* bytes, which reads see (through the folios of the page
- * cache, where O_DIRECT and buffered access meet: sim_folios.h), and the *durable* bytes, which a
- * power cut would leave. What changed since the last sync is kept in order in the file's journal,
- * with its data; a sync plays the journal onto the durable bytes. So a cut at any moment is the
- * durable bytes and any part of the journal.
  */
 
 #include <stdbool.h>
@@ -20,9 +14,7 @@
 
 #include "block/host_files.h"
 #include "tests/harness/sim.h"
-#include "tests/harness/sim_folios.h"
-
-#define SIM_DISK_BLOCK 4096 /* holes are kept in these */
+#include "tests/harness/sim_file.h"
 
 /* What kind of disk and file system it is; drawn once a run. */
 struct sim_disk_nature {
@@ -36,21 +28,6 @@ struct sim_disk_nature {
     bool has_seek;          /* else all is called data, as the kernel does for such file systems */
     bool refuses_to_seek;   /* or the call fails */
     bool unwritten_is_hole; /* seek shows allocated but unwritten blocks as holes */
-};
-
-struct sim_change; /* an entry of the journal */
-
-struct sim_file {
-    char *path;
-    uint8_t *cached, *durable;
-    uint8_t *blocks; /* enum, one a SIM_DISK_BLOCK */
-    uint64_t size_bytes, durable_size_bytes;
-    uint64_t room_bytes;      /* of each of the arrays; zero past the size */
-    struct sim_folios folios; /* in use only while direct_count is not 0 */
-    unsigned direct_count;    /* descriptors with O_DIRECT */
-    struct sim_change *journal_first, **journal_end;
-    struct sim_file *next;
-    unsigned number;
 };
 
 #define SIM_DISK_FDS 64
@@ -79,6 +56,5 @@ struct sim_disk_nature sim_disk_nature_draw(struct random *random, uint32_t dire
 
 /* A file of holes; what it holds is put there by sim_file_fill(), and is durable. */
 struct sim_file *sim_disk_add_file(struct sim_disk *disk, const char *path, uint64_t size_bytes);
-void sim_file_fill(struct sim_file *file, uint64_t offset, const void *bytes, uint64_t length);
 
 #endif

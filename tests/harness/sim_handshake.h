@@ -62,6 +62,11 @@ enum sim_handshake_state {
 void sim_handshake_init(struct sim_handshake *handshake, struct sim *sim, struct random *random,
                         const char *export_name, uint64_t size_bytes, bool may_abort,
                         const char *who);
+/* Every option was put into the output. */
+static inline bool sim_handshake_is_sent(const struct sim_handshake *handshake)
+{
+    return handshake->was_greeted && handshake->sent == handshake->step_count;
+}
 /* Takes what the server sent; puts what is to be sent into output. */
 enum sim_handshake_state sim_handshake_run(struct sim_handshake *handshake, struct sim_bytes *input,
                                            struct sim_bytes *output);

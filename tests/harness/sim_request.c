@@ -234,7 +234,7 @@ static void send_drawn(struct sim_client *client)
     draw_flags(client, request);
     if (client->all->read_only && is_change(request->command))
         request->expected_error = NBD_EPERM;
-    else if (random_once_in(&client->random, 40))
+    else if (client->phase == PHASE_TRANSMISSION && random_once_in(&client->random, 40))
         make_bad(client, request);
     send_request(client, request);
 }
@@ -266,6 +266,17 @@ void sim_client_send_requests(struct sim_client *client)
             client->requests_left--;
             send_drawn(client);
         }
+    }
+}
+
+void sim_client_send_eagerly(struct sim_client *client)
+{
+    client->is_eager = false;
+    for (unsigned i = 0; i < 4 && client->outstanding < client->depth; i++) {
+        if (client->requests_left == 0)
+            return;
+        client->requests_left--;
+        send_drawn(client);
     }
 }
 

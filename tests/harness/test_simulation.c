@@ -192,6 +192,24 @@ static struct outcome run_alone(struct job *job, uint64_t seed, enum sim_plant p
     return *jobs_wait(job)->outcome;
 }
 
+/* The run's hash in a process that was not forked from this one, so that it has other addresses:
+ * nothing may depend on them. */
+static uint64_t hash_elsewhere(uint64_t seed)
+{
+    char command[512], line[512];
+    uint64_t hash = 0;
+    snprintf(command, sizeof(command), "'%s' --seed %" PRIu64 " 2>/dev/null", program, seed);
+    FILE *pipe = popen(command, "r");
+    assert(pipe);
+    while (fgets(line, sizeof(line), pipe)) {
+        const char *at = strstr(line, "hash ");
+        if (at)
+            hash = strtoull(at + 5, NULL, 16);
+    }
+    pclose(pipe);
+    return hash;
+}
+
 static int run_twice(void)
 {
     uint64_t first = number_from_env("PLATTER_SIM_SEED", SEED_DEFAULT);
@@ -199,16 +217,13 @@ static int run_twice(void)
     int failed = 0;
     jobs_init(jobs);
     for (uint64_t seed = first; seed < first + TWICE_SEEDS; seed++) {
-        /* Other memory, other addresses: nothing may depend on them. */
-        struct outcome one = run_alone(jobs, seed, PLANT_NONE);
-        void *shift = malloc(12345);
-        struct outcome two = run_alone(jobs, seed, PLANT_NONE);
-        free(shift);
-        if (one.hash == two.hash && one.events == two.events && one.events > 0)
+        struct outcome outcome = run_alone(jobs, seed, PLANT_NONE);
+        uint64_t hash = hash_elsewhere(seed);
+        if (outcome.hash == hash && outcome.events > 0)
             continue;
-        printf("FAILED: seed %" PRIu64 " ran differently: %" PRIu64 " events, hash %016" PRIx64
-               ", then %" PRIu64 " events, hash %016" PRIx64 "\n",
-               seed, one.events, one.hash, two.events, two.hash);
+        printf("FAILED: seed %" PRIu64 " ran differently: hash %016" PRIx64 ", then %016" PRIx64
+               "\n",
+               seed, outcome.hash, hash);
         failed = 1;
     }
     printf("%d seeds ran twice\n", TWICE_SEEDS);

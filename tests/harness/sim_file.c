@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "tests/harness/sim_file.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/align.h"
+#include "common/checked.h"
+
+enum change_kind {
+    CHANGE_WRITE,
+    CHANGE_ZERO, /* a hole or unwritten blocks: reads as zeroes */
+    CHANGE_SIZE,
+};
+
+struct sim_change {
+    enum change_kind kind;
+    uint64_t offset; /* CHANGE_SIZE: the new size */
+    uint64_t length;
+    struct sim_change *next;
+    uint8_t data[]; /* CHANGE_WRITE */
+};
+
+/* --- bytes ----------------------------------------------------------------------------------- */
+
+static void make_room(struct sim_file *file, uint64_t size_bytes)
+{
+    if (size_bytes <= file->room_bytes)
+        return;
+    uint64_t room = align_up(size_bytes + size_bytes / 4, SIM_FILE_BLOCK);
+    uint8_t **arrays[] = {&file->cached, &file->durable};
+    for (unsigned i = 0; i < 2; i++) {
+        uint8_t *larger = calloc(1, room);
+        assert(larger);
+        if (file->room_bytes)
+            memcpy(larger, *arrays[i], file->room_bytes);
+        free(*arrays[i]);
+        *arrays[i] = larger;
+    }
+    file->blocks = realloc(file->blocks, room / SIM_FILE_BLOCK);
+    assert(file->blocks);
+    memset(file->blocks + file->room_bytes / SIM_FILE_BLOCK, SIM_BLOCK_HOLE,
+           (room - file->room_bytes) / SIM_FILE_BLOCK);
+    file->room_bytes = room;
+}
+
+/* What lies past the size reads as zeroes when the file grows again. */
+static void cut_or_grow(uint8_t *bytes, uint64_t *size, uint64_t new_size)
+{
+    if (new_size < *size)
+        memset(bytes + new_size, 0, *size - new_size);
+    *size = new_size;
+}
+
+/* A partly covered block never loses what it has. */
+static void mark(struct sim_file *file, uint64_t offset, uint64_t length, enum sim_block state)
+{
+    for (uint64_t at = offset / SIM_FILE_BLOCK; at * SIM_FILE_BLOCK < offset + length; at++)
+        if (state == SIM_BLOCK_DATA || file->blocks[at] == SIM_BLOCK_HOLE)
+            file->blocks[at] = state;
+}
+
+uint64_t sim_file_allocated_bytes(const struct sim_file *file)
+{
+    uint64_t allocated = 0;
+    for (uint64_t at = 0; at * SIM_FILE_BLOCK < file->size_bytes; at++)
+        if (file->blocks[at] != SIM_BLOCK_HOLE)
+            allocated += SIM_FILE_BLOCK;
+    return allocated;
+}
+
+/* --- the journal ----------------------------------------------------------------------------- */
+
+static void journal_add(struct sim_file *file, enum change_kind kind, uint64_t offset,
+                        uint64_t length, const void *data)
+{
+    size_t data_length = kind == CHANGE_WRITE ? length : 0;
+    struct sim_change *change = malloc(sizeof(*change) + data_length);
+    assert(change);
+    *change = (struct sim_change){.kind = kind, .offset = offset, .length = length};
+    if (data_length)
+        memcpy(change->data, data, data_length);
+    *file->journal_end = change;
+    file->journal_end = &change->next;
+}
+
+static void change_play(struct sim_file *file, const struct sim_change *change)
+{
+    uint64_t end = change->offset + change->length;
+    switch (change->kind) {
+    case CHANGE_SIZE:
+        cut_or_grow(file->durable, &file->durable_size_bytes, change->offset);
+        break;
+    case CHANGE_ZERO:
+        memset(file->durable + change->offset, 0, change->length);
+        break;
+    case CHANGE_WRITE:
+        memcpy(file->durable + change->offset, change->data, change->length);
+        if (end > file->durable_size_bytes)
+            file->durable_size_bytes = end;
+        break;
+    }
+}
+
+static void journal_play(struct sim_file *file)
+{
+    while (file->journal_first) {
+        struct sim_change *change = file->journal_first;
+        change_play(file, change);
+        file->journal_first = change->next;
+        free(change);
+    }
+    file->journal_end = &file->journal_first;
+}
+
+/* --- the page cache -------------------------------------------------------------------------- */
+
+static void folios_fetch(void *owner, uint64_t offset, void *to, uint64_t length)
+{
+    const struct sim_file *file = owner;
+    uint64_t stored = offset < file->room_bytes ? file->room_bytes - offset : 0;
+    if (stored > length)
+        stored = length;
+    if (stored > 0)
+        memcpy(to, file->cached + offset, stored);
+    memset((uint8_t *)to + stored, 0, length - stored);
+}
+
+static void folios_write_back(void *owner, uint64_t offset, const void *from, uint64_t length)
+{
+    struct sim_file *file = owner;
+    if (offset >= file->size_bytes)
+        return;
+    if (length > file->size_bytes - offset)
+        length = file->size_bytes - offset;
+    memcpy(file->cached + offset, from, length);
+    journal_add(file, CHANGE_WRITE, offset, length, from);
+}
+
+void sim_file_write_back(struct sim_file *file, uint64_t offset, uint64_t length, uint64_t until_ns)
+{
+    folios_flush(&file->folios, offset, length, until_ns);
+}
+
+static void write_back_all(struct sim_file *file)
+{
+    sim_file_write_back(file, 0, file->size_bytes, UINT64_MAX);
+}
+
+/* --- life ------------------------------------------------------------------------------------ */
+
+struct sim_file *sim_file_new(const char *path, unsigned number, uint64_t size_bytes,
+                              uint32_t folio_bytes)
+{
+    struct sim_file *file = calloc(1, sizeof(*file));
+    assert(file);
+    file->path = strdup(path);
+    file->number = number;
+    file->journal_end = &file->journal_first;
+    file->folios = (struct sim_folios){.folio_bytes = folio_bytes,
+                                       .fetch = folios_fetch,
+                                       .write_back = folios_write_back,
+                                       .owner = file};
+    make_room(file, size_bytes > 0 ? size_bytes : 1);
+    file->size_bytes = file->durable_size_bytes = size_bytes;
+    return file;
+}
+
+void sim_file_free(struct sim_file *file)
+{
+    journal_play(file);
+    folios_fini(&file->folios);
+    free(file->path);
+    free(file->cached);
+    free(file->durable);
+    free(file->blocks);
+    free(file);
+}
+
+void sim_file_fill(struct sim_file *file, uint64_t offset, const void *bytes, uint64_t length)
+{
+    assert(range_is_inside(offset, length, file->size_bytes));
+    memcpy(file->cached + offset, bytes, length);
+    memcpy(file->durable + offset, bytes, length);
+    mark(file, offset, length, SIM_BLOCK_DATA);
+}
+
+/* --- use ------------------------------------------------------------------------------------- */
+
+void sim_file_load(struct sim_file *file, uint64_t offset, void *to, uint64_t length,
+                   bool is_direct)
+{
+    if (is_direct)
+        memcpy(to, file->cached + offset, length);
+    else
+        folios_read(&file->folios, offset, to, length);
+}
+
+void sim_file_store(struct sim_file *file, uint64_t offset, const void *from, uint64_t length,
+                    bool is_direct, uint64_t now_ns)
+{
+    make_room(file, offset + length);
+    if (file->direct_count > 0 && !is_direct) {
+        folios_write(&file->folios, offset, from, length, now_ns);
+    } else {
+        memcpy(file->cached + offset, from, length);
+        journal_add(file, CHANGE_WRITE, offset, length, from);
+    }
+    if (offset + length > file->size_bytes)
+        file->size_bytes = offset + length;
+    mark(file, offset, length, SIM_BLOCK_DATA);
+}
+
+void sim_file_zero(struct sim_file *file, uint64_t offset, uint64_t length, enum sim_block state)
+{
+    uint64_t end = offset + length;
+    make_room(file, end);
+    sim_file_write_back(file, offset, length, UINT64_MAX);
+    memset(file->cached + offset, 0, length);
+    journal_add(file, CHANGE_ZERO, offset, length, NULL);
+    for (uint64_t at = offset / SIM_FILE_BLOCK; at * SIM_FILE_BLOCK < end; at++) {
+        bool is_whole = at * SIM_FILE_BLOCK >= offset && (at + 1) * SIM_FILE_BLOCK <= end;
+        if (is_whole)
+            file->blocks[at] = state;
+        else if (file->blocks[at] == SIM_BLOCK_HOLE)
+            file->blocks[at] = state;
+    }
+}
+
+void sim_file_allocate(struct sim_file *file, uint64_t offset, uint64_t length)
+{
+    make_room(file, offset + length);
+    mark(file, offset, length, SIM_BLOCK_UNWRITTEN);
+}
+
+void sim_file_set_size(struct sim_file *file, uint64_t size_bytes)
+{
+    make_room(file, size_bytes);
+    write_back_all(file);
+    cut_or_grow(file->cached, &file->size_bytes, size_bytes);
+    for (uint64_t at = align_up(size_bytes, SIM_FILE_BLOCK) / SIM_FILE_BLOCK;
+         at < file->room_bytes / SIM_FILE_BLOCK; at++)
+        file->blocks[at] = SIM_BLOCK_HOLE;
+    journal_add(file, CHANGE_SIZE, size_bytes, 0, NULL);
+}
+
+void sim_file_sync(struct sim_file *file)
+{
+    write_back_all(file);
+    journal_play(file);
+}
