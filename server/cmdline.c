@@ -113,6 +113,22 @@ static int set_shared(struct config *config, const char *name, const char *value
     return parse_count("the number of clients", value, 0, INT_MAX, &config->clients_max, err);
 }
 
+static int set_handshake_limit(struct config *config, const char *name, const char *value,
+                               struct error *err)
+{
+    (void)name;
+    return parse_count("the handshake limit", value, 0, CONFIG_LIMIT_S_MAX,
+                       &config->handshake_limit_s, err);
+}
+
+static int set_stall_limit(struct config *config, const char *name, const char *value,
+                           struct error *err)
+{
+    (void)name;
+    return parse_count("the stall limit", value, 0, CONFIG_LIMIT_S_MAX, &config->stall_limit_s,
+                       err);
+}
+
 static int set_threads(struct config *config, const char *name, const char *value,
                        struct error *err)
 {
@@ -220,6 +236,8 @@ static const struct cmdline_option options[] = {
     {"threads", 0, true, false, set_threads},
     {"fork", 0, false, false, set_fork},
     {"pid-file", 0, true, false, set_pid_file},
+    {"handshake-limit", 0, true, false, set_handshake_limit},
+    {"stall-limit", 0, true, false, set_stall_limit},
     /* qemu-nbd's, not served yet. */
     {"offset", 'o', true, false, NULL},
     {"nocache", 'n', false, false, NULL},
@@ -238,7 +256,6 @@ static const struct cmdline_option options[] = {
     {"tls-hostname", 0, true, false, NULL},
     {"selinux-label", 0, true, false, NULL},
     {"trace", 'T', true, false, NULL},
-    {"handshake-limit", 0, true, false, NULL},
 };
 
 #define OPTION_COUNT (sizeof(options) / sizeof(options[0]))
@@ -349,6 +366,8 @@ int cmdline_parse(int argc, char **argv, enum cmdline_action *ret_action, struct
         .port = CONFIG_PORT_DEFAULT,
         .export_name = "",
         .clients_max = 1,
+        .handshake_limit_s = CONFIG_HANDSHAKE_LIMIT_S_DEFAULT,
+        .stall_limit_s = CONFIG_STALL_LIMIT_S_DEFAULT,
         .thread_count = cmdline_default_threads(),
     };
     bool given[OPTION_COUNT] = {false};

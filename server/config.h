@@ -13,6 +13,9 @@ struct node_options;
 
 #define CONFIG_THREADS_MAX 64
 #define CONFIG_THREADS_DEFAULT_MAX 4
+#define CONFIG_HANDSHAKE_LIMIT_S_DEFAULT 10
+#define CONFIG_STALL_LIMIT_S_DEFAULT 60
+#define CONFIG_LIMIT_S_MAX 3600
 #define CONFIG_BIND_DEFAULT "0.0.0.0"
 #define CONFIG_PORT_DEFAULT "10809"
 
@@ -39,6 +42,8 @@ struct config {
     const char *description; /* NULL for none */
     unsigned clients_max;    /* 0: no bound */
     bool persistent;
+    unsigned handshake_limit_s; /* from accept to the choice of an export; 0: no limit */
+    unsigned stall_limit_s;     /* nothing more of a request that came in part; 0: no limit */
 
     unsigned thread_count; /* event loops, at least 1 */
     bool fork;

@@ -11,6 +11,7 @@
 #include "server/dispatch.h"
 #include "server/export.h"
 #include "server/lane.h"
+#include "server/server.h"
 #include "server/server_private.h"
 #include "server/stream.h"
 
@@ -106,14 +107,18 @@ void connection_lose_by(struct connection *connection, const char *what, int cod
     connection_lose(connection, reason);
 }
 
+static void check_stall(struct connection *connection);
+
 static void deadline_expired(struct loop_timer *timer)
 {
     struct connection *connection = container_of(timer, struct connection, deadline);
     connection_enter(connection);
     if (connection->lingering)
         close_stream(connection);
-    else
+    else if (!connection->in_transmission)
         connection_lose(connection, "did not finish the handshake in time");
+    else
+        check_stall(connection);
     connection_leave(connection);
 }
 
@@ -122,6 +127,31 @@ static void set_deadline(struct connection *connection, uint32_t timeout_ms)
     struct loop *loop = connection->lane->loop;
     connection->deadline.expired = deadline_expired;
     loop_timer_set(loop, &connection->deadline, loop_now_ns(loop) + timeout_ms * NS_PER_MS);
+}
+
+static uint64_t stall_timeout_ns(const struct connection *connection)
+{
+    return server_options_of(connection->lane->server)->stall_timeout_ms * NS_PER_MS;
+}
+
+/* The timer was set when a request had come in part: this one, or one that is long done. */
+static void check_stall(struct connection *connection)
+{
+    uint64_t timeout_ns = stall_timeout_ns(connection);
+    if (connection_is_mid_request(connection) &&
+        loop_now_ns(connection->lane->loop) - connection->received_ns >= timeout_ns)
+        connection_lose(connection, "sent a part of a request, and no more of it in time");
+}
+
+static void watch_for_stall(struct connection *connection)
+{
+    uint64_t timeout_ns = stall_timeout_ns(connection);
+    if (timeout_ns == 0 || link_is_listed(&connection->deadline.link) ||
+        !connection_is_mid_request(connection))
+        return;
+    connection->deadline.expired = deadline_expired;
+    loop_timer_set(connection->lane->loop, &connection->deadline,
+                   connection->received_ns + timeout_ns);
 }
 
 static void stream_ready(struct stream *stream, unsigned events)
@@ -139,7 +169,7 @@ static void stream_ready(struct stream *stream, unsigned events)
     connection_leave(connection);
 }
 
-void connection_start(struct connection *connection, uint32_t handshake_timeout_ms)
+void connection_start(struct connection *connection)
 {
     struct server_lane *lane = connection->lane;
     list_append(&lane->connections, &connection->link);
@@ -151,6 +181,7 @@ void connection_start(struct connection *connection, uint32_t handshake_timeout_
         stream->owner = connection;
         stream->ready = stream_ready;
         stream->ops->attach(stream, lane->loop);
+        uint32_t handshake_timeout_ms = server_options_of(lane->server)->handshake_timeout_ms;
         if (handshake_timeout_ms > 0)
             set_deadline(connection, handshake_timeout_ms);
         handshake_start(&connection->greeting->handshake, &connection->greeting->output);
@@ -258,6 +289,7 @@ void connection_leave(struct connection *connection)
     connection->holds--;
     if (connection->stream) {
         update_wanted(connection);
+        watch_for_stall(connection);
     } else if (connection->request_count == 0 && connection->holds == 0) {
         list_remove(&connection->link);
         server_connection_ended(connection);

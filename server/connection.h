@@ -8,7 +8,7 @@
  *
  *     HANDSHAKE -> TRANSMISSION -> DRAINING -> (LINGERING ->) CLOSED -> ended, told to the server
  *
- * HANDSHAKE     feeds the handshake, under a deadline
+ * HANDSHAKE     feeds the handshake, under a deadline that counts from its birth
  * TRANSMISSION  each good request becomes a coroutine at once, each reply goes to the send queue,
  *               which is flushed at the end of the loop's turn
  * DRAINING      DISC, the client's end of file, nonsense, or a stop: nothing is read any more;
@@ -22,6 +22,10 @@
  * payloads, that were received and not yet answered to the last byte, the socket is not read. One
  * request always goes on, however large. So a client that never reads costs that much, and a chunk
  * of requests received and not looked at.
+ *
+ * A request that came in part has a deadline too: its client is closed when nothing more of it came
+ * for the server's stall_timeout_ms. It costs no timer a receive: one timer is set when there is
+ * none, and looks at received_ns when it expires.
  *
  * An idle connection has no stack, no receive memory and no buffer: part of a request's header is
  * kept in the connection itself.
@@ -60,7 +64,7 @@ struct connection {
 
     /* The handshake, and its output until the last byte is out; then NULL. */
     struct connection_greeting *greeting;
-    struct loop_timer deadline;
+    struct loop_timer deadline; /* of the handshake, of a stalled request, of lingering */
     bool in_transmission;
     bool was_negotiated; /* for the server: it chose the export */
     bool complained;     /* the log has its line about this client, or it left as it may */
@@ -82,6 +86,7 @@ struct connection {
     } unseen;
     struct server_request *receiving; /* a WRITE whose payload is not yet whole */
     size_t receiving_filled;          /* bytes of its buffer that came */
+    uint64_t received_ns;             /* when bytes last came, or were last looked at */
     struct loop_job resume_job;
     bool resume_posted;
 
@@ -101,7 +106,7 @@ struct connection *connection_new(struct server_lane *lane, struct export *expor
                                   struct stream *stream);
 /* On the lane: attaches the stream and greets; from here on it ends by itself, by a call of
  * server_connection_ended() on loop 0. */
-void connection_start(struct connection *connection, uint32_t handshake_timeout_ms);
+void connection_start(struct connection *connection);
 /* On the lane: see server_stop(). */
 void connection_stop(struct connection *connection);
 /* On the lane: closes the stream at once. */

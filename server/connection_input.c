@@ -40,6 +40,13 @@ bool connection_is_paused(const struct connection *connection)
     return connection->has_held || connection->unseen.length > 0;
 }
 
+bool connection_is_mid_request(const struct connection *connection)
+{
+    return connection->in_transmission && !connection->input_ended &&
+           !connection_is_paused(connection) &&
+           transmission_eof(&connection->transmission, connection->head_length) != NULL;
+}
+
 /* What the held request will weigh. */
 static size_t held_cost_bytes(const struct connection *connection)
 {
@@ -286,6 +293,7 @@ void connection_resume(struct connection *connection)
 {
     if (!connection->stream || !connection_can_resume(connection))
         return;
+    connection->received_ns = loop_now_ns(connection->lane->loop); /* it was we who waited */
     struct input input = {
         .chunk = connection->unseen.chunk,
         .data = connection->unseen.chunk ? connection->unseen.data : connection->head,
@@ -364,6 +372,7 @@ void connection_receive(struct connection *connection)
             connection_lose_by(connection, "cannot be read from", (int)got);
     } else {
         size_t length = (size_t)got;
+        connection->received_ns = loop_now_ns(connection->lane->loop);
         if (connection->receiving)
             length -= take_payload(connection, length);
         struct input input = {.chunk = chunk, .data = memory, .length = head_length + length};

@@ -135,7 +135,8 @@ static int open_all(struct application *app, struct error *err)
     const struct server_options options = {
         .clients_max = app->config.clients_max,
         .persistent = app->config.persistent,
-        .handshake_timeout_ms = SERVER_HANDSHAKE_TIMEOUT_MS,
+        .handshake_timeout_ms = app->config.handshake_limit_s * 1000,
+        .stall_timeout_ms = app->config.stall_limit_s * 1000,
         .stop_timeout_ms = SERVER_STOP_TIMEOUT_MS,
         .placement = &placement_fewest,
     };

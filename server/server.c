@@ -78,6 +78,11 @@ void server_free(struct server *server)
     free(server);
 }
 
+const struct server_options *server_options_of(const struct server *server)
+{
+    return &server->options;
+}
+
 bool server_has_room(const struct server *server)
 {
     if (server->stopping)
@@ -96,7 +101,7 @@ static struct loop *home_loop(const struct server *server)
 static void start_on_lane(struct loop_job *job)
 {
     struct connection *connection = container_of(job, struct connection, job);
-    connection_start(connection, connection->lane->server->options.handshake_timeout_ms);
+    connection_start(connection);
 }
 
 void server_accept_stream(struct server *server, struct stream *stream)

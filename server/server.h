@@ -42,11 +42,13 @@ struct server_options {
     unsigned clients_max;          /* at the same time; 0: no bound */
     bool persistent;               /* goes on when the last client has left */
     uint32_t handshake_timeout_ms; /* from accept to the end of the handshake; 0: none */
+    uint32_t stall_timeout_ms;     /* nothing more of a request that came in part; 0: none */
     uint32_t stop_timeout_ms;      /* how long a client that does not read can hold up a stop */
     struct placement *placement;   /* stays the caller's */
 };
 
 #define SERVER_HANDSHAKE_TIMEOUT_MS 10000
+#define SERVER_STALL_TIMEOUT_MS 60000
 #define SERVER_STOP_TIMEOUT_MS 3000
 
 /* Told on loop 0. */

@@ -5,7 +5,11 @@
 /* What a connection tells the server. */
 
 struct connection;
+struct server;
 struct server_lane;
+
+/* Any thread: constant while the server lives. */
+const struct server_options *server_options_of(const struct server *server);
 
 /* On the lane's loop: the connection is off the lane's list, nothing of it is left there. It is
  * freed on loop 0. */

@@ -50,6 +50,8 @@ static void an_image_alone_is_served_by_defaults(void **state)
     assert_null(config.description);
     assert_int_equal(config.clients_max, 1);
     assert_false(config.persistent);
+    assert_int_equal(config.handshake_limit_s, 10);
+    assert_int_equal(config.stall_limit_s, 60);
     assert_false(config.read_only);
     assert_int_equal(config.cache, CONFIG_CACHE_WRITEBACK);
     assert_null(config.aio);
@@ -103,6 +105,8 @@ static void every_mode_has_its_value(void **state)
     assert_string_equal(parse_good("--aio=threads x").aio, "threads");
     assert_string_equal(parse_good("--aio=sync x").aio, "sync");
     assert_int_equal(parse_good("--threads=64 x").thread_count, 64);
+    assert_int_equal(parse_good("--handshake-limit=0 x").handshake_limit_s, 0);
+    assert_int_equal(parse_good("--stall-limit=3600 x").stall_limit_s, 3600);
     assert_int_equal(parse_good("-e 0 x").clients_max, 0);
     assert_true(parse_good("--fork x").fork);
     assert_string_equal(parse_good("--pid-file p x").pid_file, "p");
@@ -154,6 +158,8 @@ static void a_mistake_is_one_exact_sentence(void **state)
         {"-e -1 x", "the number of clients '-1' is no number from 0 to 2147483647"},
         {"-e many x", "the number of clients 'many' is no number from 0 to 2147483647"},
         {"--threads 0 x", "the number of threads '0' is no number from 1 to 64"},
+        {"--handshake-limit=-1 x", "the handshake limit '-1' is no number from 0 to 3600"},
+        {"--stall-limit 1h x", "the stall limit '1h' is no number from 0 to 3600"},
         {"--threads 65 x", "the number of threads '65' is no number from 1 to 64"},
         {"-f '' x", "the format of -f is empty; name one, such as raw"},
         {"--pid-file '' x", "the path of --pid-file is empty"},
@@ -208,7 +214,6 @@ static void what_qemu_nbd_has_and_we_not_yet_is_said_so(void **state)
         {"--tls-authz t x", "--tls-authz"},
         {"--tls-hostname h x", "--tls-hostname"},
         {"--selinux-label l x", "--selinux-label"},
-        {"--handshake-limit 5 x", "--handshake-limit"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         enum cmdline_action action;

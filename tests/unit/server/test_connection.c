@@ -448,6 +448,63 @@ static void who_does_not_finish_the_handshake_in_time_is_left(void **state)
     plant_close(&plant);
 }
 
+/* A connection that stalled has ended within the limit and not long before. */
+static void expect_stall_end(struct plant *plant, unsigned ended_count)
+{
+    uint64_t from_ms = now_ms();
+    wait_ended(plant, ended_count);
+    assert_true(now_ms() - from_ms >= 20);
+    hang_up(plant);
+    connect_client(plant);
+}
+
+static void who_sends_a_part_of_a_request_and_no_more_is_left(void **state)
+{
+    (void)state;
+    struct plant plant;
+    struct server_options hasty = usual;
+    uint8_t bytes[NBD_REQUEST_SIZE + 100] = {0};
+    hasty.stall_timeout_ms = 30;
+    plant_open(&plant, &hasty);
+    shake_hands(&plant); /* a part of a header */
+    put_request(bytes, NBD_CMD_WRITE, 1, 0, 100000);
+    send_all(&plant, bytes, 5);
+    expect_stall_end(&plant, 1);
+    shake_hands(&plant); /* a part of a payload */
+    send_all(&plant, bytes, sizeof(bytes));
+    expect_stall_end(&plant, 2);
+    shake_hands(&plant); /* a part of a payload that is thrown away */
+    put_request(bytes, NBD_CMD_WRITE, 1, IMAGE_BYTES, 100000);
+    send_all(&plant, bytes, sizeof(bytes));
+    expect_stall_end(&plant, 3);
+    plant_close(&plant);
+}
+
+static void who_is_silent_between_requests_or_slow_within_one_is_not_left(void **state)
+{
+    (void)state;
+    struct plant plant;
+    struct server_options hasty = usual;
+    uint8_t bytes[NBD_REQUEST_SIZE + 20] = {0};
+    hasty.stall_timeout_ms = 200;
+    plant_open(&plant, &hasty);
+    shake_hands(&plant);
+    put_request(bytes, NBD_CMD_WRITE, 1, 0, 20);
+    for (size_t i = 0; i < sizeof(bytes); i++) { /* in all, more than twice the limit */
+        uint64_t from_ms = now_ms();
+        send_all(&plant, bytes + i, 1);
+        while (now_ms() - from_ms < 10)
+            turn(&plant);
+    }
+    expect_reply(&plant, 1, NBD_SUCCESS);
+    uint64_t from_ms = now_ms();
+    while (now_ms() - from_ms < 450)
+        turn(&plant);
+    send_request(&plant, NBD_CMD_FLUSH, 2, 0, 0);
+    expect_reply(&plant, 2, NBD_SUCCESS);
+    plant_close(&plant);
+}
+
 static void a_stop_answers_what_was_sent_and_does_not_wait_for_the_idle(void **state)
 {
     (void)state;
@@ -528,6 +585,8 @@ int main(void)
         cmocka_unit_test(a_half_closed_client_gets_its_answers),
         cmocka_unit_test(nonsense_is_answered_by_an_end_after_what_was_asked_before),
         cmocka_unit_test(who_does_not_finish_the_handshake_in_time_is_left),
+        cmocka_unit_test(who_sends_a_part_of_a_request_and_no_more_is_left),
+        cmocka_unit_test(who_is_silent_between_requests_or_slow_within_one_is_not_left),
         cmocka_unit_test(a_stop_answers_what_was_sent_and_does_not_wait_for_the_idle),
         cmocka_unit_test(a_client_that_does_not_read_holds_up_a_stop_for_the_timeout_only),
         cmocka_unit_test(a_client_that_vanishes_anywhere_costs_nothing_but_its_connection),
