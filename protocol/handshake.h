@@ -51,8 +51,8 @@ struct nbd_export_info {
     const char *name;        /* canonical; "" is the default export's */
     const char *description; /* NULL for none */
     uint64_t size_bytes;
-    /* NBD_FLAG_... ; HAS_FLAGS is added here, and SEND_DF exactly when structured replies were
-     * negotiated, so the server sets neither. */
+    /* NBD_FLAG_... ; HAS_FLAGS is added here, and SEND_DF exactly when structured replies or
+     * extended headers were negotiated, so the server sets neither. */
     uint16_t transmission_flags;
     uint32_t block_minimum; /* 1 unless requests must be aligned */
     uint32_t block_preferred;
@@ -81,7 +81,7 @@ enum handshake_event {
 struct handshake_result {
     const struct nbd_export_info *export;
     uint16_t transmission_flags; /* as the client was told */
-    bool structured_replies;
+    enum nbd_headers headers;
     uint64_t context_mask; /* bit i: the export's context i was selected; see metacontext.h */
 };
 
@@ -106,8 +106,8 @@ struct handshake {
     const struct handshake_exports *exports;
     enum handshake_state state;
     bool fixed_newstyle, no_zeroes;
-    bool structured_replies;
     bool shutting_down;
+    enum nbd_headers headers;
     unsigned option_count;
     /* A fixed-size piece (client flags, option header) that came in parts. */
     uint8_t head[NBD_OPTION_HEADER_SIZE];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * NBD_OPT_EXPORT_NAME, the old way into transmission. It has no error reply: what cannot be served
- * ends the connection.
+ * ends the connection, and so does a client that agreed on extended headers, which must use GO.
  */
 #include "protocol/names.h"
 #include "protocol/option.h"
@@ -14,6 +14,10 @@ enum option_outcome opt_export_name(struct handshake *handshake, struct reader *
     const uint8_t *name = reader_bytes(data, length);
     if (!option_string_is_valid(name, length))
         return option_close(handshake, false, "the client sent an export name with a NUL in it");
+
+    if (handshake->headers == NBD_HEADERS_EXTENDED)
+        return option_close(handshake, false,
+                            "the client sent NBD_OPT_EXPORT_NAME, which extended headers exclude");
 
     const struct handshake_exports *exports = handshake->exports;
     const struct nbd_export_info *export =

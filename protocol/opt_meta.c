@@ -110,9 +110,10 @@ enum option_outcome opt_list_meta_context(struct handshake *handshake, struct re
 enum option_outcome opt_set_meta_context(struct handshake *handshake, struct reader *data,
                                          struct writer *output)
 {
-    if (!handshake->structured_replies)
+    if (handshake->headers == NBD_HEADERS_SIMPLE)
         return option_error(handshake, output, NBD_REP_ERR_INVALID,
-                            "NBD_OPT_SET_META_CONTEXT needs NBD_OPT_STRUCTURED_REPLY first");
+                            "NBD_OPT_SET_META_CONTEXT needs NBD_OPT_STRUCTURED_REPLY or "
+                            "NBD_OPT_EXTENDED_HEADERS first");
     struct meta_query query;
     if (!parse_or_refuse(handshake, data, metacontext_select, &query, output))
         return OPTION_NEXT;

@@ -13,6 +13,7 @@ static const struct option_entry table[] = {
     {.option = NBD_OPT_STRUCTURED_REPLY, .run = opt_structured_reply},
     {.option = NBD_OPT_LIST_META_CONTEXT, .run = opt_list_meta_context},
     {.option = NBD_OPT_SET_META_CONTEXT, .run = opt_set_meta_context},
+    {.option = NBD_OPT_EXTENDED_HEADERS, .run = opt_extended_headers},
     {.option = 0},
 };
 

@@ -42,6 +42,8 @@ enum option_outcome opt_info(struct handshake *handshake, struct reader *data,
 enum option_outcome opt_go(struct handshake *handshake, struct reader *data, struct writer *output);
 enum option_outcome opt_structured_reply(struct handshake *handshake, struct reader *data,
                                          struct writer *output);
+enum option_outcome opt_extended_headers(struct handshake *handshake, struct reader *data,
+                                         struct writer *output);
 enum option_outcome opt_list_meta_context(struct handshake *handshake, struct reader *data,
                                           struct writer *output);
 enum option_outcome opt_set_meta_context(struct handshake *handshake, struct reader *data,

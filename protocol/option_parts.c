@@ -76,7 +76,7 @@ uint16_t option_transmission_flags(const struct handshake *handshake,
 {
     assert_export(export);
     uint16_t flags = (export->transmission_flags & ~NBD_FLAG_SEND_DF) | NBD_FLAG_HAS_FLAGS;
-    return handshake->structured_replies ? flags | NBD_FLAG_SEND_DF : flags;
+    return handshake->headers != NBD_HEADERS_SIMPLE ? flags | NBD_FLAG_SEND_DF : flags;
 }
 
 enum option_outcome option_select_export(struct handshake *handshake,
@@ -89,7 +89,7 @@ enum option_outcome option_select_export(struct handshake *handshake,
     handshake->result = (struct handshake_result){
         .export = export,
         .transmission_flags = option_transmission_flags(handshake, export),
-        .structured_replies = handshake->structured_replies,
+        .headers = handshake->headers,
         .context_mask = same_name ? handshake->context_mask : 0,
     };
     return OPTION_READY;

@@ -9,7 +9,8 @@
  * - without structured replies: simple;
  * - an error, with structured replies: an error chunk with its text, always for READ and
  *   BLOCK_STATUS, and for the others too, as the specification prefers;
- * - success, with structured replies: NBD_REPLY_TYPE_NONE for READ, else the shorter simple reply.
+ * - success, with structured replies: NBD_REPLY_TYPE_NONE for READ, else the shorter simple reply;
+ * - with extended headers: a chunk, always.
  */
 
 #include "protocol/reply_chunk.h"
@@ -18,7 +19,6 @@
 #define REPLY_ANSWER_MAX REPLY_CHUNK_ERROR_MAX
 
 /* Fills to[REPLY_ANSWER_MAX] and returns the bytes filled. text may be NULL. */
-size_t reply_answer(uint8_t *to, const struct request *request, bool structured_replies,
-                    uint32_t error, const char *text);
+size_t reply_answer(uint8_t *to, const struct request *request, uint32_t error, const char *text);
 
 #endif

@@ -20,20 +20,44 @@ void reply_status_init(struct reply_status *status, const struct request *reques
         .count_max = count_max < NBD_DESCRIPTORS_MAX ? count_max : NBD_DESCRIPTORS_MAX,
         .request_length = request->length,
         .export_left = size_bytes - request->offset,
+        .extended = request->headers == NBD_HEADERS_EXTENDED,
         .one = request->flags & NBD_CMD_FLAG_REQ_ONE,
     };
 }
 
 /* How long the descriptor may become that begins `before` bytes into the request. */
-static uint32_t length_limit(const struct reply_status *status, uint64_t before)
+static uint64_t length_limit(const struct reply_status *status, uint64_t before)
 {
-    uint32_t in_request = (uint32_t)(status->request_length - before);
+    uint64_t in_request = status->request_length - before;
+    uint64_t in_export = status->export_left - before;
     if (status->one)
         return in_request;
-    uint64_t in_export = status->export_left - before;
+    if (status->extended)
+        return in_export;
     uint64_t limit = in_export < DESCRIPTOR_LENGTH_MAX ? in_export : DESCRIPTOR_LENGTH_MAX;
     /* A request of nearly 4 GiB is covered to its end all the same. */
-    return limit < in_request ? in_request : (uint32_t)limit;
+    return limit < in_request ? in_request : limit;
+}
+
+static void store_descriptor(const struct reply_status *status)
+{
+    uint32_t index = status->count - 1;
+    if (status->extended) {
+        uint8_t *to = status->descriptors + (size_t)index * NBD_EXTENDED_DESCRIPTOR_SIZE;
+        store_be64(to, status->last_length);
+        store_be32(to + 8, 0);
+        store_be32(to + 12, status->last_flags);
+        return;
+    }
+    uint8_t *to = status->descriptors + (size_t)index * NBD_DESCRIPTOR_SIZE;
+    store_be32(to, (uint32_t)status->last_length);
+    store_be32(to + 4, status->last_flags);
+}
+
+size_t reply_status_bytes(const struct reply_status *status)
+{
+    return status->count *
+           (size_t)(status->extended ? NBD_EXTENDED_DESCRIPTOR_SIZE : NBD_DESCRIPTOR_SIZE);
 }
 
 bool reply_status_add(struct reply_status *status, uint64_t length_bytes, uint32_t flags)
@@ -48,9 +72,9 @@ bool reply_status_add(struct reply_status *status, uint64_t length_bytes, uint32
         return false;
     }
 
-    uint32_t already = merges ? status->last_length : 0;
-    uint32_t room = length_limit(status, status->covered - already) - already;
-    uint32_t taken = length_bytes < room ? (uint32_t)length_bytes : room;
+    uint64_t already = merges ? status->last_length : 0;
+    uint64_t room = length_limit(status, status->covered - already) - already;
+    uint64_t taken = length_bytes < room ? length_bytes : room;
     assert(taken > 0);
 
     if (!merges)
@@ -58,9 +82,7 @@ bool reply_status_add(struct reply_status *status, uint64_t length_bytes, uint32
     status->last_length = already + taken;
     status->last_flags = flags;
     status->covered += taken;
-    uint8_t *descriptor = status->descriptors + (size_t)(status->count - 1) * NBD_DESCRIPTOR_SIZE;
-    store_be32(descriptor, status->last_length);
-    store_be32(descriptor + 4, flags);
+    store_descriptor(status);
     status->ended = status->covered >= status->request_length;
     return !status->ended;
 }

@@ -6,7 +6,6 @@
 #include "protocol/wire.h"
 
 #include <assert.h>
-#include <stddef.h>
 
 /* What a command may look like, by its number. */
 struct command_rule {
@@ -48,15 +47,17 @@ static const struct command_rule rules[] = {
 
 #define COMMANDS (sizeof(rules) / sizeof(rules[0]))
 
-bool request_parse(const uint8_t *header, struct request *ret_request)
+bool request_parse(const uint8_t *header, enum nbd_headers headers, struct request *ret_request)
 {
-    if (load_be32(header) != NBD_REQUEST_MAGIC)
+    bool is_extended = headers == NBD_HEADERS_EXTENDED;
+    if (load_be32(header) != (is_extended ? NBD_EXTENDED_REQUEST_MAGIC : NBD_REQUEST_MAGIC))
         return false;
     ret_request->flags = load_be16(header + 4);
     ret_request->command = load_be16(header + 6);
     ret_request->cookie = load_be64(header + 8);
     ret_request->offset = load_be64(header + 16);
-    ret_request->length = load_be32(header + 24);
+    ret_request->length = is_extended ? load_be64(header + 24) : load_be32(header + 24);
+    ret_request->headers = headers;
     return true;
 }
 
@@ -69,7 +70,18 @@ static bool refuse(struct request_verdict *ret_verdict, uint32_t error, const ch
 static bool check_flags(const struct request *request, const struct command_rule *rule,
                         const struct request_limits *limits, struct request_verdict *ret_verdict)
 {
+    if (request->headers == NBD_HEADERS_EXTENDED) {
+        bool is_write = request->command == NBD_CMD_WRITE;
+        if (is_write && !request_has_payload(request))
+            return refuse(ret_verdict, NBD_EINVAL,
+                          "a write with extended headers needs the flag NBD_CMD_FLAG_PAYLOAD_LEN");
+        if (!is_write && request_has_payload(request))
+            return refuse(ret_verdict, NBD_EINVAL,
+                          "the flag NBD_CMD_FLAG_PAYLOAD_LEN is not for this command");
+    }
     uint16_t allowed = rule->flags & ~NBD_CMD_FLAG_DF;
+    if (request->headers == NBD_HEADERS_EXTENDED)
+        allowed |= NBD_CMD_FLAG_PAYLOAD_LEN;
     if (limits->transmission_flags & NBD_FLAG_SEND_FUA)
         allowed |= NBD_CMD_FLAG_FUA;
     if (limits->transmission_flags & NBD_FLAG_SEND_DF)
@@ -92,7 +104,8 @@ static bool check_length(const struct request *request, const struct request_lim
     /* With simple replies the client was not to ask; with structured ones a large read is legal,
      * and this is the error the specification has for it. */
     if (request->command == NBD_CMD_READ)
-        return refuse(ret_verdict, limits->structured_replies ? NBD_EOVERFLOW : NBD_EINVAL,
+        return refuse(ret_verdict,
+                      limits->headers != NBD_HEADERS_SIMPLE ? NBD_EOVERFLOW : NBD_EINVAL,
                       "a read is longer than the maximum payload size");
     return true;
 }

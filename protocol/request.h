@@ -7,13 +7,19 @@
  */
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+
+#include "protocol/wire.h"
+
+/* Room for a request's header of either kind. */
+#define REQUEST_HEADER_MAX NBD_EXTENDED_REQUEST_SIZE
 
 /* What decides whether a request is good. */
 struct request_limits {
     uint64_t size_bytes;
     uint16_t transmission_flags; /* as the client was told */
-    bool structured_replies;
+    enum nbd_headers headers;
     bool has_contexts;      /* at least one was selected, for this export */
     bool shutting_down;     /* everything is answered with NBD_ESHUTDOWN */
     uint32_t block_minimum; /* offset and length must be multiples of it */
@@ -23,9 +29,11 @@ struct request_limits {
 struct request {
     uint64_t cookie;
     uint64_t offset;  /* bytes into the export */
-    uint32_t length;  /* bytes */
+    uint64_t length;  /* bytes of the export, or of the payload where it has one */
     uint16_t command; /* NBD_CMD_... */
     uint16_t flags;   /* NBD_CMD_FLAG_... */
+    /* How it came, and so how it is answered. */
+    enum nbd_headers headers;
 };
 
 /* A request that is answered at once, without work. */
@@ -34,8 +42,23 @@ struct request_verdict {
     const char *text; /* a sentence for a person, static; NULL with NBD_SUCCESS */
 };
 
-/* Reads the NBD_REQUEST_SIZE bytes of a header; false when the magic is wrong. */
-bool request_parse(const uint8_t *header, struct request *ret_request);
+/* Bytes of a request's header. */
+static inline size_t request_header_size(enum nbd_headers headers)
+{
+    return headers == NBD_HEADERS_EXTENDED ? NBD_EXTENDED_REQUEST_SIZE : NBD_REQUEST_SIZE;
+}
+
+/* Reads a header of request_header_size() bytes; false when the magic is wrong. */
+bool request_parse(const uint8_t *header, enum nbd_headers headers, struct request *ret_request);
+
+/* Whether `length` bytes of payload follow the header, be the request good or not: a WRITE's, and
+ * with extended headers those of whatever has NBD_CMD_FLAG_PAYLOAD_LEN. */
+static inline bool request_has_payload(const struct request *request)
+{
+    if (request->headers == NBD_HEADERS_EXTENDED)
+        return request->flags & NBD_CMD_FLAG_PAYLOAD_LEN;
+    return request->command == NBD_CMD_WRITE;
+}
 
 /*
  * Whether the request is to be carried out (true), or answered at once with *ret_verdict (false):

@@ -11,12 +11,13 @@ void transmission_init(struct transmission *transmission, const struct handshake
             {
                 .size_bytes = export->size_bytes,
                 .transmission_flags = result->transmission_flags,
-                .structured_replies = result->structured_replies,
+                .headers = result->headers,
                 .has_contexts = result->context_mask != 0,
                 .block_minimum = export->block_minimum,
                 .payload_max = export->payload_max,
             },
         .context_mask = result->context_mask,
+        .header_size = (uint32_t)request_header_size(result->headers),
     };
 }
 
@@ -29,21 +30,32 @@ static enum transmission_event broken(struct transmission *transmission, const c
     return TRANSMISSION_BROKEN;
 }
 
+/* How long a refused request's payload may be and be thrown away. */
+static uint32_t drain_max(const struct transmission *transmission)
+{
+    const struct request_limits *limits = &transmission->limits;
+    if (limits->headers != NBD_HEADERS_EXTENDED)
+        return TRANSMISSION_DRAIN_MAX;
+    return limits->payload_max > TRANSMISSION_EXTENDED_DRAIN_MAX ? limits->payload_max
+                                                                 : TRANSMISSION_EXTENDED_DRAIN_MAX;
+}
+
 /* A header was read; what is to happen with it. */
 static enum transmission_event judge(struct transmission *transmission,
                                      struct transmission_item *ret_item)
 {
     const struct request *request = &ret_item->request;
-    bool has_payload = request->command == NBD_CMD_WRITE;
+    bool has_payload = request_has_payload(request);
     if (request_check(request, &transmission->limits, &ret_item->verdict)) {
         if (has_payload)
-            transmission->payload_left = request->length;
+            transmission->payload_left = (uint32_t)request->length;
         return TRANSMISSION_REQUEST;
     }
-    if (has_payload && request->length > TRANSMISSION_DRAIN_MAX)
-        return broken(transmission, "the client announced a write of more than 128 MiB", ret_item);
+    if (has_payload && request->length > drain_max(transmission))
+        return broken(transmission, "the client announced more data than it may send at a time",
+                      ret_item);
     if (has_payload)
-        transmission->drain_left = request->length;
+        transmission->drain_left = (uint32_t)request->length;
     return TRANSMISSION_ANSWER;
 }
 
@@ -60,13 +72,13 @@ enum transmission_event transmission_next(struct transmission *transmission, con
 
     size_t drained = transmission->drain_left < length ? transmission->drain_left : length;
     transmission->drain_left -= (uint32_t)drained;
-    if (length - drained < NBD_REQUEST_SIZE) {
+    if (length - drained < transmission->header_size) {
         *ret_used = drained;
         return TRANSMISSION_NEED_MORE;
     }
 
     /* From here on either a whole header is taken, or, at the end of the stream, everything. */
-    if (!request_parse(data + drained, &ret_item->request)) {
+    if (!request_parse(data + drained, transmission->limits.headers, &ret_item->request)) {
         *ret_used = length;
         return broken(transmission, "the client sent a request with a wrong magic number",
                       ret_item);
@@ -77,7 +89,7 @@ enum transmission_event transmission_next(struct transmission *transmission, con
         return TRANSMISSION_DISCONNECT;
     }
     enum transmission_event event = judge(transmission, ret_item);
-    *ret_used = event == TRANSMISSION_BROKEN ? length : drained + NBD_REQUEST_SIZE;
+    *ret_used = event == TRANSMISSION_BROKEN ? length : drained + transmission->header_size;
     return event;
 }
 
@@ -92,7 +104,7 @@ const char *transmission_eof(const struct transmission *transmission, size_t unr
     if (transmission->ended)
         return NULL;
     if (transmission->payload_left > 0 || transmission->drain_left > 0)
-        return "the client left in the middle of a write's data";
+        return "the client left in the middle of a request's data";
     if (unread > 0)
         return "the client left in the middle of a request's header";
     return NULL;

@@ -14,7 +14,7 @@
  *
  * The payload of a WRITE is not looked at: it begins at data + used, and is the caller's. The
  * caller takes it from there, or from the socket, as it comes, and says so with
- * transmission_payload_taken(). The payload of a refused WRITE is thrown away here.
+ * transmission_payload_taken(). The payload of a refused request is thrown away here.
  */
 
 #include "protocol/handshake.h"
@@ -27,6 +27,9 @@
 /* A refused WRITE of more is not thrown away: the connection is broken instead ("Size constraints":
  * a payload may be deemed a denial of service). */
 #define TRANSMISSION_DRAIN_MAX (UINT32_C(128) << 20)
+/* With extended headers the specification draws the line at the advertised or the default maximum
+ * payload, whichever is larger. */
+#define TRANSMISSION_EXTENDED_DRAIN_MAX NBD_PAYLOAD_DEFAULT_MAX
 
 enum transmission_event {
     /* Fewer bytes than a request's header are left (used is 0, keep them), or none are. */
@@ -54,8 +57,9 @@ struct transmission {
     struct request_limits limits;
     uint64_t context_mask; /* see metacontext.h */
     /* private */
+    uint32_t header_size;
     uint32_t payload_left; /* of a good WRITE: the caller's to take */
-    uint32_t drain_left;   /* of a refused one */
+    uint32_t drain_left;   /* of a refused request */
     bool ended;            /* DISC came or the stream broke */
     const char *reason;    /* why it broke, or NULL */
 };

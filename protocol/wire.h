@@ -65,11 +65,14 @@
 #define NBD_FLAG_SEND_RESIZE UINT16_C(0x200)
 #define NBD_FLAG_SEND_CACHE UINT16_C(0x400)
 #define NBD_FLAG_SEND_FAST_ZERO UINT16_C(0x800)
+#define NBD_FLAG_BLOCK_STATUS_PAYLOAD UINT16_C(0x1000)
 
 /* Transmission phase. */
 #define NBD_REQUEST_MAGIC UINT32_C(0x25609513)
 #define NBD_SIMPLE_REPLY_MAGIC UINT32_C(0x67446698)
 #define NBD_STRUCTURED_REPLY_MAGIC UINT32_C(0x668e33ef)
+#define NBD_EXTENDED_REQUEST_MAGIC UINT32_C(0x21e41c71)
+#define NBD_EXTENDED_REPLY_MAGIC UINT32_C(0x6e8a278c)
 
 #define NBD_CMD_READ UINT16_C(0)
 #define NBD_CMD_WRITE UINT16_C(1)
@@ -94,6 +97,7 @@
 #define NBD_REPLY_TYPE_OFFSET_DATA UINT16_C(1)
 #define NBD_REPLY_TYPE_OFFSET_HOLE UINT16_C(2)
 #define NBD_REPLY_TYPE_BLOCK_STATUS UINT16_C(5)
+#define NBD_REPLY_TYPE_BLOCK_STATUS_EXT UINT16_C(6)
 #define NBD_REPLY_TYPE_ERROR UINT16_C(0x8001)
 #define NBD_REPLY_TYPE_ERROR_OFFSET UINT16_C(0x8002)
 
@@ -122,6 +126,17 @@
 #define NBD_SIMPLE_REPLY_SIZE 16
 #define NBD_CHUNK_SIZE 20     /* magic, flags, type, cookie, length */
 #define NBD_DESCRIPTOR_SIZE 8 /* one extent of BLOCK_STATUS: length, flags */
+/* The same with extended headers; length is 64 bits everywhere. */
+#define NBD_EXTENDED_REQUEST_SIZE 32
+#define NBD_EXTENDED_CHUNK_SIZE 32      /* magic, flags, type, cookie, offset, length */
+#define NBD_EXTENDED_DESCRIPTOR_SIZE 16 /* length, padding, flags */
+
+/* What the two sides agreed on in the handshake; each includes the abilities of the one before. */
+enum nbd_headers {
+    NBD_HEADERS_SIMPLE,     /* nothing: simple replies alone */
+    NBD_HEADERS_STRUCTURED, /* NBD_OPT_STRUCTURED_REPLY: replies may come in chunks */
+    NBD_HEADERS_EXTENDED,   /* NBD_OPT_EXTENDED_HEADERS: 32 bytes both ways, chunks alone */
+};
 
 /* "Conventions": no string is longer than this. It holds no NUL and is not ended by one. */
 #define NBD_STRING_MAX 4096

@@ -306,7 +306,6 @@ struct server_request *connection_new_request(struct connection *connection,
     if (!request)
         return NULL;
     request->wire = *wire;
-    request->structured_replies = connection->transmission.limits.structured_replies;
     request->export = connection->export;
     request->loop = connection->lane->loop;
     request->buffers = connection->lane->buffers;

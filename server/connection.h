@@ -74,7 +74,7 @@ struct connection {
     bool input_ended;
     bool may_send_more; /* input ended by our wish: the client may not know yet */
     bool lingering;
-    uint8_t head[NBD_REQUEST_SIZE]; /* of a request, not yet whole */
+    uint8_t head[REQUEST_HEADER_MAX]; /* of a request, not yet whole */
     size_t head_length;
     bool has_held; /* a request that waits until the bounds allow it */
     enum transmission_event held_event;

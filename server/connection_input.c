@@ -118,7 +118,7 @@ static void start_request(struct server_request *request)
 static void start_write_in_place(struct connection *connection, struct server_request *request,
                                  struct input *input)
 {
-    uint32_t length = request->wire.length;
+    uint32_t length = (uint32_t)request->wire.length; /* a good WRITE's */
     request->payload[0] = (struct iovec){.iov_base = (void *)input->data, .iov_len = length};
     request->pinned = input->chunk;
     receive_pin(input->chunk);
@@ -132,7 +132,7 @@ static void start_write_in_parts(struct connection *connection, struct server_re
                                  struct input *input)
 {
     struct receive_pool *pool = &connection->lane->receive;
-    uint32_t length = request->wire.length;
+    uint32_t length = (uint32_t)request->wire.length; /* a good WRITE's */
     size_t here = input->length < length ? input->length : length;
     bool pin = here >= CONNECTION_PIN_BYTES_MIN && here < length && receive_may_pin(pool);
     size_t rest = pin ? length - here : length;
@@ -278,7 +278,7 @@ static void take_input(struct connection *connection, struct input *input)
         drop_receiving(connection);
     bool is_head = connection->in_transmission && !connection->has_held && !connection->receiving;
     if (is_head) {
-        assert(input->length < NBD_REQUEST_SIZE);
+        assert(input->length < sizeof(connection->head));
         memcpy(connection->head, input->data, input->length);
         connection->head_length = input->length;
     } else if (input->length > 0) {

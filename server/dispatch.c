@@ -16,9 +16,7 @@
 #include "server/export.h"
 #include "server/receive.h"
 
-_Static_assert(sizeof(((struct server_request *)0)->head) >=
-                   DISPATCH_READ_PIECES_MAX * REPLY_CHUNK_OFFSET_HOLE_SIZE,
-               "the headers of all pieces fit");
+_Static_assert(DISPATCH_HEAD_BYTES >= REPLY_ANSWER_MAX, "an error and its text fit");
 
 /* One piece of a structured READ's answer. */
 struct read_piece {
@@ -33,7 +31,7 @@ size_t dispatch_cost_bytes(const struct request *wire)
     case NBD_CMD_WRITE:
         return wire->length;
     case NBD_CMD_BLOCK_STATUS:
-        return DISPATCH_DESCRIPTORS_MAX * NBD_DESCRIPTOR_SIZE;
+        return DISPATCH_DESCRIPTORS_MAX * reply_status_descriptor_size(wire);
     default:
         return 0;
     }
@@ -83,7 +81,7 @@ static unsigned plan_pieces(struct server_request *request, struct read_piece *p
     uint32_t planned = 0;
     unsigned count = 0;
     for (unsigned asked = 0; planned < wire->length; asked++) {
-        uint32_t left = wire->length - planned;
+        uint32_t left = (uint32_t)wire->length - planned; /* a READ's length was checked */
         struct block_extent extent;
         if (asked == DISPATCH_READ_PIECES_MAX - 1 ||
             read_extent(request, wire->offset + planned, left, &extent) < 0)
@@ -129,10 +127,9 @@ static void reply_with_pieces(struct server_request *request, const struct read_
     for (unsigned i = 0; i < count; i++) {
         bool last = i == count - 1;
         uint64_t offset = wire->offset + done;
-        size_t size =
-            pieces[i].is_hole
-                ? reply_chunk_offset_hole(head, wire->cookie, last, offset, pieces[i].length)
-                : reply_chunk_offset_data(head, wire->cookie, last, offset, pieces[i].length);
+        size_t size = pieces[i].is_hole
+                          ? reply_chunk_offset_hole(head, wire, last, offset, pieces[i].length)
+                          : reply_chunk_offset_data(head, wire, last, offset, pieces[i].length);
         request->iov[iov_count++] = (struct iovec){.iov_base = head, .iov_len = size};
         if (!pieces[i].is_hole)
             request->iov[iov_count++] = (struct iovec){.iov_base = (char *)request->buffer + done,
@@ -145,7 +142,8 @@ static void reply_with_pieces(struct server_request *request, const struct read_
 
 static int co_read_structured(struct server_request *request)
 {
-    struct read_piece pieces[DISPATCH_READ_PIECES_MAX] = {{.length = request->wire.length}};
+    struct read_piece pieces[DISPATCH_READ_PIECES_MAX] = {
+        {.length = (uint32_t)request->wire.length}};
     unsigned count = 1;
     if (!(request->wire.flags & NBD_CMD_FLAG_DF))
         count = plan_pieces(request, pieces);
@@ -187,7 +185,7 @@ static int co_block_status(struct server_request *request)
 {
     const struct request *wire = &request->wire;
     struct reply_status status;
-    if (!get_buffer(request, DISPATCH_DESCRIPTORS_MAX * NBD_DESCRIPTOR_SIZE))
+    if (!get_buffer(request, DISPATCH_DESCRIPTORS_MAX * reply_status_descriptor_size(wire)))
         return -ENOMEM;
     reply_status_init(&status, wire, request->export->info.size_bytes, request->buffer,
                       DISPATCH_DESCRIPTORS_MAX);
@@ -202,11 +200,11 @@ static int co_block_status(struct server_request *request)
         more = reply_status_add(&status, extent.length, descriptor_flags(&extent));
     }
     /* There is one context, the export's first. */
-    size_t size = reply_chunk_block_status(request->head, wire->cookie, true, metacontext_id(0),
-                                           status.count);
+    size_t size =
+        reply_chunk_block_status(request->head, wire, true, metacontext_id(0), status.count);
     request->iov[0] = (struct iovec){.iov_base = request->head, .iov_len = size};
     request->iov[1] =
-        (struct iovec){.iov_base = request->buffer, .iov_len = status.count * NBD_DESCRIPTOR_SIZE};
+        (struct iovec){.iov_base = request->buffer, .iov_len = reply_status_bytes(&status)};
     reply_set(request, 2);
     return 0;
 }
@@ -258,7 +256,8 @@ static int co_carry_out(struct server_request *request)
 {
     switch (request->wire.command) {
     case NBD_CMD_READ:
-        return request->structured_replies ? co_read_structured(request) : co_read_simple(request);
+        return request->wire.headers == NBD_HEADERS_SIMPLE ? co_read_simple(request)
+                                                           : co_read_structured(request);
     case NBD_CMD_WRITE:
         return co_write(request);
     case NBD_CMD_FLUSH:
@@ -277,8 +276,7 @@ static int co_carry_out(struct server_request *request)
 
 void dispatch_answer(struct server_request *request, const struct request_verdict *verdict)
 {
-    size_t size = reply_answer(request->head, &request->wire, request->structured_replies,
-                               verdict->error, verdict->text);
+    size_t size = reply_answer(request->head, &request->wire, verdict->error, verdict->text);
     request->iov[0] = (struct iovec){.iov_base = request->head, .iov_len = size};
     reply_set(request, 1);
 }

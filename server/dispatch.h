@@ -12,6 +12,7 @@
 
 #include "block/vec.h"
 #include "protocol/reply_answer.h"
+#include "protocol/reply_chunk.h"
 #include "protocol/request.h"
 #include "server/sendq.h"
 
@@ -23,6 +24,7 @@ struct receive_chunk;
 /* Into how many pieces, data and holes by turns, one READ is answered at most. */
 #define DISPATCH_READ_PIECES_MAX 8
 #define DISPATCH_IOV_MAX (2 * DISPATCH_READ_PIECES_MAX)
+#define DISPATCH_HEAD_BYTES (DISPATCH_READ_PIECES_MAX * REPLY_CHUNK_OFFSET_HOLE_MAX)
 
 /* Below that a structured READ shows only the holes that memory knows; from here on it asks. */
 #define DISPATCH_STATUS_BYTES_MIN (64u << 10)
@@ -34,7 +36,6 @@ struct receive_chunk;
 struct server_request {
     struct sendq_item reply; /* the buffers of the reply, in order, when done() is called */
     struct request wire;
-    bool structured_replies;
     struct export *export;
     struct loop *loop;
     struct buffer_pool *buffers;
@@ -52,7 +53,7 @@ struct server_request {
     size_t cost_bytes; /* the owner's accounting */
 
     struct iovec iov[DISPATCH_IOV_MAX];
-    uint8_t head[REPLY_ANSWER_MAX]; /* reply headers */
+    uint8_t head[DISPATCH_HEAD_BYTES]; /* reply headers */
 };
 
 /* What a request's data weighs in memory, in bytes. */

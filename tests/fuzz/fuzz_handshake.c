@@ -6,7 +6,8 @@
  * - no more is taken than was given, and memory stays inside its bounds;
  * - a checker that knows nothing of the code walks the client's options and the answers side by
  *   side: every option but the last has answers of its own number in the layout of their type,
- *   and exactly one final one.
+ *   and exactly one final one;
+ * - the headers that were agreed on are the ones the client asked for last with success.
  */
 #include "tests/fuzz/fuzz.h"
 
@@ -220,6 +221,39 @@ static void check_dialogue(const uint8_t *data, size_t size, const struct outcom
     }
 }
 
+/* What kind of headers the acknowledged options of the dialogue ask for. */
+static void check_headers(const uint8_t *data, const struct outcome *outcome)
+{
+    if (outcome->event != HANDSHAKE_READY)
+        return;
+    struct view client = {data, outcome->used};
+    struct view answers = {outcome->bytes.data, outcome->bytes.length};
+    enum nbd_headers headers = NBD_HEADERS_SIMPLE;
+    skip(&client, 4);
+    skip(&answers, 18);
+    while (client.left > 0) {
+        skip(&client, 8);
+        uint32_t option = (uint32_t)number(&client, 4);
+        skip(&client, number(&client, 4));
+        if (option == 1) {
+            FUZZ_CHECK(headers != NBD_HEADERS_EXTENDED);
+            break;
+        }
+        uint64_t type;
+        do {
+            skip(&answers, 12);
+            type = number(&answers, 4);
+            skip(&answers, number(&answers, 4));
+        } while (type >> 31 == 0 && type != 1);
+        if (type == 1 && (option == 8 || option == 11)) {
+            enum nbd_headers asked = option == 8 ? NBD_HEADERS_STRUCTURED : NBD_HEADERS_EXTENDED;
+            FUZZ_CHECK(asked > headers);
+            headers = asked;
+        }
+    }
+    FUZZ_CHECK(outcome->result.headers == headers);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 2)
@@ -239,6 +273,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     FUZZ_CHECK(strcmp(whole.reason, parts.reason) == 0);
     FUZZ_CHECK(whole.result.export == parts.result.export);
     FUZZ_CHECK(whole.result.context_mask == parts.result.context_mask);
+    FUZZ_CHECK(whole.result.headers == parts.result.headers);
+    check_headers(data, &whole);
     check_printable((const uint8_t *)whole.reason, strlen(whole.reason));
     check_dialogue(data, size, &whole);
     FUZZ_CHECK(!shutting_down || whole.event != HANDSHAKE_READY);

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The transmission's parser against any client. Input: one byte that chooses the export, two that
- * seed the split (and the first of which says whether the server is shutting down), then what the
- * client sends. Properties:
+ * seed the split (and the first of which says whether the server is shutting down, the second
+ * whether the headers are extended), then what the client sends. Properties:
  * - the events are the same whole and in pieces, and no more is taken than was given;
  * - what is passed on as good is good by a second, plain reading of the specification, and what is
  *   refused is not;
- * - the answer to what is refused is well-formed, and a chunk where it must be one.
+ * - the answer to what is refused is well-formed, and a chunk where it must be one;
+ * - each header is looked for where the one before it and its payload end, refused or not.
  */
 #include "tests/fuzz/fuzz.h"
 
+#include "common/endian.h"
 #include "common/random.h"
 #include "protocol/reply_answer.h"
 #include "protocol/transmission.h"
@@ -21,6 +23,7 @@ struct setting {
     uint64_t size;
     uint32_t block_minimum, payload_max;
     bool read_only, structured, contexts, commands, fua;
+    bool extended;
     bool shutting_down;
 };
 
@@ -37,8 +40,11 @@ static struct transmission begin(const struct setting *setting)
             (setting->commands
                  ? NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES
                  : 0),
-        .structured_replies = setting->structured,
+        .headers = setting->extended     ? NBD_HEADERS_EXTENDED
+                   : setting->structured ? NBD_HEADERS_STRUCTURED
+                                         : NBD_HEADERS_SIMPLE,
         .context_mask = setting->contexts && setting->structured};
+    FUZZ_CHECK(setting->structured || !setting->extended);
     struct transmission transmission;
     transmission_init(&transmission, &result);
     if (setting->shutting_down)
@@ -54,6 +60,11 @@ static bool is_good(const struct request *request, const struct setting *setting
         return false;
     if (setting->fua)
         flags &= ~1u;
+    if (setting->extended) {
+        if ((request->command == 1) != ((flags & 32) != 0))
+            return false;
+        flags &= ~32u;
+    }
     bool writes = request->command == 1 || request->command == 4 || request->command == 6;
     switch (request->command) {
     case 0:
@@ -93,9 +104,15 @@ static bool is_good(const struct request *request, const struct setting *setting
 static void check_answer(const struct transmission_item *item, const struct setting *setting)
 {
     uint8_t bytes[REPLY_ANSWER_MAX];
-    size_t length = reply_answer(bytes, &item->request, setting->structured, item->verdict.error,
-                                 item->verdict.text);
+    size_t length = reply_answer(bytes, &item->request, item->verdict.error, item->verdict.text);
     FUZZ_CHECK(length <= sizeof(bytes));
+    if (setting->extended) {
+        FUZZ_CHECK(memcmp(bytes, "\x6e\x8a\x27\x8c\0\1", 6) == 0);
+        FUZZ_CHECK(load_be64(bytes + 8) == item->request.cookie);
+        FUZZ_CHECK(load_be64(bytes + 16) == item->request.offset);
+        FUZZ_CHECK(length == 32 + load_be64(bytes + 24));
+        return;
+    }
     bool chunk = memcmp(bytes, "\x66\x8e\x33\xef", 4) == 0;
     FUZZ_CHECK(chunk || memcmp(bytes, "\x67\x44\x66\x98", 4) == 0);
     FUZZ_CHECK(!chunk || setting->structured);
@@ -143,7 +160,9 @@ static struct log play(const uint8_t *data, size_t size, struct random *split,
 {
     struct transmission transmission = begin(setting);
     struct log log = {.hash = 1};
+    const size_t header = setting->extended ? 32 : 28;
     size_t at = 0, shown = 0;
+    uint64_t next = 0; /* where the next header must begin */
     while (shown < size || at < size) {
         size_t more = size - shown;
         if (split && more > 0)
@@ -165,12 +184,18 @@ static struct log play(const uint8_t *data, size_t size, struct random *split,
             FUZZ_CHECK(used <= shown - at);
             at += used;
             note_event(&log, event, &item, setting);
+            if (event == TRANSMISSION_REQUEST || event == TRANSMISSION_ANSWER) {
+                bool has_payload =
+                    setting->extended ? item.request.flags & 32 : item.request.command == 1;
+                FUZZ_CHECK(at - header == next);
+                next = at + (has_payload ? item.request.length : 0);
+            }
             if (event == TRANSMISSION_DISCONNECT || event == TRANSMISSION_BROKEN)
                 return log;
             if (event == TRANSMISSION_NEED_MORE)
                 break;
         }
-        FUZZ_CHECK(shown - at < NBD_REQUEST_SIZE);
+        FUZZ_CHECK(shown - at < header);
         if (shown == size)
             break;
     }
@@ -186,7 +211,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     struct setting setting = {
         .read_only = data[0] & 1,
-        .structured = data[0] & 2,
+        .structured = data[0] & 2 || data[2] & 0x80,
+        .extended = data[2] & 0x80,
         .contexts = data[0] & 4,
         .commands = data[0] & 8,
         .fua = data[0] & 16,

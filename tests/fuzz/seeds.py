@@ -46,12 +46,19 @@ def handshake():
         info(7, b""),
         "malformed": flags + option(7, b"\0\0\0\x09a\0\0") + option(10, b"\0\0\0\0\xff\xff\xff\xff") +
         option(6) + option(2),
+        "extended": flags + structured + option(11) + option(8) + option(11) +
+        meta(10, b"", alloc) + info(7, b""),
+        "extended-export-name": flags + option(11) + option(1, b"a"),
         "too-big": flags + option(3, bytes(70000)) + option(2),
     }
 
 
 def request(command, cookie, offset, length, flags=0, payload=b""):
     return pack(">IHHQQI", 0x25609513, flags, command, cookie, offset, length) + payload
+
+
+def extended(command, cookie, offset, length, flags=0, payload=b""):
+    return pack(">IHHQQQ", 0x21e41c71, flags, command, cookie, offset, length) + payload
 
 
 def transmission():
@@ -64,14 +71,22 @@ def transmission():
     seeds = {}
     for setting in (0x5e, 0x5f, 0x58, 0x7e, 0x9e, 0x1e, 0xc0):
         seeds["everything-%02x" % setting] = bytes([setting]) + SPLIT + everything
+    for setting in (0x5e, 0x5f, 0x7e, 0xde):
+        seeds["extended-%02x" % setting] = bytes([setting]) + b"\x01\x82" + b"".join([
+            extended(0, 1, 0, 512), extended(1, 2, 0, 5, 32, b"hello"), extended(1, 3, 0, 5),
+            extended(1, 4, 1 << 60, 4, 33, b"gone"), extended(4, 5, 0, 6 << 30),
+            extended(6, 6, 0, 5 << 30, 2), extended(7, 7, 0, 1 << 40, 8),
+            extended(7, 8, 0, 12, 32, bytes(12)), extended(0, 9, 0, 1 << 32),
+            extended(2, 10, 0, 0)])
+    seeds["extended-giant"] = b"\x5e\x01\x82" + extended(1, 1, 0, 1 << 32, 32) + bytes(64)
     seeds["wrong-magic"] = b"\x5e" + SPLIT + request(0, 1, 0, 1) + bytes(28)
     seeds["giant-write"] = b"\x5e" + SPLIT + request(1, 1, 0, 0xffffffff) + bytes(64)
     return seeds
 
 
 def reply_status():
-    def setting(size, offset, length, count, one):
-        return pack(">QQIBB", size << 1, offset << 1, length, count, 8 if one else 0)
+    def setting(size, offset, length, count, one, extended=0):
+        return pack(">QQIBB", size << 1, offset << 1, length, count, (8 if one else 0) | extended)
 
     def extent(length, shift, flags):
         return pack(">IBB", length, shift, flags)
@@ -82,6 +97,8 @@ def reply_status():
         "one": setting(1 << 40, 4096, 1 << 20, 63, True) + extents,
         "full": setting(1 << 40, 0, 1 << 30, 3, False) + extents,
         "giant": setting(1 << 40, 0, 0xffffffff, 63, False) + extent(1, 33, 3) + extent(3, 32, 3),
+        "extended": setting(1 << 40, 0, 1 << 30, 63, False, 0x30) + extents + extent(9, 32, 3),
+        "extended-one": setting(1 << 40, 0, 1 << 30, 63, True, 0x30) + extent(9, 32, 3),
         "end": setting(1000001, 1000000, 1, 1, False) + extent(9, 20, 0),
     }
 

@@ -286,6 +286,64 @@ int raw_open(struct raw_client *client, const char *address, const char *export_
     return code;
 }
 
+int raw_set_allocation(struct raw_client *client, const char *export_name)
+{
+    static const char query[] = "base:allocation";
+    uint8_t payload[4 + 4096 + 8 + sizeof(query)], context[4];
+    size_t name_length = strlen(export_name), query_length = strlen(query), length;
+    uint32_t type;
+    if (name_length > 4096) {
+        return -ENAMETOOLONG;
+    }
+    store_be32(payload, name_length);
+    memcpy(payload + 4, export_name, name_length);
+    store_be32(payload + 4 + name_length, 1);
+    store_be32(payload + 8 + name_length, query_length);
+    memcpy(payload + 12 + name_length, query, query_length);
+    int code =
+        raw_send_option(client, RAW_OPT_SET_META_CONTEXT, payload, 12 + name_length + query_length);
+    client->context_id = 0;
+    while (code == 0) {
+        code = raw_receive_option_reply(client, RAW_OPT_SET_META_CONTEXT, &type, context,
+                                        sizeof(context), &length);
+        if (code < 0 || (type & RAW_REP_ERROR)) {
+            return code < 0 ? code : -ENOENT;
+        }
+        if (type == RAW_REP_ACK) {
+            return client->context_id ? 0 : -ENOENT;
+        }
+        client->context_id = load_be32(context);
+    }
+    return code;
+}
+
+int raw_open_extended(struct raw_client *client, const char *address, const char *export_name)
+{
+    uint32_t type;
+    int code = raw_connect(client, address);
+    if (code < 0) {
+        return code;
+    }
+    code = raw_greet(client, RAW_C_FIXED_NEWSTYLE | RAW_C_NO_ZEROES);
+    if (code == 0) {
+        code = raw_negotiate(client, RAW_OPT_EXTENDED_HEADERS, NULL, 0, &type);
+    }
+    if (code == 0 && type != RAW_REP_ACK) {
+        code = -ENOTSUP;
+    }
+    client->extended = client->structured = code == 0;
+    if (code == 0) {
+        code = raw_set_allocation(client, export_name);
+    }
+    if (code == 0) {
+        code = raw_go(client, export_name);
+    }
+    if (code < 0) {
+        raw_close(client);
+    }
+    return code;
+}
+
 void raw_fill_request(uint8_t to[RAW_REQUEST_BYTES], uint16_t flags, uint16_t type, uint64_t cookie,
                       uint64_t offset, uint32_t length)
 {
@@ -305,6 +363,24 @@ int raw_request(const struct raw_client *client, uint16_t flags, uint16_t type, 
     return raw_send(client, request, sizeof(request));
 }
 
+int raw_request_long(const struct raw_client *client, uint16_t flags, uint16_t type,
+                     uint64_t cookie, uint64_t offset, uint64_t length)
+{
+    uint8_t request[RAW_EXTENDED_BYTES];
+    if (!client->extended) {
+        return length > UINT32_MAX
+                   ? -EOVERFLOW
+                   : raw_request(client, flags, type, cookie, offset, (uint32_t)length);
+    }
+    store_be32(request, RAW_EXTENDED_REQUEST_MAGIC);
+    store_be16(request + 4, flags);
+    store_be16(request + 6, type);
+    store_be64(request + 8, cookie);
+    store_be64(request + 16, offset);
+    store_be64(request + 24, length);
+    return raw_send(client, request, sizeof(request));
+}
+
 /* The data of a read, `length` bytes at `offset` of the export, to its place. */
 static int receive_data(const struct raw_client *client, char *data, uint64_t read_offset,
                         uint32_t read_length, uint64_t offset, uint64_t length)
@@ -317,8 +393,63 @@ static int receive_data(const struct raw_client *client, char *data, uint64_t re
                 : raw_drop(client, length);
 }
 
+/* The header of a reply or of one chunk of it. */
+struct header {
+    bool simple;
+    uint16_t flags, type;
+    uint32_t error;
+    uint64_t cookie, length;
+};
+
+static int receive_extended_header(const struct raw_client *client, uint64_t request_offset,
+                                   struct header *ret_header)
+{
+    uint8_t bytes[RAW_EXTENDED_BYTES];
+    int code = raw_receive(client, bytes, sizeof(bytes));
+    if (code < 0) {
+        return code;
+    }
+    if (load_be32(bytes) != RAW_EXTENDED_REPLY_MAGIC || load_be64(bytes + 16) != request_offset) {
+        return -EPROTO;
+    }
+    *ret_header = (struct header){
+        .flags = load_be16(bytes + 4),
+        .type = load_be16(bytes + 6),
+        .cookie = load_be64(bytes + 8),
+        .length = load_be64(bytes + 24),
+    };
+    return 0;
+}
+
+static int receive_header(const struct raw_client *client, uint64_t request_offset,
+                          struct header *ret_header)
+{
+    uint8_t bytes[RAW_CHUNK_BYTES];
+    if (client->extended) {
+        return receive_extended_header(client, request_offset, ret_header);
+    }
+    int code = raw_receive(client, bytes, RAW_SIMPLE_BYTES);
+    if (code < 0) {
+        return code;
+    }
+    *ret_header = (struct header){.cookie = load_be64(bytes + 8)};
+    if (load_be32(bytes) == RAW_SIMPLE_MAGIC) {
+        ret_header->simple = true;
+        ret_header->error = load_be32(bytes + 4);
+        return 0;
+    }
+    if (load_be32(bytes) != RAW_CHUNK_MAGIC) {
+        return -EPROTO;
+    }
+    ret_header->flags = load_be16(bytes + 4);
+    ret_header->type = load_be16(bytes + 6);
+    code = raw_receive(client, bytes + RAW_SIMPLE_BYTES, 4);
+    ret_header->length = load_be32(bytes + RAW_SIMPLE_BYTES);
+    return code;
+}
+
 static int receive_error_chunk(const struct raw_client *client, struct raw_reply *reply,
-                               uint32_t length)
+                               uint64_t length)
 {
     uint8_t fixed[6];
     if (length < sizeof(fixed)) {
@@ -342,80 +473,113 @@ static int receive_error_chunk(const struct raw_client *client, struct raw_reply
     return code < 0 ? code : raw_drop(client, length - kept);
 }
 
-static int receive_chunk(const struct raw_client *client, const uint8_t *header,
+static int receive_hole(const struct raw_client *client, uint64_t length, struct raw_reply *reply,
+                        char *data, uint64_t read_offset, uint32_t read_length)
+{
+    uint8_t place[12];
+    int code = length == 12 ? raw_receive(client, place, 12) : -EPROTO;
+    if (code < 0) {
+        return code;
+    }
+    uint64_t offset = load_be64(place);
+    uint32_t hole_bytes = load_be32(place + 8);
+    if (offset < read_offset || hole_bytes > read_length ||
+        offset - read_offset > read_length - hole_bytes) {
+        return -EPROTO;
+    }
+    if (data) {
+        memset(data + (offset - read_offset), 0, hole_bytes);
+    }
+    reply->hole_count++;
+    return 0;
+}
+
+static int receive_status(const struct raw_client *client, const struct header *header,
+                          struct raw_reply *reply)
+{
+    bool extended = header->type == RAW_CHUNK_BLOCK_STATUS_EXT;
+    size_t front = extended ? 8 : 4, each = extended ? 16 : 8;
+    uint8_t bytes[16];
+    if (header->length <= front || (header->length - front) % each != 0 ||
+        (extended && !client->extended) || reply->extent_count > 0) {
+        return -EPROTO;
+    }
+    uint64_t count = (header->length - front) / each;
+    int code = raw_receive(client, bytes, front);
+    if (code == 0 && (load_be32(bytes) != client->context_id ||
+                      (extended && load_be32(bytes + 4) != 0 && load_be32(bytes + 4) != count))) {
+        return -EPROTO;
+    }
+    reply->extended_status = extended;
+    for (uint64_t i = 0; i < count && code == 0; i++) {
+        code = raw_receive(client, bytes, each);
+        struct raw_extent extent = {.length = extended ? load_be64(bytes) : load_be32(bytes),
+                                    .flags = load_be32(bytes + each - 4)};
+        if (code == 0 && (extent.length == 0 || (extended && load_be32(bytes + 8) != 0))) {
+            return -EPROTO;
+        }
+        if (i < RAW_EXTENTS_MAX) {
+            reply->extents[i] = extent;
+        }
+        reply->extent_count++;
+    }
+    return code;
+}
+
+static int receive_chunk(const struct raw_client *client, const struct header *header,
                          struct raw_reply *reply, char *data, uint64_t read_offset,
                          uint32_t read_length)
 {
-    uint16_t type = load_be16(header + 6);
-    uint32_t length = load_be32(header + 16);
-    uint8_t place[12];
-    int code;
-
+    uint8_t place[8];
     reply->chunk_count++;
-    if (type == RAW_CHUNK_OFFSET_DATA) {
-        if (length <= 8) {
+    if (header->type == RAW_CHUNK_OFFSET_DATA) {
+        if (header->length <= 8) {
             return -EPROTO;
         }
-        code = raw_receive(client, place, 8);
-        reply->data_bytes += length - 8;
+        int code = raw_receive(client, place, 8);
+        reply->data_bytes += header->length - 8;
         return code < 0 ? code
                         : receive_data(client, data, read_offset, read_length, load_be64(place),
-                                       length - 8);
+                                       header->length - 8);
     }
-    if (type == RAW_CHUNK_OFFSET_HOLE) {
-        code = length == 12 ? raw_receive(client, place, 12) : -EPROTO;
-        if (code < 0) {
-            return code;
-        }
-        uint64_t offset = load_be64(place);
-        uint32_t hole_bytes = load_be32(place + 8);
-        if (offset < read_offset || hole_bytes > read_length ||
-            offset - read_offset > read_length - hole_bytes) {
-            return -EPROTO;
-        }
-        if (data) {
-            memset(data + (offset - read_offset), 0, hole_bytes);
-        }
-        reply->hole_count++;
-        return 0;
+    if (header->type == RAW_CHUNK_OFFSET_HOLE) {
+        return receive_hole(client, header->length, reply, data, read_offset, read_length);
     }
-    if (type & 0x8000) {
-        return receive_error_chunk(client, reply, length);
+    if (client->context_id != 0 &&
+        (header->type == RAW_CHUNK_BLOCK_STATUS || header->type == RAW_CHUNK_BLOCK_STATUS_EXT)) {
+        return receive_status(client, header, reply);
     }
-    return raw_drop(client, length);
+    if (header->type & 0x8000) {
+        return receive_error_chunk(client, reply, header->length);
+    }
+    return raw_drop(client, header->length);
 }
 
 int raw_receive_reply(const struct raw_client *client, struct raw_reply *ret_reply, void *data,
                       uint64_t read_offset, uint32_t read_length)
 {
-    uint8_t header[RAW_CHUNK_BYTES];
+    struct header header;
     struct raw_reply reply = {0};
     int code;
     do {
-        code = raw_receive(client, header, RAW_SIMPLE_BYTES);
+        code = receive_header(client, read_offset, &header);
         if (code < 0) {
             return code;
         }
-        if (reply.chunk_count > 0 && load_be64(header + 8) != reply.cookie) {
+        if (reply.chunk_count > 0 && (header.simple || header.cookie != reply.cookie)) {
             return -EPROTO;
         }
-        reply.cookie = load_be64(header + 8);
-        if (load_be32(header) == RAW_SIMPLE_MAGIC && reply.chunk_count == 0) {
+        reply.cookie = header.cookie;
+        if (header.simple) {
             reply.simple = true;
-            reply.error = load_be32(header + 4);
+            reply.error = header.error;
             reply.data_bytes = reply.error ? 0 : read_length;
             code =
                 receive_data(client, data, read_offset, read_length, read_offset, reply.data_bytes);
             break;
         }
-        if (load_be32(header) != RAW_CHUNK_MAGIC) {
-            return -EPROTO;
-        }
-        code = raw_receive(client, header + RAW_SIMPLE_BYTES, 4);
-        if (code == 0) {
-            code = receive_chunk(client, header, &reply, data, read_offset, read_length);
-        }
-    } while (code == 0 && !(load_be16(header + 4) & RAW_CHUNK_FLAG_DONE));
+        code = receive_chunk(client, &header, &reply, data, read_offset, read_length);
+    } while (code == 0 && !(header.flags & RAW_CHUNK_FLAG_DONE));
     if (code == 0) {
         *ret_reply = reply;
     }

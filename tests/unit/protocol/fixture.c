@@ -181,8 +181,7 @@ static void assert_same(const struct talk *a, const struct talk *b)
     assert_int_equal(a->handshake.is_ordinary, b->handshake.is_ordinary);
     assert_ptr_equal(a->handshake.result.export, b->handshake.result.export);
     assert_int_equal(a->handshake.result.context_mask, b->handshake.result.context_mask);
-    assert_int_equal(a->handshake.result.structured_replies,
-                     b->handshake.result.structured_replies);
+    assert_int_equal(a->handshake.result.headers, b->handshake.result.headers);
     assert_int_equal(a->handshake.result.transmission_flags,
                      b->handshake.result.transmission_flags);
 }

@@ -94,8 +94,8 @@ static void a_wrong_option_magic_closes(void **state)
 static void what_this_server_does_not_have_is_unsup_with_a_text_and_in_sync(void **state)
 {
     (void)state;
-    static const uint32_t options[] = {
-        NBD_OPT_PEEK_EXPORT, NBD_OPT_STARTTLS, NBD_OPT_EXTENDED_HEADERS, 0, 12, 0xffffffff};
+    static const uint32_t options[] = {NBD_OPT_PEEK_EXPORT, NBD_OPT_STARTTLS, 0, 12, 13,
+                                       0xffffffff};
     for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
         struct talk talk;
         talk_begin(&talk, FIXED);

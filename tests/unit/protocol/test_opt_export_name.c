@@ -42,7 +42,7 @@ static void the_reply_is_134_bytes_or_10_when_zeroes_are_not_wanted(void **state
         play(&talk, table[i].flags, "disk", 4);
         assert_int_equal(talk.event, HANDSHAKE_READY);
         assert_ptr_equal(talk.handshake.result.export, &fixture_disk);
-        assert_false(talk.handshake.result.structured_replies);
+        assert_int_equal(talk.handshake.result.headers, NBD_HEADERS_SIMPLE);
         assert_int_equal(talk.answers.length, table[i].length);
         assert_true(load_be64(talk.answers.data) == FIXTURE_SIZE);
         assert_int_equal(load_be16(talk.answers.data + 8), FIXTURE_FLAGS | NBD_FLAG_HAS_FLAGS);
@@ -119,7 +119,7 @@ static void contexts_and_structured_replies_hold_for_export_name_too(void **stat
     talk_option(&talk, NBD_OPT_EXPORT_NAME, "disk", 4);
     talk_play(&talk);
     assert_int_equal(talk.event, HANDSHAKE_READY);
-    assert_true(talk.handshake.result.structured_replies);
+    assert_int_equal(talk.handshake.result.headers, NBD_HEADERS_STRUCTURED);
     assert_int_equal(talk.handshake.result.context_mask, 1);
     assert_true(talk.handshake.result.transmission_flags & NBD_FLAG_SEND_DF);
     talk_end(&talk);
@@ -138,6 +138,21 @@ static void shutting_down_closes_without_an_answer(void **state)
     talk_end(&talk);
 }
 
+static void export_name_after_extended_headers_closes(void **state)
+{
+    (void)state;
+    struct talk talk;
+    talk_begin(&talk, NBD_FLAG_C_FIXED_NEWSTYLE);
+    talk_empty(&talk, NBD_OPT_EXTENDED_HEADERS);
+    talk_option(&talk, NBD_OPT_EXPORT_NAME, "disk", 4);
+    talk_play(&talk);
+    talk_expect(&talk, NBD_OPT_EXTENDED_HEADERS, NBD_REP_ACK);
+    talk_expect_no_more(&talk);
+    assert_int_equal(talk.event, HANDSHAKE_CLOSE);
+    assert_false(talk.handshake.is_ordinary);
+    talk_end(&talk);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -149,6 +164,7 @@ int main(void)
         cmocka_unit_test(a_name_that_will_be_too_long_closes_before_it_comes),
         cmocka_unit_test(contexts_and_structured_replies_hold_for_export_name_too),
         cmocka_unit_test(shutting_down_closes_without_an_answer),
+        cmocka_unit_test(export_name_after_extended_headers_closes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

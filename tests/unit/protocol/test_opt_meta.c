@@ -275,6 +275,38 @@ static void an_unknown_export_is_unknown(void **state)
     talk_end(&talk);
 }
 
+static void extended_headers_alone_allow_set(void **state)
+{
+    (void)state;
+    struct talk talk;
+    talk_begin(&talk, NBD_FLAG_C_FIXED_NEWSTYLE);
+    talk_empty(&talk, NBD_OPT_EXTENDED_HEADERS);
+    talk_meta(&talk, NBD_OPT_SET_META_CONTEXT, "disk", QUERIES("base:allocation"));
+    talk_info(&talk, NBD_OPT_GO, "disk", NULL, 0);
+    talk_play(&talk);
+    talk_expect(&talk, NBD_OPT_EXTENDED_HEADERS, NBD_REP_ACK);
+    talk_expect(&talk, NBD_OPT_SET_META_CONTEXT, NBD_REP_META_CONTEXT);
+    talk_expect(&talk, NBD_OPT_SET_META_CONTEXT, NBD_REP_ACK);
+    assert_int_equal(talk.event, HANDSHAKE_READY);
+    assert_int_equal(talk.handshake.result.context_mask, 1);
+    talk_end(&talk);
+}
+
+static void a_choice_made_before_extended_headers_stays(void **state)
+{
+    (void)state;
+    struct talk talk;
+    talk_begin(&talk, NBD_FLAG_C_FIXED_NEWSTYLE);
+    talk_empty(&talk, NBD_OPT_STRUCTURED_REPLY);
+    talk_meta(&talk, NBD_OPT_SET_META_CONTEXT, "disk", QUERIES("base:allocation"));
+    talk_empty(&talk, NBD_OPT_EXTENDED_HEADERS);
+    talk_info(&talk, NBD_OPT_GO, "disk", NULL, 0);
+    talk_play(&talk);
+    assert_int_equal(talk.event, HANDSHAKE_READY);
+    assert_int_equal(talk.handshake.result.context_mask, 1);
+    talk_end(&talk);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -291,6 +323,8 @@ int main(void)
         cmocka_unit_test(list_without_queries_shows_all_and_base_is_a_wildcard),
         cmocka_unit_test(list_selects_nothing_and_leaves_the_choice_alone),
         cmocka_unit_test(an_unknown_export_is_unknown),
+        cmocka_unit_test(extended_headers_alone_allow_set),
+        cmocka_unit_test(a_choice_made_before_extended_headers_stays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* opt_session.c: ABORT and STRUCTURED_REPLY. */
+/* opt_session.c: ABORT, STRUCTURED_REPLY and EXTENDED_HEADERS. */
 #include "tests/unit/unit.h"
 
 #include "tests/unit/protocol/fixture.h"
@@ -51,7 +51,7 @@ static void structured_replies_are_negotiated_once_and_a_second_time_is_invalid(
     talk_expect(&talk, NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK);
     talk_expect(&talk, NBD_OPT_STRUCTURED_REPLY, NBD_REP_ERR_INVALID);
     assert_int_equal(talk.event, HANDSHAKE_READY);
-    assert_true(talk.handshake.result.structured_replies);
+    assert_int_equal(talk.handshake.result.headers, NBD_HEADERS_STRUCTURED);
     talk_end(&talk);
 }
 
@@ -65,7 +65,64 @@ static void structured_reply_with_data_is_invalid_and_negotiates_nothing(void **
     talk_play(&talk);
     talk_expect(&talk, NBD_OPT_STRUCTURED_REPLY, NBD_REP_ERR_INVALID);
     assert_int_equal(talk.event, HANDSHAKE_READY);
-    assert_false(talk.handshake.result.structured_replies);
+    assert_int_equal(talk.handshake.result.headers, NBD_HEADERS_SIMPLE);
+    talk_end(&talk);
+}
+
+static void extended_headers_are_negotiated_once_with_or_without_structured_replies_first(
+    void **state)
+{
+    (void)state;
+    for (int structured_first = 0; structured_first < 2; structured_first++) {
+        struct talk talk;
+        talk_begin(&talk, NBD_FLAG_C_FIXED_NEWSTYLE);
+        if (structured_first)
+            talk_empty(&talk, NBD_OPT_STRUCTURED_REPLY);
+        talk_empty(&talk, NBD_OPT_EXTENDED_HEADERS);
+        talk_empty(&talk, NBD_OPT_EXTENDED_HEADERS);
+        talk_info(&talk, NBD_OPT_GO, "", NULL, 0);
+        talk_play(&talk);
+        if (structured_first)
+            talk_expect(&talk, NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK);
+        talk_expect(&talk, NBD_OPT_EXTENDED_HEADERS, NBD_REP_ACK);
+        talk_expect(&talk, NBD_OPT_EXTENDED_HEADERS, NBD_REP_ERR_INVALID);
+        talk_expect(&talk, NBD_OPT_GO, NBD_REP_INFO);
+        talk_expect(&talk, NBD_OPT_GO, NBD_REP_ACK);
+        assert_int_equal(talk.event, HANDSHAKE_READY);
+        assert_int_equal(talk.handshake.result.headers, NBD_HEADERS_EXTENDED);
+        assert_true(talk.handshake.result.transmission_flags & NBD_FLAG_SEND_DF);
+        assert_false(talk.handshake.result.transmission_flags & NBD_FLAG_BLOCK_STATUS_PAYLOAD);
+        talk_end(&talk);
+    }
+}
+
+static void structured_replies_after_extended_headers_are_ext_header_reqd(void **state)
+{
+    (void)state;
+    struct talk talk;
+    talk_begin(&talk, NBD_FLAG_C_FIXED_NEWSTYLE);
+    talk_empty(&talk, NBD_OPT_EXTENDED_HEADERS);
+    talk_empty(&talk, NBD_OPT_STRUCTURED_REPLY);
+    talk_info(&talk, NBD_OPT_GO, "", NULL, 0);
+    talk_play(&talk);
+    talk_expect(&talk, NBD_OPT_EXTENDED_HEADERS, NBD_REP_ACK);
+    talk_expect(&talk, NBD_OPT_STRUCTURED_REPLY, NBD_REP_ERR_EXT_HEADER_REQD);
+    assert_int_equal(talk.event, HANDSHAKE_READY);
+    assert_int_equal(talk.handshake.result.headers, NBD_HEADERS_EXTENDED);
+    talk_end(&talk);
+}
+
+static void extended_headers_with_data_are_invalid_and_negotiate_nothing(void **state)
+{
+    (void)state;
+    struct talk talk;
+    talk_begin(&talk, NBD_FLAG_C_FIXED_NEWSTYLE);
+    talk_option(&talk, NBD_OPT_EXTENDED_HEADERS, "abc", 3);
+    talk_info(&talk, NBD_OPT_GO, "", NULL, 0);
+    talk_play(&talk);
+    talk_expect(&talk, NBD_OPT_EXTENDED_HEADERS, NBD_REP_ERR_INVALID);
+    assert_int_equal(talk.event, HANDSHAKE_READY);
+    assert_int_equal(talk.handshake.result.headers, NBD_HEADERS_SIMPLE);
     talk_end(&talk);
 }
 
@@ -76,6 +133,10 @@ int main(void)
         cmocka_unit_test(data_with_abort_is_ignored),
         cmocka_unit_test(structured_replies_are_negotiated_once_and_a_second_time_is_invalid),
         cmocka_unit_test(structured_reply_with_data_is_invalid_and_negotiates_nothing),
+        cmocka_unit_test(
+            extended_headers_are_negotiated_once_with_or_without_structured_replies_first),
+        cmocka_unit_test(structured_replies_after_extended_headers_are_ext_header_reqd),
+        cmocka_unit_test(extended_headers_with_data_are_invalid_and_negotiate_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

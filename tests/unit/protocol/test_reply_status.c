@@ -6,6 +6,7 @@
 #include "protocol/reply_status.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define GIB (UINT64_C(1) << 30)
 
@@ -148,6 +149,63 @@ static void there_are_never_more_than_a_mebi_of_descriptors(void **state)
     free(large);
 }
 
+static struct reply_status begin_extended(uint64_t offset, uint64_t length, uint16_t flags,
+                                          uint64_t size)
+{
+    struct request request = {.command = NBD_CMD_BLOCK_STATUS,
+                              .offset = offset,
+                              .length = length,
+                              .flags = flags,
+                              .headers = NBD_HEADERS_EXTENDED};
+    struct reply_status status;
+    assert_int_equal(reply_status_descriptor_size(&request), 16);
+    memset(memory, 0xff, sizeof(memory));
+    reply_status_init(&status, &request, size, memory, 32);
+    return status;
+}
+
+static void expect_extended(const struct reply_status *status, uint32_t index, uint64_t length,
+                            uint32_t flags)
+{
+    assert_true(index < status->count);
+    assert_true(load_be64(memory + index * 16) == length);
+    assert_int_equal(load_be32(memory + index * 16 + 8), 0);
+    assert_int_equal(load_be32(memory + index * 16 + 12), flags);
+}
+
+static void extended_descriptors_have_64_bits_and_zero_padding(void **state)
+{
+    (void)state;
+    struct reply_status status = begin_extended(0, 100 * GIB, 0, 1000 * GIB);
+    assert_true(reply_status_add(&status, 5 * GIB, 0));
+    assert_true(reply_status_add(&status, 6 * GIB, 0));
+    assert_true(reply_status_add(&status, 7 * GIB + 1, 3));
+    assert_false(reply_status_add(&status, 1000 * GIB, 0));
+    assert_int_equal(status.count, 3);
+    assert_int_equal(reply_status_bytes(&status), 48);
+    expect_extended(&status, 0, 11 * GIB, 0);
+    expect_extended(&status, 1, 7 * GIB + 1, 3);
+    expect_extended(&status, 2, 1000 * GIB - 18 * GIB - 1, 0); /* to the export's end */
+}
+
+static void an_extended_request_past_4_gib_is_covered_by_one_descriptor(void **state)
+{
+    (void)state;
+    struct reply_status status = begin_extended(512, 8 * GIB, 0, INT64_MAX);
+    assert_false(reply_status_add(&status, INT64_MAX - 512, 3));
+    assert_int_equal(status.count, 1);
+    expect_extended(&status, 0, INT64_MAX - 512, 3);
+}
+
+static void an_extended_req_one_stays_inside_the_request(void **state)
+{
+    (void)state;
+    struct reply_status status = begin_extended(0, 8 * GIB, NBD_CMD_FLAG_REQ_ONE, 100 * GIB);
+    assert_false(reply_status_add(&status, 100 * GIB, 3));
+    assert_int_equal(status.count, 1);
+    expect_extended(&status, 0, 8 * GIB, 3);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -159,6 +217,9 @@ int main(void)
         cmocka_unit_test(a_length_past_32_bits_is_cut_where_it_is_aligned),
         cmocka_unit_test(full_memory_ends_the_reply_early_and_still_merges),
         cmocka_unit_test(there_are_never_more_than_a_mebi_of_descriptors),
+        cmocka_unit_test(extended_descriptors_have_64_bits_and_zero_padding),
+        cmocka_unit_test(an_extended_request_past_4_gib_is_covered_by_one_descriptor),
+        cmocka_unit_test(an_extended_req_one_stays_inside_the_request),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,7 +14,7 @@ static const struct request_limits writable = {
     .size_bytes = SIZE,
     .transmission_flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA |
                           NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_DF,
-    .structured_replies = true,
+    .headers = NBD_HEADERS_STRUCTURED,
     .has_contexts = true,
     .block_minimum = 1,
     .payload_max = NBD_PAYLOAD_DEFAULT_MAX,
@@ -25,10 +25,14 @@ static const uint16_t all_commands[] = {NBD_CMD_READ, NBD_CMD_WRITE,        NBD_
 #define ALL (sizeof(all_commands) / sizeof(all_commands[0]))
 
 static uint32_t check_on(const struct request_limits *limits, uint16_t command, uint16_t flags,
-                         uint64_t offset, uint32_t length)
+                         uint64_t offset, uint64_t length)
 {
-    struct request request = {
-        .command = command, .flags = flags, .offset = offset, .length = length, .cookie = 7};
+    struct request request = {.command = command,
+                              .flags = flags,
+                              .offset = offset,
+                              .length = length,
+                              .headers = limits->headers,
+                              .cookie = 7};
     struct request_verdict verdict = {0};
     if (request_check(&request, limits, &verdict))
         return CARRIED_OUT;
@@ -36,7 +40,7 @@ static uint32_t check_on(const struct request_limits *limits, uint16_t command, 
     return verdict.error;
 }
 
-static uint32_t check(uint16_t command, uint16_t flags, uint64_t offset, uint32_t length)
+static uint32_t check(uint16_t command, uint16_t flags, uint64_t offset, uint64_t length)
 {
     return check_on(&writable, command, flags, offset, length);
 }
@@ -54,18 +58,20 @@ static void a_header_is_taken_apart_in_network_order(void **state)
                                               3,    4,    5,    6,    7,   8,   9,   10, 11, 12,
                                               13,   14,   15,   16,   0xf, 0xe, 0xd, 0xc};
     struct request request;
-    assert_true(request_parse(header, &request));
+    assert_true(request_parse(header, NBD_HEADERS_STRUCTURED, &request));
     assert_int_equal(request.flags, NBD_CMD_FLAG_FUA);
     assert_int_equal(request.command, NBD_CMD_WRITE_ZEROES);
     assert_true(request.cookie == UINT64_C(0x0102030405060708));
     assert_true(request.offset == UINT64_C(0x090a0b0c0d0e0f10));
     assert_int_equal(request.length, 0x0f0e0d0c);
+    assert_int_equal(request.headers, NBD_HEADERS_STRUCTURED);
+    assert_false(request_parse(header, NBD_HEADERS_EXTENDED, &request));
 
     uint8_t wrong[NBD_REQUEST_SIZE];
     for (int bit = 0; bit < 32; bit++) {
         memcpy(wrong, header, sizeof(wrong));
         wrong[bit / 8] ^= 1 << bit % 8;
-        assert_false(request_parse(wrong, &request));
+        assert_false(request_parse(wrong, NBD_HEADERS_STRUCTURED, &request));
     }
 }
 
@@ -167,7 +173,7 @@ static void df_without_structured_replies_is_einval(void **state)
 {
     (void)state;
     struct request_limits limits = writable;
-    limits.structured_replies = false;
+    limits.headers = NBD_HEADERS_SIMPLE;
     limits.transmission_flags &= ~NBD_FLAG_SEND_DF;
     assert_int_equal(check_on(&limits, NBD_CMD_READ, NBD_CMD_FLAG_DF, 0, 512), NBD_EINVAL);
 }
@@ -205,7 +211,7 @@ static void too_long_a_read_is_eoverflow_when_structured_else_einval(void **stat
     assert_int_equal(check(NBD_CMD_READ, 0, 0, NBD_PAYLOAD_DEFAULT_MAX + 1), NBD_EOVERFLOW);
     assert_int_equal(check(NBD_CMD_READ, NBD_CMD_FLAG_DF, 0, NBD_PAYLOAD_DEFAULT_MAX + 1),
                      NBD_EOVERFLOW);
-    limits.structured_replies = false;
+    limits.headers = NBD_HEADERS_SIMPLE;
     assert_int_equal(check_on(&limits, NBD_CMD_READ, 0, 0, NBD_PAYLOAD_DEFAULT_MAX + 1),
                      NBD_EINVAL);
     assert_int_equal(check_on(&limits, NBD_CMD_READ, 0, 0, UINT32_MAX), NBD_EINVAL);
@@ -278,6 +284,82 @@ static void shutting_down_answers_everything_with_eshutdown(void **state)
     assert_int_equal(check_on(&limits, 99, 0, 0, 0), NBD_ESHUTDOWN);
 }
 
+static void an_extended_header_has_64_bits_of_length(void **state)
+{
+    (void)state;
+    const uint8_t header[NBD_EXTENDED_REQUEST_SIZE] = {
+        0x21, 0xe4, 0x1c, 0x71, 0,  0x20, 0,  1,  1,  2,  3,  4,  5,  6,  7,  8,
+        9,    10,   11,   12,   13, 14,   15, 16, 17, 18, 19, 20, 21, 22, 23, 24};
+    struct request request;
+    assert_int_equal(request_header_size(NBD_HEADERS_EXTENDED), 32);
+    assert_int_equal(request_header_size(NBD_HEADERS_STRUCTURED), 28);
+    assert_true(request_parse(header, NBD_HEADERS_EXTENDED, &request));
+    assert_int_equal(request.flags, NBD_CMD_FLAG_PAYLOAD_LEN);
+    assert_int_equal(request.command, NBD_CMD_WRITE);
+    assert_true(request.cookie == UINT64_C(0x0102030405060708));
+    assert_true(request.offset == UINT64_C(0x090a0b0c0d0e0f10));
+    assert_true(request.length == UINT64_C(0x1112131415161718));
+    assert_int_equal(request.headers, NBD_HEADERS_EXTENDED);
+    assert_false(request_parse(header, NBD_HEADERS_SIMPLE, &request));
+}
+
+static struct request_limits extended_limits(uint64_t size_bytes)
+{
+    struct request_limits limits = writable;
+    limits.headers = NBD_HEADERS_EXTENDED;
+    limits.size_bytes = size_bytes;
+    return limits;
+}
+
+static void with_extended_headers_a_write_needs_payload_len_and_nothing_else_may_have_it(
+    void **state)
+{
+    (void)state;
+    const struct request_limits limits = extended_limits(SIZE);
+    for (size_t i = 0; i < ALL; i++) {
+        uint16_t command = all_commands[i];
+        uint64_t length = good_length(command);
+        bool is_write = command == NBD_CMD_WRITE;
+        assert_int_equal(check_on(&limits, command, NBD_CMD_FLAG_PAYLOAD_LEN, 0, length),
+                         is_write ? CARRIED_OUT : NBD_EINVAL);
+        assert_int_equal(check_on(&limits, command, 0, 0, length),
+                         is_write ? NBD_EINVAL : CARRIED_OUT);
+        /* Without extended headers nobody may have it. */
+        assert_int_equal(check(command, NBD_CMD_FLAG_PAYLOAD_LEN, 0, length), NBD_EINVAL);
+    }
+}
+
+static void with_extended_headers_commands_without_payload_go_past_4_gib(void **state)
+{
+    (void)state;
+    const uint64_t size = UINT64_C(1) << 50;
+    const struct request_limits limits = extended_limits(size);
+    static const uint16_t commands[] = {NBD_CMD_TRIM, NBD_CMD_WRITE_ZEROES, NBD_CMD_BLOCK_STATUS};
+    for (size_t i = 0; i < 3; i++) {
+        uint32_t past_end = commands[i] == NBD_CMD_WRITE_ZEROES ? NBD_ENOSPC : NBD_EINVAL;
+        assert_int_equal(check_on(&limits, commands[i], 0, 0, size), CARRIED_OUT);
+        assert_int_equal(check_on(&limits, commands[i], 0, 1, size), past_end);
+        assert_int_equal(check_on(&limits, commands[i], 0, 1, UINT64_MAX), past_end);
+        assert_int_equal(check_on(&limits, commands[i], 0, 0, UINT64_MAX), past_end);
+    }
+    assert_int_equal(check_on(&limits, NBD_CMD_READ, 0, 0, UINT64_C(1) << 32), NBD_EOVERFLOW);
+    assert_int_equal(check_on(&limits, NBD_CMD_READ, 0, 0, NBD_PAYLOAD_DEFAULT_MAX), CARRIED_OUT);
+}
+
+static void with_extended_headers_payload_is_where_the_flag_says(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ALL; i++)
+        for (int flag = 0; flag < 2; flag++) {
+            struct request request = {.command = all_commands[i],
+                                      .flags = flag ? NBD_CMD_FLAG_PAYLOAD_LEN : 0,
+                                      .headers = NBD_HEADERS_EXTENDED};
+            assert_int_equal(request_has_payload(&request), flag);
+            request.headers = NBD_HEADERS_STRUCTURED;
+            assert_int_equal(request_has_payload(&request), request.command == NBD_CMD_WRITE);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -299,6 +381,11 @@ int main(void)
         cmocka_unit_test(the_reserved_fields_of_a_flush_must_be_zero),
         cmocka_unit_test(unaligned_to_the_minimum_block_is_einval),
         cmocka_unit_test(shutting_down_answers_everything_with_eshutdown),
+        cmocka_unit_test(an_extended_header_has_64_bits_of_length),
+        cmocka_unit_test(
+            with_extended_headers_a_write_needs_payload_len_and_nothing_else_may_have_it),
+        cmocka_unit_test(with_extended_headers_commands_without_payload_go_past_4_gib),
+        cmocka_unit_test(with_extended_headers_payload_is_where_the_flag_says),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

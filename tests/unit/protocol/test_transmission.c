@@ -13,15 +13,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct transmission on(const struct nbd_export_info *export)
+static struct transmission on_with(const struct nbd_export_info *export, enum nbd_headers headers)
 {
     struct handshake_result result = {.export = export,
                                       .transmission_flags = export->transmission_flags,
-                                      .structured_replies = true,
+                                      .headers = headers,
                                       .context_mask = 1};
     struct transmission transmission;
     transmission_init(&transmission, &result);
     return transmission;
+}
+
+static struct transmission on(const struct nbd_export_info *export)
+{
+    return on_with(export, NBD_HEADERS_STRUCTURED);
 }
 
 static void put(struct writer *stream, uint16_t command, uint64_t cookie, uint64_t offset,
@@ -46,7 +51,8 @@ static void put_write(struct writer *stream, uint64_t cookie, uint64_t offset, u
  * would. */
 struct run {
     struct transmission transmission;
-    uint8_t held[NBD_REQUEST_SIZE]; /* the front of a header that is not whole */
+    enum nbd_headers headers;
+    uint8_t held[REQUEST_HEADER_MAX]; /* the front of a header that is not whole */
     size_t held_length;
     struct writer events;
     enum transmission_event last;
@@ -93,7 +99,7 @@ static bool run_feed(struct run *run, const uint8_t *piece, size_t piece_length)
         run_event(run, event, &item);
         open = event != TRANSMISSION_DISCONNECT && event != TRANSMISSION_BROKEN;
         if (event == TRANSMISSION_NEED_MORE) {
-            assert_true(left - used < NBD_REQUEST_SIZE);
+            assert_true(left - used < request_header_size(run->headers));
             run->held_length = left - used;
             memcpy(run->held, at, run->held_length);
             break;
@@ -106,7 +112,7 @@ static bool run_feed(struct run *run, const uint8_t *piece, size_t piece_length)
 static void run_all(struct run *run, const struct writer *stream, size_t piece,
                     struct random *random)
 {
-    run->transmission = on(&fixture_disk);
+    run->transmission = on_with(&fixture_disk, run->headers);
     run->held_length = 0;
     writer_init(&run->events, 1 << 20);
     for (size_t at = 0; at < stream->length;) {
@@ -120,13 +126,14 @@ static void run_all(struct run *run, const struct writer *stream, size_t piece,
 }
 
 /* Plays the stream whole, byte by byte and in random pieces, and compares; leaves the last run. */
-static void play(struct run *run, const struct writer *stream)
+static void play_with(struct run *run, const struct writer *stream, enum nbd_headers headers)
 {
     struct random random;
     random_seed(&random, fixture_seed());
+    run->headers = headers;
     run_all(run, stream, SIZE_MAX, NULL);
     for (int i = 0; i < 4; i++) {
-        struct run other;
+        struct run other = {.headers = headers};
         run_all(&other, stream, i == 0 ? 1 : 0, &random);
         assert_int_equal(other.last, run->last);
         assert_int_equal(other.held_length, run->held_length);
@@ -135,6 +142,11 @@ static void play(struct run *run, const struct writer *stream)
             assert_memory_equal(other.events.data, run->events.data, run->events.length);
         writer_fini(&other.events);
     }
+}
+
+static void play(struct run *run, const struct writer *stream)
+{
+    play_with(run, stream, NBD_HEADERS_STRUCTURED);
 }
 
 static void expect(struct reader *events, enum transmission_event event, uint64_t cookie,
@@ -186,6 +198,7 @@ static void a_refused_write_is_drained_and_the_stream_stays_in_sync(void **state
     /* Too long for a byte at a time: random and whole only. */
     struct random random;
     random_seed(&random, fixture_seed());
+    run.headers = NBD_HEADERS_STRUCTURED;
     for (int i = 0; i < 2; i++) {
         run_all(&run, &stream, i == 0 ? SIZE_MAX : 1 + random_below(&random, 1 << 20), NULL);
         reader_init(&events, run.events.data, run.events.length);
@@ -380,7 +393,7 @@ static void the_limits_come_from_what_was_negotiated(void **state)
     (void)state;
     struct handshake_result result = {.export = &fixture_aligned,
                                       .transmission_flags = NBD_FLAG_HAS_FLAGS,
-                                      .structured_replies = false,
+                                      .headers = NBD_HEADERS_SIMPLE,
                                       .context_mask = 0};
     struct transmission transmission;
     transmission_init(&transmission, &result);
@@ -388,8 +401,115 @@ static void the_limits_come_from_what_was_negotiated(void **state)
     assert_int_equal(transmission.limits.block_minimum, 512);
     assert_int_equal(transmission.limits.payload_max, 1 << 20);
     assert_int_equal(transmission.limits.transmission_flags, NBD_FLAG_HAS_FLAGS);
-    assert_false(transmission.limits.structured_replies);
+    assert_int_equal(transmission.limits.headers, NBD_HEADERS_SIMPLE);
     assert_false(transmission.limits.has_contexts);
+}
+
+static void put_extended(struct writer *stream, uint16_t flags, uint16_t command, uint64_t cookie,
+                         uint64_t offset, uint64_t length)
+{
+    writer_be32(stream, NBD_EXTENDED_REQUEST_MAGIC);
+    writer_be16(stream, flags);
+    writer_be16(stream, command);
+    writer_be64(stream, cookie);
+    writer_be64(stream, offset);
+    writer_be64(stream, length);
+    if (flags & NBD_CMD_FLAG_PAYLOAD_LEN && length < 4096)
+        for (uint64_t i = 0; i < length; i++)
+            writer_bytes(stream, "P", 1);
+}
+
+static void extended_requests_come_in_32_bytes_with_payload_where_the_flag_says(void **state)
+{
+    (void)state;
+    const uint16_t payload = NBD_CMD_FLAG_PAYLOAD_LEN;
+    struct writer stream;
+    struct run run;
+    struct reader events;
+    writer_init(&stream, 1 << 20);
+    put_extended(&stream, 0, NBD_CMD_READ, 1, 0, 512);
+    put_extended(&stream, payload, NBD_CMD_WRITE, 2, 0, 33);
+    put_extended(&stream, payload, NBD_CMD_WRITE, 3, 0, 0);
+    put_extended(&stream, payload, NBD_CMD_WRITE, 4, FIXTURE_SIZE, 33);
+    put_extended(&stream, 0, NBD_CMD_WRITE, 5, 0, 33); /* no payload follows this one */
+    put_extended(&stream, 0, NBD_CMD_TRIM, 6, 0, FIXTURE_SIZE);
+    put_extended(&stream, 0, NBD_CMD_TRIM, 7, 0, UINT64_C(1) << 40);
+    put_extended(&stream, 0, NBD_CMD_DISC, 8, 0, 0);
+    play_with(&run, &stream, NBD_HEADERS_EXTENDED);
+    reader_init(&events, run.events.data, run.events.length);
+    expect(&events, TRANSMISSION_REQUEST, 1, 0);
+    expect(&events, TRANSMISSION_REQUEST, 2, 0);
+    expect(&events, TRANSMISSION_ANSWER, 3, NBD_SUCCESS);
+    expect(&events, TRANSMISSION_ANSWER, 4, NBD_ENOSPC);
+    expect(&events, TRANSMISSION_ANSWER, 5, NBD_EINVAL);
+    expect(&events, TRANSMISSION_REQUEST, 6, 0);
+    expect(&events, TRANSMISSION_ANSWER, 7, NBD_EINVAL);
+    expect(&events, TRANSMISSION_DISCONNECT, 0, 0);
+    assert_true(reader_is_exhausted(&events));
+    writer_fini(&run.events);
+    writer_fini(&stream);
+}
+
+/* BLOCK_STATUS too: its payload form was not advertised. */
+static void an_unexpected_payload_is_drained_and_answered_einval(void **state)
+{
+    (void)state;
+    static const uint16_t commands[] = {NBD_CMD_READ,         NBD_CMD_FLUSH,        NBD_CMD_TRIM,
+                                        NBD_CMD_WRITE_ZEROES, NBD_CMD_BLOCK_STATUS, 99};
+    struct writer stream;
+    struct run run;
+    struct reader events;
+    writer_init(&stream, 1 << 20);
+    for (uint64_t i = 0; i < 6; i++)
+        put_extended(&stream, NBD_CMD_FLAG_PAYLOAD_LEN, commands[i], i, 0, 12);
+    put_extended(&stream, 0, NBD_CMD_READ, 6, 0, 512);
+    play_with(&run, &stream, NBD_HEADERS_EXTENDED);
+    reader_init(&events, run.events.data, run.events.length);
+    for (uint64_t i = 0; i < 6; i++)
+        expect(&events, TRANSMISSION_ANSWER, i, NBD_EINVAL);
+    expect(&events, TRANSMISSION_REQUEST, 6, 0);
+    assert_true(reader_is_exhausted(&events));
+    writer_fini(&run.events);
+    writer_fini(&stream);
+}
+
+static void an_extended_payload_past_the_maximum_breaks_the_stream(void **state)
+{
+    (void)state;
+    static const uint64_t lengths[] = {NBD_PAYLOAD_DEFAULT_MAX + 1, UINT64_C(1) << 32,
+                                       (UINT64_C(1) << 32) + 1, UINT64_MAX};
+    static const uint16_t commands[] = {NBD_CMD_WRITE, NBD_CMD_READ, NBD_CMD_BLOCK_STATUS};
+    for (size_t i = 0; i < 12; i++) {
+        struct writer stream;
+        struct run run;
+        writer_init(&stream, 1 << 20);
+        put_extended(&stream, NBD_CMD_FLAG_PAYLOAD_LEN, commands[i % 3], 1, 0, lengths[i / 3]);
+        put_extended(&stream, 0, NBD_CMD_READ, 2, 0, 512);
+        play_with(&run, &stream, NBD_HEADERS_EXTENDED);
+        assert_int_equal(run.last, TRANSMISSION_BROKEN);
+        writer_fini(&run.events);
+        writer_fini(&stream);
+    }
+}
+
+static void a_compact_request_on_an_extended_stream_breaks_it(void **state)
+{
+    (void)state;
+    struct writer stream;
+    struct run run;
+    writer_init(&stream, 1 << 20);
+    put(&stream, NBD_CMD_READ, 1, 0, 512);
+    put(&stream, NBD_CMD_READ, 2, 0, 512);
+    play_with(&run, &stream, NBD_HEADERS_EXTENDED);
+    assert_int_equal(run.last, TRANSMISSION_BROKEN);
+    writer_fini(&run.events);
+
+    writer_truncate(&stream, 0);
+    put_extended(&stream, 0, NBD_CMD_READ, 1, 0, 512);
+    play(&run, &stream);
+    assert_int_equal(run.last, TRANSMISSION_BROKEN);
+    writer_fini(&run.events);
+    writer_fini(&stream);
 }
 
 int main(void)
@@ -406,6 +526,10 @@ int main(void)
         cmocka_unit_test(leaving_inside_a_header_or_a_payload_is_told),
         cmocka_unit_test(shutting_down_refuses_what_comes_and_drains_it),
         cmocka_unit_test(the_limits_come_from_what_was_negotiated),
+        cmocka_unit_test(extended_requests_come_in_32_bytes_with_payload_where_the_flag_says),
+        cmocka_unit_test(an_unexpected_payload_is_drained_and_answered_einval),
+        cmocka_unit_test(an_extended_payload_past_the_maximum_breaks_the_stream),
+        cmocka_unit_test(a_compact_request_on_an_extended_stream_breaks_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
