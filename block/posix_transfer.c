@@ -6,7 +6,7 @@
  * Small buffered writes in the loop. On ext4 a buffered write cannot be made without blocking, so
  * io_uring hands it to a thread of its own, and the threads engine does so too: a 4 KiB write then
  * takes 4 or 11 us at depth 16 and 97 us at depth 1, against 3 us for a plain pwrite into the page
- * cache (tests/bench/engine). So a write of up to 64 KiB is made on the spot, as long as this
+ * cache (tests/bench/engine). So a write of up to 256 KiB is made on the spot, as long as this
  * file's writes are quick. One that took longer than a millisecond (the journal is full, dirty
  * pages are being throttled) has stopped the loop for that long; from then on the file's writes go
  * through the engine, until 64 of them in a row came back within a millisecond. More than one,
@@ -21,7 +21,7 @@
 #include "block/posix.h"
 #include "common/align.h"
 
-#define INLINE_WRITE_BYTES_MAX (64 * 1024)
+#define INLINE_WRITE_BYTES_MAX (256 * 1024)
 #define QUICK_WRITE_NS_MAX NS_PER_MS
 #define QUICK_WRITES_WANTED 64
 

@@ -19,6 +19,7 @@
  */
 
 static void send_at_turn_end(struct loop_task *task);
+static void forget_started_reads(struct loop_task *task);
 
 struct connection *connection_new(struct server_lane *lane, struct export *export,
                                   struct stream *stream)
@@ -42,6 +43,8 @@ struct connection *connection_new(struct server_lane *lane, struct export *expor
     sendq_init(&connection->sendq);
     connection->send_task.run = send_at_turn_end;
     link_init(&connection->send_task.link);
+    connection->turn_task.run = forget_started_reads;
+    link_init(&connection->turn_task.link);
     return connection;
 }
 
@@ -72,6 +75,7 @@ static void close_stream(struct connection *connection)
     connection->input_ended = true;
     loop_timer_clear(&connection->deadline);
     loop_task_cancel(&connection->send_task);
+    loop_task_cancel(&connection->turn_task);
     connection_drop_input(connection);
 
     struct list dropped;
@@ -334,6 +338,7 @@ void connection_reply(struct connection *connection, struct server_request *requ
     connection_enter(connection);
     if (connection->stream) {
         sendq_add(&connection->sendq, &request->reply);
+        connection->unsent_bytes += request->cost_bytes;
         connection_send_soon(connection);
     } else {
         connection_free_request(connection, request);
@@ -368,6 +373,21 @@ static int send_greeting(struct connection *connection)
     return 0;
 }
 
+/* Those READs are sent, or wait for the disk or the stream: others may start. */
+static void forget_started_reads(struct loop_task *task)
+{
+    struct connection *connection = container_of(task, struct connection, turn_task);
+    connection_enter(connection);
+    connection->started_read_bytes = 0;
+    connection_leave(connection);
+}
+
+static void free_sent(struct connection *connection, struct server_request *request)
+{
+    connection->unsent_bytes -= request->cost_bytes;
+    connection_free_request(connection, request);
+}
+
 static void send_at_turn_end(struct loop_task *task)
 {
     struct connection *connection = container_of(task, struct connection, send_task);
@@ -379,7 +399,7 @@ static void send_at_turn_end(struct loop_task *task)
     if (code == 0)
         code = sendq_flush(&connection->sendq, connection->stream, &sent);
     while ((link = list_pop(&sent)) != NULL)
-        connection_free_request(connection, container_of(link, struct server_request, reply.link));
+        free_sent(connection, container_of(link, struct server_request, reply.link));
     connection->write_blocked = code == -EAGAIN;
     if (code < 0 && code != -EAGAIN)
         connection_lose_by(connection, "cannot be sent its answers", code);

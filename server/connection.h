@@ -20,8 +20,12 @@
  *
  * Bounds: past CONNECTION_REQUESTS_MAX requests, or CONNECTION_BYTES_MAX bytes of replies and
  * payloads, that were received and not yet answered to the last byte, the socket is not read. One
- * request always goes on, however large. So a client that never reads costs that much, and a chunk
- * of requests received and not looked at.
+ * request always goes on, however large.
+ *
+ * READs are started about CONNECTION_READ_AHEAD_BYTES at a time, and the next when those were sent
+ * or turned out to need the disk. What the page cache has is so read into memory that is still in
+ * the processor's cache when it is sent, and used again for the next; and a client that never reads
+ * costs that much, and a chunk of requests received and not looked at.
  *
  * A request that came in part has a deadline too: its client is closed when nothing more of it came
  * for the server's stall_timeout_ms. It costs no timer a receive: one timer is set when there is
@@ -51,6 +55,8 @@ struct stream;
 #define CONNECTION_LINGER_MS 500
 #define CONNECTION_REQUESTS_MAX 256
 #define CONNECTION_BYTES_MAX ((size_t)32 << 20)
+/* Replies to READs on their way to the stream: so many bytes are read ahead of it, no more. */
+#define CONNECTION_READ_AHEAD_BYTES ((size_t)1 << 20)
 /* A part of a payload that is smaller than this is copied to the payload's own buffer. */
 #define CONNECTION_PIN_BYTES_MIN ((size_t)32 << 10)
 
@@ -95,6 +101,11 @@ struct connection {
     struct loop_task send_task;
     bool write_blocked; /* the stream is full: wait until it can be written */
     unsigned wanted;    /* what the stream was asked to tell */
+
+    /* READs started in this turn, and replies that wait for the stream: see may_read_on(). */
+    size_t started_read_bytes;
+    size_t unsent_bytes;
+    struct loop_task turn_task;
 
     /* Received and not yet answered to the last byte. */
     unsigned request_count;

@@ -54,10 +54,23 @@ static size_t held_cost_bytes(const struct connection *connection)
     return is_work ? dispatch_cost_bytes(&connection->held.request) : 0;
 }
 
+/* A READ is started only while what was started in this turn, and what could not be sent yet, is
+ * little. At the end of the turn the started ones are either sent, or wait for the disk and count
+ * no more: so a slow disk still gets all the requests there are, a turn's worth at a time. */
+static bool may_read_on(const struct connection *connection)
+{
+    size_t ahead = connection->started_read_bytes + connection->unsent_bytes;
+    if (connection->held.request.command != NBD_CMD_READ || ahead == 0)
+        return true;
+    return ahead + held_cost_bytes(connection) <= CONNECTION_READ_AHEAD_BYTES;
+}
+
 static bool may_start_held(const struct connection *connection)
 {
     if (connection->request_count == 0)
         return true;
+    if (!may_read_on(connection))
+        return false;
     return connection->request_count < CONNECTION_REQUESTS_MAX &&
            connection->request_bytes + held_cost_bytes(connection) <= CONNECTION_BYTES_MAX;
 }
@@ -177,6 +190,10 @@ static void start_held(struct connection *connection, struct input *input)
         dispatch_answer(request, &item->verdict);
         connection_reply(connection, request);
     } else if (item->request.command != NBD_CMD_WRITE) {
+        if (item->request.command == NBD_CMD_READ) {
+            connection->started_read_bytes += request->cost_bytes;
+            loop_at_turn_end(connection->lane->loop, &connection->turn_task);
+        }
         start_request(request);
     } else if (input->length >= item->request.length &&
                receive_may_pin(&connection->lane->receive)) {

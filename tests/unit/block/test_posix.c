@@ -203,7 +203,7 @@ static struct clock fake_clock = {fake_clock_now};
 
 static bool write_is_inline(struct posix_fixture *fixture, struct block_node *node, size_t length)
 {
-    static uint8_t data[128 * 1024];
+    static uint8_t data[512 * 1024];
     assert_int_equal(write_at(node, 0, data, length), 0);
     return pthread_equal(fixture->odd.write_thread, pthread_self());
 }
@@ -214,8 +214,8 @@ static void inline_body(void *arg)
     struct block_node *node = open_image(fixture, NULL);
     fake_step_ns = 1000;
     assert_true(write_is_inline(fixture, node, 4096));
-    assert_true(write_is_inline(fixture, node, 64 * 1024));
-    assert_false(write_is_inline(fixture, node, 64 * 1024 + 1)); /* too large */
+    assert_true(write_is_inline(fixture, node, 256 * 1024));
+    assert_false(write_is_inline(fixture, node, 256 * 1024 + 1)); /* too large */
     assert_true(write_is_inline(fixture, node, 1));
 
     fake_step_ns = 2 * NS_PER_MS; /* one slow write, made in the loop */

@@ -341,19 +341,39 @@ static void payloads_arrive_whole_whatever_their_pieces(void **state)
     free(expected);
 }
 
-static void a_client_that_does_not_read_is_not_read_past_the_bytes_bound(void **state)
+static void send_reads(struct plant *plant, unsigned count, uint32_t length)
+{
+    for (unsigned i = 0; i < count; i++)
+        send_request(plant, NBD_CMD_READ, i, 0, length);
+    turn(plant);
+}
+
+static void a_slow_disk_gets_requests_up_to_the_bytes_bound(void **state)
 {
     (void)state;
     enum { COUNT = 200, LENGTH = 1 << 20 };
     struct plant plant;
     plant_open(&plant, &usual);
     shake_hands(&plant);
-    for (unsigned i = 0; i < COUNT; i++)
-        send_request(&plant, NBD_CMD_READ, i, 0, LENGTH);
-    turn(&plant);
-    /* The bound's, and one whose bytes the socket took. */
-    unsigned read = plant.fixture.disk.counts[MEMORY_READ];
-    assert_in_range(read, CONNECTION_BYTES_MAX / LENGTH, CONNECTION_BYTES_MAX / LENGTH + 1);
+    memory_disk_hold(&plant.fixture.disk, 1u << MEMORY_READ);
+    send_reads(&plant, COUNT, LENGTH);
+    assert_int_equal(plant.fixture.disk.counts[MEMORY_READ], CONNECTION_BYTES_MAX / LENGTH);
+    memory_disk_release(&plant.fixture.disk);
+    receive_all(&plant, NULL, COUNT * ((size_t)LENGTH + NBD_SIMPLE_REPLY_SIZE));
+    plant_close(&plant);
+}
+
+static void a_client_that_does_not_read_is_not_read_ahead_of(void **state)
+{
+    (void)state;
+    enum { COUNT = 200, LENGTH = 1 << 18 };
+    struct plant plant;
+    plant_open(&plant, &usual);
+    shake_hands(&plant);
+    send_reads(&plant, COUNT, LENGTH);
+    /* The socket took what one of them brought, or less. */
+    unsigned ahead = CONNECTION_READ_AHEAD_BYTES / LENGTH;
+    assert_in_range(plant.fixture.disk.counts[MEMORY_READ], ahead, ahead + 1);
     receive_all(&plant, NULL, COUNT * ((size_t)LENGTH + NBD_SIMPLE_REPLY_SIZE));
     plant_close(&plant);
 }
@@ -361,7 +381,7 @@ static void a_client_that_does_not_read_is_not_read_past_the_bytes_bound(void **
 static void a_client_that_does_not_read_is_not_read_past_the_requests_bound(void **state)
 {
     (void)state;
-    enum { COUNT = 2000, LENGTH = 16384 };
+    enum { COUNT = 2000, LENGTH = 2048 };
     struct plant plant;
     uint8_t *batch = malloc(COUNT * NBD_REQUEST_SIZE);
     assert_non_null(batch);
@@ -373,7 +393,7 @@ static void a_client_that_does_not_read_is_not_read_past_the_requests_bound(void
     send_all(&plant, batch, COUNT * NBD_REQUEST_SIZE);
     free(batch);
     unsigned read = plant.fixture.disk.counts[MEMORY_READ];
-    assert_in_range(read, CONNECTION_REQUESTS_MAX, CONNECTION_REQUESTS_MAX + 32);
+    assert_in_range(read, CONNECTION_REQUESTS_MAX, CONNECTION_REQUESTS_MAX + 128);
     receive_all(&plant, NULL, COUNT * ((size_t)LENGTH + NBD_SIMPLE_REPLY_SIZE));
     assert_int_equal(plant.fixture.disk.counts[MEMORY_READ], COUNT);
     plant_close(&plant);
@@ -579,7 +599,8 @@ int main(void)
         cmocka_unit_test(bytes_in_two_pieces_cut_anywhere_are_the_same_session),
         cmocka_unit_test(bytes_that_come_one_by_one_are_the_same_session),
         cmocka_unit_test(payloads_arrive_whole_whatever_their_pieces),
-        cmocka_unit_test(a_client_that_does_not_read_is_not_read_past_the_bytes_bound),
+        cmocka_unit_test(a_slow_disk_gets_requests_up_to_the_bytes_bound),
+        cmocka_unit_test(a_client_that_does_not_read_is_not_read_ahead_of),
         cmocka_unit_test(a_client_that_does_not_read_is_not_read_past_the_requests_bound),
         cmocka_unit_test(one_request_goes_on_however_large),
         cmocka_unit_test(a_half_closed_client_gets_its_answers),
