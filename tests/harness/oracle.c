@@ -325,6 +325,18 @@ void oracle_view_check_zero(struct oracle *oracle, const struct oracle_view *vie
     }
 }
 
+bool oracle_keeps_space(const struct oracle *oracle, uint32_t number)
+{
+    const struct oracle_op *op = &oracle->ops[number];
+    for (uint32_t i = INITIAL + 1; i < oracle->op_count; i++) {
+        const struct oracle_op *other = &oracle->ops[i];
+        if (i != number && other->kind != ORACLE_WRITE && other->answered > op->sent &&
+            ranges_overlap(op->offset, op->length, other->offset, other->length))
+            return false;
+    }
+    return true;
+}
+
 /* --- what must be durable -------------------------------------------------------------------- */
 
 static void check_durable(struct oracle *oracle, const struct oracle_op *op, const uint8_t *durable,

@@ -93,6 +93,9 @@ void oracle_view_check(struct oracle *oracle, const struct oracle_view *view, co
 void oracle_view_check_zero(struct oracle *oracle, const struct oracle_view *view, uint64_t offset,
                             uint64_t length, const char *who);
 
+/* Whether nothing that may make holes was in flight together with the request, or came later. */
+bool oracle_keeps_space(const struct oracle *oracle, uint32_t number);
+
 /* A flush is about to be sent: a moment to give to oracle_flushed(). */
 uint32_t oracle_flush_send(struct oracle *oracle);
 /* The flush that was sent at that tick was answered; durable is the disk's image. */

@@ -61,10 +61,24 @@ static void begin_leaving(struct sim_client *client)
         sim_client_send_disconnect(client);
 }
 
+/* True while the client says nothing. */
+static bool is_idle(struct sim_client *client)
+{
+    uint64_t now_ns = client->all->sim->now_ns;
+    if (client->idles_at > 0 && client->requests_left <= client->idles_at) {
+        client->idles_at = 0;
+        client->idle_until_ns = now_ns + draw_between(&client->random, 15, 60) * NS_PER_S;
+    }
+    if (now_ns >= client->idle_until_ns)
+        return false;
+    event_set_no_later(&client->event, client->idle_until_ns - now_ns);
+    return true;
+}
+
 static void run_transmission(struct sim_client *client)
 {
     sim_client_take_replies(client);
-    if (sim_failed(client->all->sim))
+    if (sim_failed(client->all->sim) || is_idle(client))
         return;
     sim_client_send_requests(client);
     if (client->requests_left > 0)
@@ -193,6 +207,8 @@ static void draw_plan(struct sim_client *client)
         client->requests_left = draw_between(random, 100, 700);
         client->length_max = (uint32_t)draw_scaled(random, 512, 16384);
     }
+    if (random_once_in(random, 10))
+        client->idles_at = draw_between(random, 1, client->requests_left);
     client->changes_much = random_once_in(random, 3);
     client->alignment = random_once_in(random, 3) ? 1 : random_once_in(random, 2) ? 512 : 4096;
     client->is_slow_reader = random_once_in(random, 10);
@@ -212,6 +228,7 @@ void sim_client_init(struct sim_client *client, struct sim_clients *all, unsigne
     draw_plan(client);
     if (kind == SIM_CLIENT_VERIFIER) {
         client->leave = LEAVE_AFTER_ALL;
+        client->idles_at = 0;
         client->requests_left = 1; /* until all is read: see sim_client_send_requests() */
     }
     if (kind == SIM_CLIENT_ROGUE)

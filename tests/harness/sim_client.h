@@ -105,6 +105,8 @@ struct sim_client {
     enum sim_leave leave;
     unsigned rogue_kind;
     bool is_slow_reader;
+    uint64_t idles_at; /* requests_left: then it says nothing for longer than every time limit */
+    uint64_t idle_until_ns;
     bool is_eager;     /* its first requests do not wait for the end of the handshake */
     bool changes_much; /* writes, zeroes and trims for the most part */
     bool lingers;      /* a rogue that leaves only when the server makes it */

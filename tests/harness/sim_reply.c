@@ -21,6 +21,20 @@ static struct sim_request *find_request(struct sim_client *client, uint64_t cook
 
 /* --- the whole reply ------------------------------------------------------------------------- */
 
+/* NO_HOLE: the whole blocks of the range take space. */
+static void check_space(struct sim_client *client, const struct sim_request *request)
+{
+    const struct sim_file *file = client->all->file;
+    if (request->length == 0 || !(request->flags & NBD_CMD_FLAG_NO_HOLE) ||
+        !oracle_keeps_space(client->all->oracle, request->op))
+        return;
+    uint64_t end = request->offset + request->length;
+    for (uint64_t at = request->offset / SIM_FILE_BLOCK; at * SIM_FILE_BLOCK < end; at++)
+        if (file->blocks[at] == SIM_BLOCK_HOLE)
+            sim_client_fail(client, request, "there is a hole at %#" PRIx64 " in spite of NO_HOLE",
+                            at * SIM_FILE_BLOCK);
+}
+
 static void check_success(struct sim_client *client, struct sim_request *request)
 {
     struct sim_clients *all = client->all;
@@ -37,6 +51,7 @@ static void check_success(struct sim_client *client, struct sim_request *request
         oracle_answer(all->oracle, request->op);
         if (request->flags & NBD_CMD_FLAG_FUA || all->write_through)
             oracle_forced(all->oracle, request->op, all->file->durable, who);
+        check_space(client, request);
         break;
     case NBD_CMD_FLUSH:
         oracle_flushed(all->oracle, request->flush_sent, all->file->durable, who);

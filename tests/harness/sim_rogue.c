@@ -27,6 +27,7 @@ void sim_rogue_draw(struct sim_client *client)
     client->rogue_kind = (unsigned)random_below(&client->random, ROGUE_KINDS);
     client->leave = LEAVE_AFTER_ALL;
     client->requests_left = 0;
+    client->idles_at = 0;
     client->is_slow_reader = false;
     client->lingers = client->rogue_kind == ROGUE_NEVER_READS && random_once_in(&client->random, 2);
 }
