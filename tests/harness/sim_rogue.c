@@ -125,14 +125,14 @@ bool sim_rogue_send(struct sim_client *client)
         return false;
     case ROGUE_HALF_REQUEST:
         put_half_request(client);
-        return true;
+        return random_once_in(&client->random, 2);
     case ROGUE_GIANT_WRITE:
         put_request(client, NBD_CMD_WRITE, 0, UINT32_MAX - 15);
         put_filler(client, 5000);
         return random_once_in(&client->random, 2);
     case ROGUE_HALF_WRITE:
         put_half_write(client);
-        return true;
+        return random_once_in(&client->random, 2);
     case ROGUE_NEVER_READS:
         put_many_reads(client);
         return !client->lingers;

@@ -236,6 +236,7 @@ static int set_up_server(struct sim_world *world)
         .clients_max = world->config.clients_max,
         .persistent = true,
         .handshake_timeout_ms = SERVER_HANDSHAKE_TIMEOUT_MS,
+        .stall_timeout_ms = SERVER_STALL_TIMEOUT_MS,
         .stop_timeout_ms = SERVER_STOP_TIMEOUT_MS,
         .placement = &world->placement,
     };
