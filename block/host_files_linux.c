@@ -135,4 +135,7 @@ struct host_files host_files_linux = {
     .truncate = linux_truncate,
     .seek = linux_seek,
     .unlink = linux_unlink,
+    .lock = linux_lock,
+    .lock_is_held = linux_lock_is_held,
+    .lock_holder = linux_lock_holder,
 };

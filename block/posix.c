@@ -5,6 +5,7 @@
  * worker.
  *
  *   posix_open      options, opening, what a person can get wrong
+ *   posix_lock      who else uses the file
  *   posix_direct    what O_DIRECT wants
  *   posix_transfer  one range, whatever the engine gives at a time; small writes in the loop
  *   posix_tail      the last bytes of a file that O_DIRECT cannot reach

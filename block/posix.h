@@ -62,6 +62,19 @@ int posix_open_failed(const char *path, int code, bool for_writing, struct error
 /* 0 when this kind of file can be an image; else an error with the sentence. */
 int posix_check_kind(const char *path, enum host_file_kind kind, struct error *err);
 
+/* --- posix_lock.c ---------------------------------------------------------------------------- */
+
+enum posix_locking {
+    POSIX_LOCKING_AUTO, /* where the file system can */
+    POSIX_LOCKING_ON,   /* or not at all */
+    POSIX_LOCKING_OFF,
+};
+
+/* Locks the file for as long as fd is open; may block. -EBUSY: someone else uses it in a way that
+ * does not go with this one. On failure some locks may be taken: close fd. */
+int posix_lock_file(struct host_files *files, int fd, enum posix_locking locking, bool for_writing,
+                    const char *path, struct error *err);
+
 /* --- posix_direct.c -------------------------------------------------------------------------- */
 
 /* Finds out what O_DIRECT on fd wants; may block. request_alignment and memory_alignment alone are

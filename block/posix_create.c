@@ -54,8 +54,8 @@ static int open_new(const struct create_job *job, int flags)
     return fd;
 }
 
-/* A descriptor of the file, cut to nothing; *ret_made says whether it was not there before. */
-static int open_empty(const struct create_job *job, bool *ret_made)
+/* A descriptor of the file; *ret_made says whether it was not there before. */
+static int open_file(const struct create_job *job, bool *ret_made)
 {
     struct host_file_info info;
     int fd = open_new(job, O_RDWR | O_CREAT | O_EXCL);
@@ -70,7 +70,7 @@ static int open_empty(const struct create_job *job, bool *ret_made)
         ret = posix_check_kind(job->path, info.kind, job->err);
         if (ret < 0)
             return ret;
-        fd = open_new(job, O_RDWR | O_TRUNC);
+        fd = open_new(job, O_RDWR);
     }
     if (fd < 0)
         return error_set(
@@ -103,12 +103,21 @@ static int fill(const struct create_job *job, int fd)
     return ret;
 }
 
-static int make_size(const struct create_job *job, int fd)
+static int truncate_again(struct host_files *files, int fd, uint64_t size_bytes)
 {
     int ret;
     do {
-        ret = job->files->truncate(job->files, fd, job->size_bytes);
+        ret = files->truncate(files, fd, size_bytes);
     } while (ret == -EINTR);
+    return ret;
+}
+
+/* The old content goes first, or it would show in the new file. */
+static int make_size(const struct create_job *job, int fd)
+{
+    int ret = truncate_again(job->files, fd, 0);
+    if (ret == 0)
+        ret = truncate_again(job->files, fd, job->size_bytes);
     if (ret < 0)
         return create_failed(job, "set the size of", ret);
     if (job->preallocation == PREALLOCATION_OFF || job->size_bytes == 0)
@@ -137,10 +146,13 @@ static int create_work(void *arg)
 {
     struct create_job *job = arg;
     bool made;
-    int fd = open_empty(job, &made);
+    int fd = open_file(job, &made);
     if (fd < 0)
         return fd;
-    int ret = make_size(job, fd);
+    /* Before a byte of it is lost: it may be an image in use. */
+    int ret = posix_lock_file(job->files, fd, POSIX_LOCKING_AUTO, true, job->path, job->err);
+    if (ret == 0)
+        ret = make_size(job, fd);
     if (ret == 0)
         ret = sync_new(job, fd);
     int closed = job->files->close(job->files, fd);
@@ -187,12 +199,7 @@ struct resize_job {
 static int resize_work(void *arg)
 {
     const struct resize_job *job = arg;
-    struct host_files *files = job->file->files;
-    int ret;
-    do {
-        ret = files->truncate(files, job->file->fd, job->size_bytes);
-    } while (ret == -EINTR);
-    return ret;
+    return truncate_again(job->file->files, job->file->fd, job->size_bytes);
 }
 
 static int posix_co_resize(struct block_node *node, uint64_t size_bytes, struct error *err)

@@ -7,6 +7,7 @@
  *   cache         writeback (the page cache; the default) or none (O_DIRECT)
  *   cache.direct  on is cache=none, off is cache=writeback, as qemu spells it
  *   discard       ignore (the default) or unmap, also spelled off and on
+ *   locking       auto (the default: where the file system can), on or off; see posix_lock.c
  *
  * All calls to the host are made in one job of the workers: a path may lead to a sleeping disk or a
  * server that is away. What a person can get wrong ends in one sentence with the path and the
@@ -93,6 +94,7 @@ int posix_check_kind(const char *path, enum host_file_kind kind, struct error *e
 struct open_options {
     const char *path;
     const struct engine_ops *engine_ops;
+    enum posix_locking locking;
     bool direct;
     bool unmap;
 };
@@ -117,7 +119,13 @@ static int take_options(const struct block_env *env, struct node_options *option
 {
     static const char *const cache_names[] = {"writeback", "none", NULL};
     static const char *const discard_names[] = {"ignore", "unmap", "off", "on", NULL};
-    unsigned cache = 0, discard = 0;
+    static const char *const locking_names[] = {
+        [POSIX_LOCKING_AUTO] = "auto",
+        [POSIX_LOCKING_ON] = "on",
+        [POSIX_LOCKING_OFF] = "off",
+        NULL,
+    };
+    unsigned cache = 0, discard = 0, locking = POSIX_LOCKING_AUTO;
     struct open_options taken = {.path = node_options_take(options, "filename")};
     if (!taken.path || !*taken.path)
         return error_set(err, -EINVAL,
@@ -131,6 +139,9 @@ static int take_options(const struct block_env *env, struct node_options *option
     if (ret == 0)
         ret = node_options_take_choice(options, "discard", discard_names, &discard, err);
     taken.unmap = discard % 2;
+    if (ret == 0)
+        ret = node_options_take_choice(options, "locking", locking_names, &locking, err);
+    taken.locking = (enum posix_locking)locking;
     if (ret == 0)
         *ret_options = taken;
     return ret;
@@ -193,7 +204,11 @@ static int open_main(struct open_job *job)
     int ret = job->files->info(job->files, fd, &job->info);
     if (ret < 0)
         return posix_open_failed(path, ret, false, job->err);
-    return posix_check_kind(path, job->info.kind, job->err); /* it may be another one by now */
+    ret = posix_check_kind(path, job->info.kind, job->err); /* it may be another one by now */
+    if (ret == 0)
+        ret =
+            posix_lock_file(job->files, fd, job->options.locking, !job->read_only, path, job->err);
+    return ret;
 }
 
 static int open_buffered(struct open_job *job)

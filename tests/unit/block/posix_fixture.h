@@ -46,6 +46,7 @@ struct odd_files {
     int open_error;      /* what opening for writing gives; 0: nothing special */
     int kind;            /* what info calls the file instead of what it is; -1: the truth */
     int fallocate_error; /* what every fallocate gives; 0: nothing special */
+    int lock_error;      /* what every lock gives; 0: nothing special */
 };
 
 struct posix_fixture {
@@ -197,6 +198,21 @@ static inline int odd_seek(struct host_files *files, int fd, enum host_seek what
     return host_files_linux.seek(files, fd, what, offset, ret_offset);
 }
 
+static inline int odd_lock(struct host_files *files, int fd, uint64_t offset)
+{
+    if (odd_interrupts(odd_of(files)))
+        return -EINTR;
+    return odd_of(files)->lock_error ? odd_of(files)->lock_error
+                                     : host_files_linux.lock(files, fd, offset);
+}
+
+static inline int odd_lock_is_held(struct host_files *files, int fd, uint64_t offset)
+{
+    if (odd_interrupts(odd_of(files)))
+        return -EINTR;
+    return host_files_linux.lock_is_held(files, fd, offset);
+}
+
 static inline struct odd_files odd_files_new(void)
 {
     struct odd_files odd = {
@@ -209,6 +225,8 @@ static inline struct odd_files odd_files_new(void)
     odd.files.sync = odd_sync;
     odd.files.fallocate = odd_fallocate;
     odd.files.seek = odd_seek;
+    odd.files.lock = odd_lock;
+    odd.files.lock_is_held = odd_lock_is_held;
     return odd;
 }
 

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Who else uses this image? Told by locks on single bytes of the file itself, at the places that
+ * qemu uses (seen by strace of qemu 7.2), so that its programs and ours keep out of each other's
+ * images:
+ *
+ *   100 + right   a user of the file has this right to it
+ *   200 + right   a user of the file allows nobody else this right
+ *
+ * All locks are shared ones: any number of users may say the same. Each first says what it is, and
+ * then looks for a contradiction, in this order, so that of two that come together at least one
+ * sees the other. The bytes need not exist, and what is in them does not matter.
+ *
+ * A writer here has all rights but "write unchanged", and allows no other writer, nor a change of
+ * size. So does a reader: what it serves shall not change under its client's hands. (qemu's own raw
+ * images are more generous, and let several writers in; so two qemu-nbd on one raw image get on
+ * with each other, but not with us.) Reading is forbidden to nobody: qemu's --force-share still
+ * reads.
+ *
+ * The locks belong to the open file description, not to the process: they go with the main
+ * descriptor, by whatever end, and no other open and close of the file touches them.
+ */
+#include "block/posix.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "common/log.h"
+
+enum right {
+    RIGHT_READ = 0, /* what is read makes sense */
+    RIGHT_WRITE = 1,
+    /* 2 is to write what is there already; a format's repair may want it */
+    RIGHT_RESIZE = 3,
+};
+
+#define RIGHTS_END 4
+#define RIGHT_USED_BYTE 100
+#define RIGHT_FORBIDDEN_BYTE 200
+
+#define MASK(right) (1u << (right))
+#define READER_USES MASK(RIGHT_READ)
+/* A write past the end makes the file longer. */
+#define WRITER_USES (MASK(RIGHT_READ) | MASK(RIGHT_WRITE) | MASK(RIGHT_RESIZE))
+#define FORBIDDEN (MASK(RIGHT_WRITE) | MASK(RIGHT_RESIZE))
+
+static int lock_bytes(struct host_files *files, int fd, unsigned first, unsigned rights)
+{
+    int ret = 0;
+    for (unsigned right = 0; right < RIGHTS_END && ret == 0; right++) {
+        if (!(rights & MASK(right)))
+            continue;
+        do {
+            ret = files->lock(files, fd, first + right);
+        } while (ret == -EINTR);
+    }
+    return ret;
+}
+
+/* 1: held, and *ret_byte says which; 0: none of them. */
+static int find_held(struct host_files *files, int fd, unsigned first, unsigned rights,
+                     unsigned *ret_byte)
+{
+    int ret = 0;
+    for (unsigned right = 0; right < RIGHTS_END && ret == 0; right++) {
+        if (!(rights & MASK(right)))
+            continue;
+        do {
+            ret = files->lock_is_held(files, fd, first + right);
+        } while (ret == -EINTR);
+        *ret_byte = first + right;
+    }
+    return ret;
+}
+
+static int refuse(struct host_files *files, int fd, unsigned byte, const char *path,
+                  struct error *err)
+{
+    char holder[80];
+    files->lock_holder(files, fd, byte, holder, sizeof(holder));
+    if (byte < RIGHT_FORBIDDEN_BYTE)
+        return error_set(err, -EBUSY,
+                         "cannot open '%s': it is in use, %s writes it; stop that first", path,
+                         holder);
+    if (byte == RIGHT_FORBIDDEN_BYTE + RIGHT_READ)
+        return error_set(err, -EBUSY,
+                         "cannot open '%s': it is in use, %s lets nobody else read it; stop that "
+                         "first",
+                         path, holder);
+    return error_set(err, -EBUSY,
+                     "cannot open '%s' for writing: it is in use, %s lets nobody else write it; "
+                     "stop that first, or serve it with --read-only",
+                     path, holder);
+}
+
+static int no_locks(enum posix_locking locking, const char *path, const char *why,
+                    struct error *err)
+{
+    if (locking == POSIX_LOCKING_ON)
+        return error_set(err, -ENOTSUP,
+                         "cannot lock '%s': %s; with locking=auto it is served without a lock",
+                         path, why);
+    log_verbose("'%s' is served without a lock: %s", path, why);
+    return 0;
+}
+
+int posix_lock_file(struct host_files *files, int fd, enum posix_locking locking, bool for_writing,
+                    const char *path, struct error *err)
+{
+    unsigned uses = for_writing ? WRITER_USES : READER_USES;
+    unsigned byte = RIGHT_USED_BYTE;
+    if (locking == POSIX_LOCKING_OFF)
+        return 0;
+    if (!files->lock)
+        return no_locks(locking, path, "its host has no locks", err);
+    int ret = lock_bytes(files, fd, RIGHT_USED_BYTE, uses);
+    if (ret == 0)
+        ret = lock_bytes(files, fd, RIGHT_FORBIDDEN_BYTE, FORBIDDEN);
+    if (ret == 0) /* another writer first: read-only would not help against it */
+        ret = find_held(files, fd, RIGHT_USED_BYTE, FORBIDDEN, &byte);
+    if (ret == 0)
+        ret = find_held(files, fd, RIGHT_FORBIDDEN_BYTE, uses, &byte);
+    if (ret == -ENOTSUP)
+        return no_locks(locking, path, "its file system has no locks", err);
+    if (ret == 1 || ret == -EAGAIN) /* -EAGAIN: a program that is not of this house has all of it */
+        return refuse(files, fd, byte, path, err);
+    if (ret < 0)
+        return error_set(err, ret, "cannot lock '%s': %s; with locking=off it is served without",
+                         path, error_text(ret));
+    return 0;
+}
