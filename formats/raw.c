@@ -1,75 +1,148 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The format "raw": the image is the bytes of the file below, and nothing else. It is the smallest
- * driver there is; read it first, then block/driver.h, before you write another.
+ * The format "raw": the image is the bytes of the file below, or a part of them, and nothing else.
+ * It is the smallest driver there is; read it first, then block/driver.h, before you write another.
+ * Options:
  *
- * A driver is a table of functions (at the end of this file) and some state a node. This one needs
- * no state. Each call gets the node; what the driver wants from the file below it asks of the child
- * `node->file` by the node_co_ functions, never of the host: so the same format works on a local
- * file, on a device, over a network, and in a test's memory. A call with `_co_` in its name may
- * wait, and is written as if it did not: straight on, one step after the other.
+ *   offset   the image begins at this byte of the file; 0 without it
+ *   size     it is this long; without it, it goes on to the file's end
+ *
+ * A driver is a table of functions (at the end of this file) and some state a node: here, where the
+ * image lies in the file. Each call gets the node; what the driver wants from the file below it
+ * asks of the child `node->file` by the node_co_ functions, never of the host: so the same format
+ * works on a local file, on a device, over a network, and in a test's memory. A call with `_co_` in
+ * its name may wait, and is written as if it did not: straight on, one step after the other.
  */
 #include "formats/raw.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "block/env.h"
+#include "block/node_options.h"
+#include "common/align.h"
+#include "common/checked.h"
 
-/* Takes what it understands of the options, opens its child, and says how large the image is and
- * what may be asked of it. Who opens a node has its errors told to a person, so they are sentences;
- * here all of them come from below. On failure nothing of ours may be left behind; a child that was
- * opened is closed by the graph. */
-static int raw_co_open(struct block_node *node, struct node_options *options, struct error *err)
+struct raw {
+    uint64_t start;     /* where in the file the image begins */
+    bool is_fixed_size; /* "size" was given */
+};
+
+/* Where an offset in the image lies in the file. */
+static uint64_t in_file(const struct block_node *node, uint64_t offset)
 {
-    int ret = block_co_open_child(node, options, "file", &node->file, err);
+    const struct raw *raw = node->state;
+    return raw->start + offset;
+}
+
+/* The part of the file that the options ask for, if the file has it. */
+static int take_range(struct node_options *options, const struct block_node *file,
+                      struct raw *ret_raw, uint64_t *ret_size_bytes, struct error *err)
+{
+    uint64_t file_bytes = atomic_load(&file->size_bytes);
+    uint64_t start = 0;
+    bool is_fixed_size = node_options_has(options, "size");
+    int ret = node_options_take_size(options, "offset", &start, err);
     if (ret < 0)
         return ret;
-    atomic_store(&node->size_bytes, atomic_load(&node->file->size_bytes));
-    /* What fits us fits the child, so nothing is split or aligned twice. */
-    node->limits = node->file->limits;
+    if (start > file_bytes)
+        return error_set(err, -EINVAL,
+                         "the offset %" PRIu64 " is past the end of '%s', which has %" PRIu64
+                         " bytes; give one that is not larger",
+                         start, file->name, file_bytes);
+    uint64_t size_bytes = file_bytes - start;
+    ret = node_options_take_size(options, "size", &size_bytes, err);
+    if (ret < 0)
+        return ret;
+    if (size_bytes > file_bytes - start)
+        return error_set(err, -EINVAL,
+                         "the size %" PRIu64 " at the offset %" PRIu64
+                         " reaches past the end of '%s', which has %" PRIu64
+                         " bytes; give at most %" PRIu64,
+                         size_bytes, start, file->name, file_bytes, file_bytes - start);
+    *ret_raw = (struct raw){.start = start, .is_fixed_size = is_fixed_size};
+    *ret_size_bytes = size_bytes;
     return 0;
 }
 
-/* Nothing to free: the graph lets the children go. */
+/* Blocks of the image are blocks of the file where the image begins with one; then what fits us
+ * fits the child, and nothing is split or aligned twice. Where it does not, all is left to the
+ * child. */
+static struct block_limits limits_at(const struct block_limits *file, uint64_t start)
+{
+    if (is_aligned(start, file->request_alignment))
+        return *file;
+    return (struct block_limits){
+        .request_alignment = 1,
+        .memory_alignment = 1,
+        .preferred_bytes = file->preferred_bytes,
+    };
+}
+
+/* Opens its child, takes what it understands of the options, and says how large the image is and
+ * what may be asked of it. Who opens a node has its errors told to a person, so they are sentences.
+ * On failure nothing of ours may be left behind; a child that was opened is closed by the graph. */
+static int raw_co_open(struct block_node *node, struct node_options *options, struct error *err)
+{
+    struct raw range;
+    uint64_t size_bytes;
+    int ret = block_co_open_child(node, options, "file", &node->file, err);
+    if (ret == 0)
+        ret = take_range(options, node->file, &range, &size_bytes, err);
+    if (ret < 0)
+        return ret;
+    struct raw *raw = malloc(sizeof(*raw));
+    if (!raw)
+        return error_set(err, -ENOMEM, "no memory to open '%s'", node->name);
+    *raw = range;
+    node->state = raw;
+    node->limits = limits_at(&node->file->limits, raw->start);
+    atomic_store(&node->size_bytes, size_bytes);
+    return 0;
+}
+
+/* The graph lets the children go. */
 static void raw_co_close(struct block_node *node)
 {
-    (void)node;
+    free(node->state);
+    node->state = NULL;
 }
 
 /* The data path. Bounds, alignment and overlap were seen to before a driver is called; it returns 0
  * or a negative errno. A format with a mapping would look up here where the range lies. */
 static int raw_co_read(struct block_node *node, uint64_t offset, const struct block_vec *vec)
 {
-    return node_co_read(node->file, offset, vec);
+    return node_co_read(node->file, in_file(node, offset), vec);
 }
 
 static int raw_co_write(struct block_node *node, uint64_t offset, const struct block_vec *vec,
                         unsigned flags)
 {
-    return node_co_write(node->file, offset, vec, flags);
+    return node_co_write(node->file, in_file(node, offset), vec, flags);
 }
 
 static int raw_co_zero(struct block_node *node, uint64_t offset, uint64_t length, unsigned flags)
 {
-    return node_co_zero(node->file, offset, length, flags);
+    return node_co_zero(node->file, in_file(node, offset), length, flags);
 }
 
 static int raw_co_discard(struct block_node *node, uint64_t offset, uint64_t length)
 {
-    return node_co_discard(node->file, offset, length, 0);
+    return node_co_discard(node->file, in_file(node, offset), length, 0);
 }
 
 static int raw_co_status(struct block_node *node, uint64_t offset, uint64_t length,
                          struct block_extent *ret_extent)
 {
-    return node_co_status(node->file, offset, length, ret_extent);
+    return node_co_status(node->file, in_file(node, offset), length, ret_extent);
 }
 
 static void raw_status_remembered(struct block_node *node, uint64_t offset, uint64_t length,
                                   struct block_extent *ret_extent)
 {
-    node_status_remembered(node->file, offset, length, ret_extent);
+    node_status_remembered(node->file, in_file(node, offset), length, ret_extent);
 }
 
 /* --- what a person asks for now and then --------------------------------------------------------
@@ -96,11 +169,20 @@ static int raw_co_create(struct block_env *env, struct node_options *options, st
 
 static int raw_co_resize(struct block_node *node, uint64_t size_bytes, struct error *err)
 {
+    const struct raw *raw = node->state;
     struct block_node *file = node->file;
+    uint64_t file_bytes;
+    if (raw->is_fixed_size)
+        return error_set(err, -ENOTSUP,
+                         "cannot resize '%s': its size was given as an option; leave that out",
+                         node->name);
+    if (!checked_add(raw->start, size_bytes, &file_bytes))
+        return error_set(err, -EFBIG, "cannot resize '%s' to %" PRIu64 " bytes: too many",
+                         node->name, size_bytes);
     if (!file->driver->admin || !file->driver->admin->co_resize)
         return error_set(err, -ENOTSUP, "cannot resize '%s': the driver %s has a fixed size",
                          node->name, file->driver->name);
-    int ret = file->driver->admin->co_resize(file, size_bytes, err);
+    int ret = file->driver->admin->co_resize(file, file_bytes, err);
     if (ret == 0)
         atomic_store(&node->size_bytes, size_bytes);
     return ret;

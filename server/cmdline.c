@@ -20,7 +20,7 @@ struct cmdline_option {
     const char *name;
     char letter; /* 0: none */
     bool has_argument;
-    bool once;          /* qemu-nbd refuses it when it is given again */
+    const char *once;   /* qemu-nbd refuses it, and what says the same, when it is given again */
     option_setter *set; /* NULL: qemu-nbd has it, this server not yet */
 };
 
@@ -171,6 +171,29 @@ static int set_cache(struct config *config, const char *name, const char *value,
     return code;
 }
 
+/* qemu-nbd's other way to say --cache=none. */
+static int set_nocache(struct config *config, const char *name, const char *value,
+                       struct error *err)
+{
+    (void)name, (void)value, (void)err;
+    config->cache = CONFIG_CACHE_NONE;
+    return 0;
+}
+
+/* As qemu-nbd reads it: decimal, or 0x and hexadecimal, or 0 and octal. */
+static int set_offset(struct config *config, const char *name, const char *value, struct error *err)
+{
+    (void)name;
+    char *end;
+    errno = 0;
+    unsigned long long offset = strtoull(value, &end, 0);
+    /* strtoull() would take a sign and spaces. */
+    if (errno || end == value || *end || value[0] < '0' || value[0] > '9')
+        return error_set(err, -EINVAL, "the offset '%s' is no number of bytes below 2^64", value);
+    config->offset = offset;
+    return 0;
+}
+
 static int set_aio(struct config *config, const char *name, const char *value, struct error *err)
 {
     static const char *const names[] = {"io_uring", "threads", "sync", NULL};
@@ -220,42 +243,42 @@ FLAG_SETTER(fork)
 #undef FLAG_SETTER
 
 static const struct cmdline_option options[] = {
-    {"socket", 'k', true, false, set_socket},
-    {"port", 'p', true, false, set_port},
-    {"bind", 'b', true, false, set_bind},
-    {"export-name", 'x', true, false, set_export_name},
-    {"description", 'D', true, false, set_description},
-    {"read-only", 'r', false, false, set_read_only},
-    {"persistent", 't', false, false, set_persistent},
-    {"shared", 'e', true, false, set_shared},
-    {"format", 'f', true, false, set_format},
-    {"verbose", 'v', false, false, set_verbose},
-    {"cache", 0, true, true, set_cache},
-    {"aio", 0, true, true, set_aio},
-    {"discard", 0, true, true, set_discard},
-    {"threads", 0, true, false, set_threads},
-    {"fork", 0, false, false, set_fork},
-    {"pid-file", 0, true, false, set_pid_file},
-    {"handshake-limit", 0, true, false, set_handshake_limit},
-    {"stall-limit", 0, true, false, set_stall_limit},
+    {"socket", 'k', true, NULL, set_socket},
+    {"port", 'p', true, NULL, set_port},
+    {"bind", 'b', true, NULL, set_bind},
+    {"export-name", 'x', true, NULL, set_export_name},
+    {"description", 'D', true, NULL, set_description},
+    {"read-only", 'r', false, NULL, set_read_only},
+    {"persistent", 't', false, NULL, set_persistent},
+    {"shared", 'e', true, NULL, set_shared},
+    {"format", 'f', true, NULL, set_format},
+    {"offset", 'o', true, NULL, set_offset},
+    {"verbose", 'v', false, NULL, set_verbose},
+    {"cache", 0, true, "cache", set_cache},
+    {"nocache", 'n', false, "cache", set_nocache},
+    {"aio", 0, true, "aio", set_aio},
+    {"discard", 0, true, "discard", set_discard},
+    {"threads", 0, true, NULL, set_threads},
+    {"fork", 0, false, NULL, set_fork},
+    {"pid-file", 0, true, NULL, set_pid_file},
+    {"handshake-limit", 0, true, NULL, set_handshake_limit},
+    {"stall-limit", 0, true, NULL, set_stall_limit},
     /* qemu-nbd's, not served yet. */
-    {"offset", 'o', true, false, NULL},
-    {"nocache", 'n', false, false, NULL},
-    {"snapshot", 's', false, false, NULL},
-    {"load-snapshot", 'l', true, false, NULL},
-    {"allocation-depth", 'A', false, false, NULL},
-    {"bitmap", 'B', true, false, NULL},
-    {"list", 'L', false, false, NULL},
-    {"connect", 'c', true, false, NULL},
-    {"disconnect", 'd', false, false, NULL},
-    {"detect-zeroes", 0, true, false, NULL},
-    {"image-opts", 0, false, false, NULL},
-    {"object", 0, true, false, NULL},
-    {"tls-creds", 0, true, false, NULL},
-    {"tls-authz", 0, true, false, NULL},
-    {"tls-hostname", 0, true, false, NULL},
-    {"selinux-label", 0, true, false, NULL},
-    {"trace", 'T', true, false, NULL},
+    {"snapshot", 's', false, NULL, NULL},
+    {"load-snapshot", 'l', true, NULL, NULL},
+    {"allocation-depth", 'A', false, NULL, NULL},
+    {"bitmap", 'B', true, NULL, NULL},
+    {"list", 'L', false, NULL, NULL},
+    {"connect", 'c', true, NULL, NULL},
+    {"disconnect", 'd', false, NULL, NULL},
+    {"detect-zeroes", 0, true, NULL, NULL},
+    {"image-opts", 0, false, NULL, NULL},
+    {"object", 0, true, NULL, NULL},
+    {"tls-creds", 0, true, NULL, NULL},
+    {"tls-authz", 0, true, NULL, NULL},
+    {"tls-hostname", 0, true, NULL, NULL},
+    {"selinux-label", 0, true, NULL, NULL},
+    {"trace", 'T', true, NULL, NULL},
 };
 
 #define OPTION_COUNT (sizeof(options) / sizeof(options[0]))
@@ -320,18 +343,33 @@ static int refuse_unknown(int value, const char *word, struct error *err)
     return error_set(err, -EINVAL, "unknown option '-%c'; see platter --help", optopt);
 }
 
+/* The option that was given and counts as the same; NULL: none was. */
+static const struct cmdline_option *given_before(const bool *given,
+                                                 const struct cmdline_option *option)
+{
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        if (given[i] && option->once && options[i].once &&
+            strcmp(options[i].once, option->once) == 0)
+            return &options[i];
+    }
+    return NULL;
+}
+
 static int take_option(struct config *config, bool *given, const struct cmdline_option *option,
                        struct error *err)
 {
-    bool *given_before = &given[option - options];
     if (!option->set && option->letter)
         return error_set(err, -EINVAL, "option -%c (--%s) is not supported yet", option->letter,
                          option->name);
     if (!option->set)
         return error_set(err, -EINVAL, "option --%s is not supported yet", option->name);
-    if (option->once && *given_before)
+    const struct cmdline_option *before = given_before(given, option);
+    if (before == option)
         return error_set(err, -EINVAL, "option --%s can be given only once", option->name);
-    *given_before = true;
+    if (before)
+        return error_set(err, -EINVAL, "options --%s and --%s exclude each other; give one of them",
+                         before->name, option->name);
+    given[option - options] = true;
     return option->set(config, option->name, optarg, err);
 }
 

@@ -2,12 +2,22 @@
 #include "server/config.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 
 #include "block/node_options.h"
 
 static bool is_direct(enum config_cache cache)
 {
     return cache == CONFIG_CACHE_NONE || cache == CONFIG_CACHE_DIRECTSYNC;
+}
+
+/* A raw image can begin anywhere in its file; an image that is probed is served as raw. */
+static int set_offset(const struct config *config, struct node_options *options, struct error *err)
+{
+    char text[24];
+    snprintf(text, sizeof(text), "%" PRIu64, config->offset);
+    return node_options_set(options, "offset", text, err);
 }
 
 int config_node_options(const struct config *config, struct node_options **ret_options,
@@ -24,6 +34,8 @@ int config_node_options(const struct config *config, struct node_options **ret_o
         code = node_options_set(options, "file.aio", config->aio, err);
     if (code == 0 && config->read_only)
         code = node_options_set(options, "read-only", "on", err);
+    if (code == 0 && config->offset > 0)
+        code = set_offset(config, options, err);
     if (code < 0) {
         node_options_free(options);
         return code;

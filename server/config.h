@@ -5,6 +5,7 @@
 /* What the person who started the server asked for, checked. Strings are borrowed from argv. */
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "common/error.h"
 #include "server/export.h"
@@ -31,6 +32,7 @@ enum config_cache {
 struct config {
     const char *image;
     const char *format; /* NULL: by probing */
+    uint64_t offset;    /* what is served begins at this byte of the image */
     bool read_only;
     enum config_cache cache;
     const char *aio; /* an engine's name; NULL: the best there is */

@@ -56,6 +56,9 @@ one_sentence "long" "$PLATTER" -k "$long" -f raw "$dir/disk.img"
 one_sentence 300.1.2.3 "$PLATTER" -b 300.1.2.3 -p "$(some_port)" -f raw "$dir/disk.img"
 name=$(printf 'n%.0s' {1..4097})
 one_sentence 4096 "${serve[@]}" -x "$name" -f raw "$dir/disk.img"
+one_sentence 1048576 "${serve[@]}" -o 1048577 -f raw "$dir/disk.img"
+one_sentence 10K "${serve[@]}" -o 10K -f raw "$dir/disk.img"
+one_sentence cache "${serve[@]}" -n --cache=writeback -f raw "$dir/disk.img"
 if ! is_stand_in; then
     one_sentence none "${serve[@]}" --threads=none -f raw "$dir/disk.img"
     one_sentence 0 "${serve[@]}" --threads=0 -f raw "$dir/disk.img"
@@ -115,7 +118,7 @@ ok "an image without a header needs no -f"
 
 "$PLATTER" --help >"$dir/out" 2>"$dir/err" || complain "--help fails" --help
 for option in --port --bind --socket --shared --persistent --export-name --description --read-only \
-    --format --cache --aio --discard --fork --pid-file --verbose --help --version; do
+    --format --cache --aio --discard --offset --nocache --fork --pid-file --verbose --help --version; do
     grep -qw -- "$option" "$dir/out" || complain "--help does not name $option" --help
 done
 "$PLATTER" -V | grep -qE '[0-9]+\.[0-9]+' || complain "-V shows no version" -V

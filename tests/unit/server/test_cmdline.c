@@ -89,6 +89,18 @@ static void letters_and_long_names_say_the_same(void **state)
     }
 }
 
+static void an_offset_is_read_as_qemu_nbd_reads_it(void **state)
+{
+    (void)state;
+    assert_int_equal(parse_good("disk.img").offset, 0);
+    assert_int_equal(parse_good("-o 512 disk.img").offset, 512);
+    assert_int_equal(parse_good("--offset=0x1F disk.img").offset, 31);
+    assert_int_equal(parse_good("-o 010 disk.img").offset, 8);
+    assert_true(parse_good("-o 18446744073709551615 disk.img").offset == UINT64_MAX);
+    assert_int_equal(parse_good("-n disk.img").cache, CONFIG_CACHE_NONE);
+    assert_int_equal(parse_good("--nocache disk.img").cache, CONFIG_CACHE_NONE);
+}
+
 static void every_mode_has_its_value(void **state)
 {
     (void)state;
@@ -171,6 +183,15 @@ static void a_mistake_is_one_exact_sentence(void **state)
         {"--discard=maybe x",
          "--discard has no mode 'maybe'; choose one of ignore, off, unmap, on"},
         {"--cache=none --cache=none x", "option --cache can be given only once"},
+        {"-n --cache=none x", "options --nocache and --cache exclude each other; give one of them"},
+        {"--cache=unsafe -n x",
+         "options --cache and --nocache exclude each other; give one of them"},
+        {"-n -n x", "option --nocache can be given only once"},
+        {"-o 10K x", "the offset '10K' is no number of bytes below 2^64"},
+        {"-o -1 x", "the offset '-1' is no number of bytes below 2^64"},
+        {"--offset= x", "the offset '' is no number of bytes below 2^64"},
+        {"-o 18446744073709551616 x",
+         "the offset '18446744073709551616' is no number of bytes below 2^64"},
         {"--aio=sync --aio=sync x", "option --aio can be given only once"},
         {"--discard=on --discard=on x", "option --discard can be given only once"},
         {"--nonsense x", "unknown or ambiguous option '--nonsense'; see platter --help"},
@@ -197,8 +218,6 @@ static void what_qemu_nbd_has_and_we_not_yet_is_said_so(void **state)
     static const struct {
         const char *line, *option;
     } cases[] = {
-        {"-o 512 x", "-o (--offset)"},
-        {"-n x", "-n (--nocache)"},
         {"-s x", "-s (--snapshot)"},
         {"-l snap x", "-l (--load-snapshot)"},
         {"-A x", "-A (--allocation-depth)"},
@@ -255,6 +274,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_image_alone_is_served_by_defaults),
         cmocka_unit_test(letters_and_long_names_say_the_same),
+        cmocka_unit_test(an_offset_is_read_as_qemu_nbd_reads_it),
         cmocka_unit_test(every_mode_has_its_value),
         cmocka_unit_test(the_last_one_wins_where_qemu_nbd_lets_it),
         cmocka_unit_test(help_and_version_win_over_what_follows),
