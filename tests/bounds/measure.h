@@ -35,6 +35,8 @@ unsigned measure_raise_descriptors(void);
 
 /* A good client: connected, structured replies negotiated. */
 struct raw_client measure_open(const struct server *server);
+/* The same, after reads on every loop: what a loop opens and keeps at first use is there. */
+struct raw_client measure_open_warm(const struct server *server);
 /* Median of 41 reads of 4 KiB one after the other, in microseconds; each must succeed. */
 uint64_t measure_read_us(const struct raw_client *client);
 /* What the median may be: ten times the 5 ms aimed at. */
