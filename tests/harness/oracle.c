@@ -10,6 +10,8 @@
 #include "common/checked.h"
 
 #define INITIAL 1 /* the initial image's number */
+#define HOLD_BYTES_MAX \
+    16384 /* larger reads are left out of rule 6: they would cost half of the run */
 
 /* --- patterns -------------------------------------------------------------------------------- */
 
@@ -81,6 +83,7 @@ void oracle_init(struct oracle *oracle, struct sim *sim, uint64_t size_bytes)
     op_add(oracle, (struct oracle_op){.kind = ORACLE_INITIAL, .length = size_bytes});
     oracle->not_durable_from = INITIAL + 1;
     oracle->since = bytewise(oracle);
+    oracle->holder = bytewise(oracle);
     oracle->zeroed = bytewise(oracle);
     oracle->durable_since = bytewise(oracle);
 
@@ -99,6 +102,7 @@ void oracle_fini(struct oracle *oracle)
     free(oracle->ops);
     free(oracle->initial_is_data);
     free(oracle->since);
+    free(oracle->holder);
     free(oracle->zeroed);
     free(oracle->durable_since);
     free(oracle->zeroing);
@@ -162,8 +166,12 @@ void oracle_answer(struct oracle *oracle, uint32_t number)
     struct oracle_op *op = &oracle->ops[number];
     assert(op->answered == ORACLE_NEVER);
     op->answered = ++oracle->tick;
-    if (op->kind != ORACLE_TRIM)
+    if (op->kind != ORACLE_TRIM) {
+        for (uint64_t at = op->offset; at < op->offset + op->length; at++)
+            if (oracle->since[at] < op->sent)
+                oracle->holder[at] = 0;
         raise_since(oracle->since, op);
+    }
     if (op->kind == ORACLE_WRITE)
         return;
     zeroing_remove(oracle, number);
@@ -201,19 +209,20 @@ static bool may_be_of(const struct oracle *oracle, uint32_t number, uint64_t off
     return op->kind == ORACLE_WRITE && op_covers(op, offset, length) && op->answered >= since;
 }
 
-static bool byte_is_good(const struct oracle *oracle, uint64_t offset, uint8_t byte, uint32_t since)
+static bool byte_is_good(const struct oracle *oracle, uint64_t offset, uint8_t byte, uint32_t since,
+                         uint32_t holder)
 {
     if (byte == 0 && may_be_zero(oracle, offset, since))
         return true;
     for (uint32_t number = oracle->op_count - 1; number >= INITIAL; number--)
         if (may_be_of(oracle, number, offset, 1, since) && byte == pattern_byte(number, offset))
             return true;
-    return false;
+    return holder != 0 && byte == pattern_byte(holder, offset);
 }
 
 /* A whole aligned word, by what it says of itself: nearly all of what is read. */
 static bool word_is_good(const struct oracle *oracle, uint64_t offset, const uint8_t *bytes,
-                         const uint32_t *since)
+                         const uint32_t *since, const uint32_t *holder)
 {
     uint64_t word;
     memcpy(&word, bytes, 8);
@@ -226,7 +235,7 @@ static bool word_is_good(const struct oracle *oracle, uint64_t offset, const uin
     uint32_t number, word_index, latest = 0;
     word_read(word, &number, &word_index);
     for (unsigned i = 0; i < 8; i++)
-        if (since[i] > latest)
+        if (since[i] > latest && !(holder && holder[i] == number))
             latest = since[i];
     return word_index == offset / 8 && may_be_of(oracle, number, offset, 8, latest);
 }
@@ -257,19 +266,20 @@ static void describe(const struct oracle *oracle, uint64_t offset, const uint8_t
     }
 }
 
-/* Checks the bytes of [offset, offset + length) under since[0 .. length). */
+/* Checks the bytes of [offset, offset + length) under since[0 .. length) and holder, or NULL. */
 static void check(struct oracle *oracle, uint64_t offset, uint64_t length, const uint8_t *bytes,
-                  const uint32_t *since, const char *who)
+                  const uint32_t *since, const uint32_t *holder, const char *who)
 {
     oracle->bytes_checked += length;
     uint64_t at = 0;
     while (at < length) {
         if ((offset + at) % 8 == 0 && at + 8 <= length &&
-            word_is_good(oracle, offset + at, bytes + at, since + at)) {
+            word_is_good(oracle, offset + at, bytes + at, since + at,
+                         holder ? holder + at : NULL)) {
             at += 8;
             continue;
         }
-        if (!byte_is_good(oracle, offset + at, bytes[at], since[at])) {
+        if (!byte_is_good(oracle, offset + at, bytes[at], since[at], holder ? holder[at] : 0)) {
             char source[256];
             describe(oracle, offset + at, bytes + at, bytes, bytes + length, source,
                      sizeof(source));
@@ -287,17 +297,45 @@ void oracle_view_open(struct oracle *oracle, struct oracle_view *view, uint64_t 
                       uint64_t length)
 {
     assert(range_is_inside(offset, length, oracle->size_bytes));
-    oracle->tick++;
-    *view = (struct oracle_view){.offset = offset, .length = length};
-    view->since = malloc((length + 1) * sizeof(*view->since));
+    *view = (struct oracle_view){.offset = offset, .length = length, .sent = ++oracle->tick};
+    view->since = malloc((2 * length + 1) * sizeof(*view->since));
     assert(view->since);
+    view->holder = view->since + length;
     memcpy(view->since, oracle->since + offset, length * sizeof(*view->since));
+    memcpy(view->holder, oracle->holder + offset, length * sizeof(*view->holder));
 }
 
 void oracle_view_close(struct oracle_view *view)
 {
     free(view->since);
-    view->since = NULL;
+    view->since = view->holder = NULL;
+}
+
+/* Rule 6, for the byte that a read has shown to be of that write. */
+static void hold(struct oracle *oracle, const struct oracle_view *view, uint64_t at,
+                 uint32_t number)
+{
+    uint64_t offset = view->offset + at;
+    if (oracle->since[offset] >= view->sent || may_be_zero(oracle, offset, view->since[at]))
+        return;
+    oracle->since[offset] = view->sent;
+    oracle->holder[offset] = number;
+}
+
+static void hold_all(struct oracle *oracle, const struct oracle_view *view, const uint8_t *bytes)
+{
+    uint64_t at = (8 - view->offset % 8) % 8;
+    for (; at + 8 <= view->length; at += 8) {
+        uint64_t word;
+        uint32_t number, word_index;
+        memcpy(&word, bytes + at, 8);
+        word_read(word, &number, &word_index);
+        if (number < INITIAL || number >= oracle->op_count ||
+            word_index != (view->offset + at) / 8 || oracle->ops[number].answered >= view->sent)
+            continue;
+        for (unsigned i = 0; i < 8; i++)
+            hold(oracle, view, at + i, number);
+    }
 }
 
 void oracle_view_check(struct oracle *oracle, const struct oracle_view *view, const void *bytes,
@@ -305,7 +343,9 @@ void oracle_view_check(struct oracle *oracle, const struct oracle_view *view, co
 {
     oracle->tick++;
     oracle->reads_checked++;
-    check(oracle, view->offset, view->length, bytes, view->since, who);
+    check(oracle, view->offset, view->length, bytes, view->since, view->holder, who);
+    if (!sim_failed(oracle->sim) && view->length <= HOLD_BYTES_MAX)
+        hold_all(oracle, view, bytes);
 }
 
 void oracle_view_check_zero(struct oracle *oracle, const struct oracle_view *view, uint64_t offset,
@@ -346,7 +386,7 @@ static void check_durable(struct oracle *oracle, const struct oracle_op *op, con
     snprintf(text, sizeof(text), "%s: on stable storage", who);
     oracle->durables_checked++;
     check(oracle, op->offset, op->length, durable + op->offset, oracle->durable_since + op->offset,
-          text);
+          NULL, text);
 }
 
 uint32_t oracle_flush_send(struct oracle *oracle)
@@ -390,8 +430,9 @@ void oracle_forced(struct oracle *oracle, uint32_t number, const uint8_t *durabl
 
 void oracle_check_end(struct oracle *oracle, const uint8_t *cached, const uint8_t *durable)
 {
-    check(oracle, 0, oracle->size_bytes, cached, oracle->since, "the file at the end");
+    check(oracle, 0, oracle->size_bytes, cached, oracle->since, oracle->holder,
+          "the file at the end");
     if (memcmp(cached, durable, oracle->size_bytes) != 0)
-        check(oracle, 0, oracle->size_bytes, durable, oracle->since,
+        check(oracle, 0, oracle->size_bytes, durable, oracle->since, oracle->holder,
               "the file's stable storage at the end");
 }

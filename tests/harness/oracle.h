@@ -17,6 +17,9 @@
  * 4. A request that was never answered, or failed, may take effect at any time, or never.
  * 5. Once a flush is answered, the durable bytes obey rule 2 as a reader would that was sent when
  *    the flush was sent. A request with FUA does that for itself.
+ * 6. When a read has shown a write that was answered before the read was sent, all others that were
+ *    answered by then are over: reads, one after the other, agree on the order. (Not where a trim
+ *    leaves a choice.)
  *
  * Each eight aligned bytes of a written pattern carry the request and the offset, mixed so that no
  * byte looks like another's: what is read says where it comes from, and a wrong byte says so too.
@@ -55,6 +58,7 @@ struct oracle {
     uint8_t *initial_is_data; /* one a ORACLE_INITIAL_UNIT */
     /* By byte: */
     uint32_t *since;         /* rule 1: the latest `sent` of the answered writes and zeroes */
+    uint32_t *holder;        /* rule 6: a write that is good however old it is; 0: none */
     uint32_t *zeroed;        /* the latest `answered` of zeroes and trims; 0: none */
     uint32_t *durable_since; /* as since, for the durable bytes */
     uint32_t *zeroing;       /* ops: zeroes and trims that were not answered */
@@ -81,7 +85,8 @@ void oracle_answer(struct oracle *oracle, uint32_t number);
 /* A request that looks at a range: a read, or a status. */
 struct oracle_view {
     uint64_t offset, length;
-    uint32_t *since; /* as it was when the request was sent */
+    uint32_t sent;
+    uint32_t *since, *holder; /* as they were when the request was sent */
 };
 void oracle_view_open(struct oracle *oracle, struct oracle_view *view, uint64_t offset,
                       uint64_t length);
