@@ -122,6 +122,8 @@ struct block_node {
     struct block_limits limits;
     _Atomic uint64_t size_bytes;
     bool read_only; /* set before co_open: the option "read-only", else as the parent */
+    bool is_guess;  /* set before co_open: nobody named the format; the driver sees to it that no
+                     * client can make the image look like one of another */
     char *name;     /* for messages: the file name, or the driver's name */
 
     /* block/'s own */

@@ -120,9 +120,10 @@ static int node_co_open(struct block_node *node, struct node_options *options,
     return node_options_check_all_taken(options, owner, err);
 }
 
-/* Takes options in any case. */
+/* Takes options in any case. is_guess: the driver is what probing came to. */
 static int co_open(struct block_env *env, struct node_options *options,
-                   const struct block_node *parent, struct block_node **ret_node, struct error *err)
+                   const struct block_node *parent, bool is_guess, struct block_node **ret_node,
+                   struct error *err)
 {
     const struct block_driver *driver = NULL;
     struct block_node *node = NULL;
@@ -142,6 +143,7 @@ static int co_open(struct block_env *env, struct node_options *options,
         rc = error_set(err, -ENOMEM, "no memory to open a node with the driver %s", driver->name);
         goto out;
     }
+    node->is_guess = is_guess;
     rc = node_co_open(node, options, parent, err);
     if (rc < 0)
         node_co_free(node);
@@ -155,7 +157,7 @@ out:
 int block_co_open(struct block_env *env, struct node_options *options, struct block_node **ret_node,
                   struct error *err)
 {
-    return co_open(env, options, NULL, ret_node, err);
+    return co_open(env, options, NULL, false, ret_node, err);
 }
 
 int block_co_open_child(struct block_node *parent, struct node_options *options, const char *key,
@@ -167,7 +169,7 @@ int block_co_open_child(struct block_node *parent, struct node_options *options,
     struct node_options *subtree = node_options_take_subtree(options, key);
     if (!subtree)
         return error_set(err, -ENOMEM, "no memory to open the child '%s'", key);
-    int rc = co_open(parent->env, subtree, parent, &child, err);
+    int rc = co_open(parent->env, subtree, parent, false, &child, err);
     if (rc < 0)
         return rc;
     parent->children[parent->child_count++] = child;
@@ -194,10 +196,11 @@ int block_co_open_image(struct block_env *env, const char *filename, const char 
                         struct node_options *options, struct block_node **ret_node,
                         struct error *err)
 {
+    bool is_guess = !format;
     int rc = format ? graph_check_format(env, format, err) : 0;
     if (rc == 0)
         rc = add_defaults(options, filename, err);
-    if (rc == 0 && !format) {
+    if (rc == 0 && is_guess) {
         rc = probe_co_image(env, filename, options, err);
         format = "raw";
     }
@@ -207,5 +210,5 @@ int block_co_open_image(struct block_env *env, const char *filename, const char 
         node_options_free(options);
         return rc;
     }
-    return block_co_open(env, options, ret_node, err);
+    return co_open(env, options, NULL, is_guess, ret_node, err);
 }

@@ -19,8 +19,7 @@ static const struct signature {
     const char *bytes;
 } signatures[] = {
     {"qcow", 0, 8, "QFI\xfb\0\0\0\1"},
-    {"qcow2", 0, 8, "QFI\xfb\0\0\0\2"},
-    {"qcow2", 0, 8, "QFI\xfb\0\0\0\3"},
+    {"qcow2", 0, 4, "QFI\xfb"}, /* of any version */
     {"qed", 0, 4, "QED\0"},
     {"vmdk", 0, 4, "KDMV"},
     {"vmdk", 0, 4, "COWD"},
@@ -36,6 +35,21 @@ static const struct signature {
     {"gow1", 0, 4, "GOW1"},
 };
 
+/* A vmdk descriptor is a text: comments and empty lines, and then its version. */
+static bool is_vmdk_text(const uint8_t *head, size_t length)
+{
+    static const char version[] = "version=";
+    size_t at = 0;
+    while (at < length && strchr(" \t\r\n#", head[at]) && head[at] != '\0') {
+        if (head[at] == '#') {
+            const uint8_t *end = memchr(head + at, '\n', length - at);
+            at = end ? (size_t)(end - head) : length - 1;
+        }
+        at++;
+    }
+    return length - at >= strlen(version) && memcmp(head + at, version, strlen(version)) == 0;
+}
+
 static bool has_signature(const struct signature *signature, const uint8_t *head, size_t length)
 {
     return length >= signature->offset + signature->length &&
@@ -49,6 +63,15 @@ static bool is_supported(const struct block_driver *const *drivers, const char *
             return true;
     }
     return false;
+}
+
+static const char *find_signature(const uint8_t *head, size_t length)
+{
+    for (size_t i = 0; i < sizeof(signatures) / sizeof(*signatures); i++) {
+        if (has_signature(&signatures[i], head, length))
+            return signatures[i].format;
+    }
+    return is_vmdk_text(head, length) ? "vmdk" : NULL;
 }
 
 bool probe_head(const struct block_driver *const *drivers, const uint8_t *head, size_t length,
@@ -69,14 +92,12 @@ bool probe_head(const struct block_driver *const *drivers, const uint8_t *head, 
         *ret_found = (struct probe_found){.name = best->name, .is_supported = true};
         return true;
     }
-    for (size_t i = 0; i < sizeof(signatures) / sizeof(*signatures); i++) {
-        if (has_signature(&signatures[i], head, length)) {
-            ret_found->name = signatures[i].format;
-            ret_found->is_supported = is_supported(drivers, signatures[i].format);
-            return true;
-        }
-    }
-    return false;
+    const char *format = find_signature(head, length);
+    if (!format)
+        return false;
+    *ret_found =
+        (struct probe_found){.name = format, .is_supported = is_supported(drivers, format)};
+    return true;
 }
 
 static int co_read_head(struct block_env *env, const char *filename,
@@ -123,9 +144,9 @@ int probe_co_image(struct block_env *env, const char *filename, const struct nod
                          "-f raw to serve its bytes as they are",
                          filename, found.name, found.name,
                          found.is_supported ? "" : " (which this build does not support yet)");
-    log_warning(
-        "'%s': no format was given and none is recognised, so it is served as raw; a client "
-        "can write a header that makes the next start refuse it: say -f raw",
-        filename);
+    log_warning("'%s': no format was given and none is recognised, so it is served as raw, and "
+                "writes that would make it look like another format are refused; say -f raw to "
+                "allow them",
+                filename);
     return 0;
 }

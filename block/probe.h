@@ -6,7 +6,8 @@
  * What an image is when nobody said: either a known format, and then it is refused until the person
  * names it, or raw. Serving a known format's file as raw by accident would let a client write over
  * its tables; opening it by its header would let a guest that writes a header into a raw disk
- * choose what the next start opens. So a guess never opens anything but raw.
+ * choose what the next start opens. So a guess never opens anything but raw, and opens no second
+ * file; and formats/raw_guard keeps a client from writing such a header.
  */
 
 #include <stddef.h>

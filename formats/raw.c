@@ -24,10 +24,12 @@
 #include "block/node_options.h"
 #include "common/align.h"
 #include "common/checked.h"
+#include "formats/raw_guard.h"
 
 struct raw {
-    uint64_t start;     /* where in the file the image begins */
-    bool is_fixed_size; /* "size" was given */
+    uint64_t start;         /* where in the file the image begins */
+    bool is_fixed_size;     /* "size" was given */
+    struct raw_guard guard; /* of a node whose format was guessed */
 };
 
 /* Where an offset in the image lies in the file. */
@@ -37,9 +39,14 @@ static uint64_t in_file(const struct block_node *node, uint64_t offset)
     return raw->start + offset;
 }
 
-/* The part of the file that the options ask for, if the file has it. */
+/* A part of the file, as the options ask for it. */
+struct range {
+    uint64_t start, size_bytes;
+    bool is_fixed_size;
+};
+
 static int take_range(struct node_options *options, const struct block_node *file,
-                      struct raw *ret_raw, uint64_t *ret_size_bytes, struct error *err)
+                      struct range *ret_range, struct error *err)
 {
     uint64_t file_bytes = atomic_load(&file->size_bytes);
     uint64_t start = 0;
@@ -62,8 +69,8 @@ static int take_range(struct node_options *options, const struct block_node *fil
                          " reaches past the end of '%s', which has %" PRIu64
                          " bytes; give at most %" PRIu64,
                          size_bytes, start, file->name, file_bytes, file_bytes - start);
-    *ret_raw = (struct raw){.start = start, .is_fixed_size = is_fixed_size};
-    *ret_size_bytes = size_bytes;
+    *ret_range =
+        (struct range){.start = start, .size_bytes = size_bytes, .is_fixed_size = is_fixed_size};
     return 0;
 }
 
@@ -86,28 +93,37 @@ static struct block_limits limits_at(const struct block_limits *file, uint64_t s
  * On failure nothing of ours may be left behind; a child that was opened is closed by the graph. */
 static int raw_co_open(struct block_node *node, struct node_options *options, struct error *err)
 {
-    struct raw range;
-    uint64_t size_bytes;
+    struct range range = {0};
     int ret = block_co_open_child(node, options, "file", &node->file, err);
     if (ret == 0)
-        ret = take_range(options, node->file, &range, &size_bytes, err);
+        ret = take_range(options, node->file, &range, err);
     if (ret < 0)
         return ret;
     struct raw *raw = malloc(sizeof(*raw));
     if (!raw)
         return error_set(err, -ENOMEM, "no memory to open '%s'", node->name);
-    *raw = range;
+    raw->start = range.start;
+    raw->is_fixed_size = range.is_fixed_size;
+    raw_guard_init(&raw->guard);
     node->state = raw;
     node->limits = limits_at(&node->file->limits, raw->start);
-    atomic_store(&node->size_bytes, size_bytes);
+    atomic_store(&node->size_bytes, range.size_bytes);
     return 0;
 }
 
 /* The graph lets the children go. */
 static void raw_co_close(struct block_node *node)
 {
-    free(node->state);
+    struct raw *raw = node->state;
+    raw_guard_fini(&raw->guard);
+    free(raw);
     node->state = NULL;
+}
+
+/* Whether a change at this offset of the file needs the guard's leave. */
+static bool is_guarded(const struct block_node *node, uint64_t file_offset)
+{
+    return node->is_guess && raw_guard_concerns(file_offset);
 }
 
 /* The data path. Bounds, alignment and overlap were seen to before a driver is called; it returns 0
@@ -120,17 +136,28 @@ static int raw_co_read(struct block_node *node, uint64_t offset, const struct bl
 static int raw_co_write(struct block_node *node, uint64_t offset, const struct block_vec *vec,
                         unsigned flags)
 {
-    return node_co_write(node->file, in_file(node, offset), vec, flags);
+    struct raw *raw = node->state;
+    uint64_t file_offset = in_file(node, offset);
+    if (is_guarded(node, file_offset))
+        return raw_guard_co_write(&raw->guard, node, file_offset, vec, flags);
+    return node_co_write(node->file, file_offset, vec, flags);
 }
 
 static int raw_co_zero(struct block_node *node, uint64_t offset, uint64_t length, unsigned flags)
 {
-    return node_co_zero(node->file, in_file(node, offset), length, flags);
+    struct raw *raw = node->state;
+    uint64_t file_offset = in_file(node, offset);
+    if (is_guarded(node, file_offset))
+        return raw_guard_co_zero(&raw->guard, node, file_offset, length, flags);
+    return node_co_zero(node->file, file_offset, length, flags);
 }
 
 static int raw_co_discard(struct block_node *node, uint64_t offset, uint64_t length)
 {
-    return node_co_discard(node->file, in_file(node, offset), length, 0);
+    uint64_t file_offset = in_file(node, offset);
+    if (is_guarded(node, file_offset))
+        return raw_guard_co_discard(node, file_offset, length);
+    return node_co_discard(node->file, file_offset, length, 0);
 }
 
 static int raw_co_status(struct block_node *node, uint64_t offset, uint64_t length,

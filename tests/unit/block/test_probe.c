@@ -15,9 +15,7 @@ static const struct {
     size_t offset, length;
     const char *bytes;
 } foreign[] = {
-    {"qcow", 0, 8, "QFI\xfb\0\0\0\1"},
-    {"qcow2", 0, 8, "QFI\xfb\0\0\0\2"},
-    {"qcow2", 0, 8, "QFI\xfb\0\0\0\3"},
+    {"qcow2", 0, 4, "QFI\xfb"},
     {"qed", 0, 4, "QED\0"},
     {"vmdk", 0, 4, "KDMV"},
     {"vmdk", 0, 4, "COWD"},
@@ -50,6 +48,42 @@ static void every_known_signature_is_found_at_its_place_alone(void **state)
         memmove(head + 1, head, sizeof(head) - 1);
         head[0] = 0;
         assert_false(probe_head(memory_drivers, head, sizeof(head), &found));
+    }
+}
+
+static void versions_of_one_magic_are_told_apart(void **state)
+{
+    (void)state;
+    uint8_t head[8] = "QFI\xfb";
+    struct probe_found found;
+    for (uint8_t version = 0; version < 5; version++) {
+        head[7] = version;
+        assert_true(probe_head(memory_drivers, head, sizeof(head), &found));
+        assert_string_equal(found.name, version == 1 ? "qcow" : "qcow2");
+    }
+}
+
+static void a_vmdk_text_is_known_behind_its_comments(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {
+        "version=1",
+        "# a comment\nversion=2\n",
+        "\n\r\n # x\n#\n\tversion=",
+        "#\n#\n#\nversion=3",
+    };
+    static const char *const others[] = {
+        "", "#", "#\n", "# version=1", "version", "#\nversion 1", "x\nversion=1", "\n",
+    };
+    struct probe_found found;
+    for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++) {
+        const uint8_t *head = (const uint8_t *)texts[i];
+        assert_true(probe_head(memory_drivers, head, strlen(texts[i]), &found));
+        assert_string_equal(found.name, "vmdk");
+    }
+    for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++) {
+        const uint8_t *head = (const uint8_t *)others[i];
+        assert_false(probe_head(memory_drivers, head, strlen(others[i]), &found));
     }
 }
 
@@ -132,6 +166,7 @@ static void co_what_is_not_known_is_opened_as_raw(struct fixture *fixture, void 
     assert_int_equal(co_open_unnamed(fixture, NULL), 0);
     assert_string_equal(block_node_driver_name(fixture->node), "raw");
     assert_false(fixture->node->read_only);
+    assert_true(fixture->node->is_guess);
     fixture_co_close(fixture);
     assert_int_equal(fixture->disk.counts[MEMORY_OPEN], 2);
     assert_int_equal(fixture->disk.counts[MEMORY_CLOSE], 2);
@@ -158,6 +193,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_known_signature_is_found_at_its_place_alone),
+        cmocka_unit_test(versions_of_one_magic_are_told_apart),
+        cmocka_unit_test(a_vmdk_text_is_known_behind_its_comments),
         cmocka_unit_test(zeroes_boot_sectors_and_empty_files_are_nothing_known),
         cmocka_unit_test(the_surest_driver_is_named_and_raw_never_is),
         cmocka_unit_test(a_known_header_is_refused_in_one_sentence),
