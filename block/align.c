@@ -265,6 +265,9 @@ int align_co_zero(struct block_node *node, uint64_t offset, uint64_t length, uns
 {
     uint64_t end = offset + length;
     struct cut cut = cut_range(node, offset, end);
+    bool is_whole = cut.body == offset && cut.body_end == end;
+    if ((flags & BLOCK_FAST) && (!is_whole || end > size_of(node)))
+        return -ENOTSUP;
     int rc = 0;
     if (cut.body > offset)
         rc = co_write_part(node, offset, cut.body - offset, NULL, flags);

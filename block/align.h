@@ -26,6 +26,7 @@ struct align_cover align_cover_write(const struct block_node *node, uint64_t off
 int align_co_read(struct block_node *node, uint64_t offset, const struct block_vec *vec);
 int align_co_write(struct block_node *node, uint64_t offset, const struct block_vec *vec,
                    unsigned flags);
+/* BLOCK_FAST: -ENOTSUP when an end would have to be written, or the node made to grow. */
 int align_co_zero(struct block_node *node, uint64_t offset, uint64_t length, unsigned flags);
 /* Blocks that are not wholly inside the range are left alone. */
 int align_co_discard(struct block_node *node, uint64_t offset, uint64_t length);

@@ -104,6 +104,7 @@ void block_backend_counters(const struct block_backend *backend, struct block_co
         .discards = sum(backend, BACKEND_DISCARDS),
         .flushes = sum(backend, BACKEND_FLUSHES),
         .statuses = sum(backend, BACKEND_STATUSES),
+        .caches = sum(backend, BACKEND_CACHES),
         .read_bytes = sum(backend, BACKEND_READ_BYTES),
         .written_bytes = sum(backend, BACKEND_WRITTEN_BYTES),
         .failed = sum(backend, BACKEND_FAILED),
@@ -180,6 +181,16 @@ int block_co_discard(struct block_backend *backend, uint64_t offset, uint64_t le
     if (rc == 0)
         rc = node_co_discard(backend->node, offset, length, flags);
     return leave(backend, lane, BACKEND_DISCARDS, rc);
+}
+
+int block_co_cache(struct block_backend *backend, uint64_t offset, uint64_t length)
+{
+    struct backend_lane *lane = lane_of(backend);
+    drain_co_enter(backend, lane);
+    int rc = check_read(backend, offset, length);
+    if (rc == 0)
+        rc = node_co_cache(backend->node, offset, length);
+    return leave(backend, lane, BACKEND_CACHES, rc);
 }
 
 int block_co_flush(struct block_backend *backend)

@@ -31,6 +31,9 @@ struct node_options;
 enum block_request_flag {
     BLOCK_FUA = 1 << 0,      /* done means on stable storage: write, zero, discard */
     BLOCK_NO_UNMAP = 1 << 1, /* zero: the space stays taken (NBD_CMD_FLAG_NO_HOLE) */
+    /* zero: only when it is quicker than writing (NBD_CMD_FLAG_FAST_ZERO); else -ENOTSUP, at once
+     * and with nothing changed. An unaligned end that must be written is a reason for that. */
+    BLOCK_FAST = 1 << 2,
 };
 
 /* What is known about a range. */
@@ -96,6 +99,9 @@ int block_co_zero(struct block_backend *backend, uint64_t offset, uint64_t lengt
 /* The range's content does not matter any more; it reads as the old bytes or as zeroes. */
 int block_co_discard(struct block_backend *backend, uint64_t offset, uint64_t length,
                      unsigned flags);
+/* The range is going to be asked for: what makes that quicker may be done, by reading it where
+ * nothing better is known. All of it inside the size. Whether it helped is not told. */
+int block_co_cache(struct block_backend *backend, uint64_t offset, uint64_t length);
 /* Every write, zero and discard that was answered before is on stable storage afterwards. */
 int block_co_flush(struct block_backend *backend);
 /* What is known from offset on; the answer's length is at most `length`, which is at least 1. Where
@@ -114,7 +120,7 @@ void block_backend_resume(struct block_backend *backend);
 
 /* Sums over the loops; each alone is exact, together they are of slightly different moments. */
 struct block_counters {
-    uint64_t reads, writes, zeroes, discards, flushes, statuses;
+    uint64_t reads, writes, zeroes, discards, flushes, statuses, caches;
     uint64_t read_bytes, written_bytes;
     uint64_t failed;
 };

@@ -75,7 +75,7 @@ int doorway_co_write(struct block_node *node, uint64_t offset, const struct bloc
 int doorway_co_zero(struct block_node *node, uint64_t offset, uint64_t length, unsigned flags)
 {
     assert_range(node, offset, length, node->limits.zero_bytes_max, true);
-    assert_flags(node, flags, BLOCK_NO_UNMAP);
+    assert_flags(node, flags, BLOCK_NO_UNMAP | BLOCK_FAST);
     if (!node->driver->co_zero)
         return -ENOTSUP;
     return checked_result(node->driver->co_zero(node, offset, length, flags));
@@ -103,6 +103,15 @@ static void assert_status_range(const struct block_node *node, uint64_t offset, 
     assert(node->opened);
     assert(length > 0);
     assert(range_is_inside(offset, length, atomic_load(&node->size_bytes)));
+}
+
+int doorway_co_cache(struct block_node *node, uint64_t offset, uint64_t length)
+{
+    assert_may_call(node);
+    assert_status_range(node, offset, length);
+    if (!node->driver->co_cache)
+        return -ENOTSUP;
+    return checked_result(node->driver->co_cache(node, offset, length));
 }
 
 int doorway_co_status(struct block_node *node, uint64_t offset, uint64_t length,

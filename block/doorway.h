@@ -18,6 +18,8 @@ int doorway_co_write(struct block_node *node, uint64_t offset, const struct bloc
 int doorway_co_zero(struct block_node *node, uint64_t offset, uint64_t length, unsigned flags);
 /* NULL call: nothing is done, which is a discard too. */
 int doorway_co_discard(struct block_node *node, uint64_t offset, uint64_t length);
+/* NULL call: -ENOTSUP. */
+int doorway_co_cache(struct block_node *node, uint64_t offset, uint64_t length);
 /* NULL call: the child that holds the image's bytes is flushed. */
 int doorway_co_flush(struct block_node *node);
 /* NULL call: allocated, not zero. */

@@ -16,7 +16,7 @@
  * A range handed to a driver lies inside [0, size), or past the end where the driver has
  * BLOCK_DRIVER_GROWS; its offset is a multiple of limits.request_alignment, and so is its length
  * unless it ends at the node's size or (growing it) past it; it is no longer than the limits say.
- * Status alone is asked byte by byte: any offset, any length, inside the size.
+ * Status and cache alone are asked byte by byte: any offset, any length, inside the size.
  *
  * Memory comes aligned: every iovec begins at a multiple of limits.memory_alignment, and is a
  * multiple of it long, but for the last one of a range that ends at an odd size. block/align sees
@@ -62,10 +62,14 @@ struct block_driver {
     int (*co_read)(struct block_node *node, uint64_t offset, const struct block_vec *vec);
     int (*co_write)(struct block_node *node, uint64_t offset, const struct block_vec *vec,
                     unsigned flags);
-    /* -ENOTSUP: zeroes are written instead. */
+    /* -ENOTSUP: zeroes are written instead. With BLOCK_FAST that is the answer to whatever cannot
+     * be done quicker than by writing, before anything is changed. */
     int (*co_zero)(struct block_node *node, uint64_t offset, uint64_t length, unsigned flags);
     /* A hint: may do nothing. */
     int (*co_discard)(struct block_node *node, uint64_t offset, uint64_t length);
+    /* A hint that the range, any part of the node, will be read. NULL, -ENOTSUP: it is read into
+     * nothing. */
+    int (*co_cache)(struct block_node *node, uint64_t offset, uint64_t length);
     /* What was written before is on stable storage afterwards; called only when something was. NULL
      * in a format that caches nothing: its child is flushed. */
     int (*co_flush)(struct block_node *node);
@@ -155,6 +159,7 @@ int node_co_write(struct block_node *node, uint64_t offset, const struct block_v
                   unsigned flags);
 int node_co_zero(struct block_node *node, uint64_t offset, uint64_t length, unsigned flags);
 int node_co_discard(struct block_node *node, uint64_t offset, uint64_t length, unsigned flags);
+int node_co_cache(struct block_node *node, uint64_t offset, uint64_t length);
 int node_co_flush(struct block_node *node);
 int node_co_status(struct block_node *node, uint64_t offset, uint64_t length,
                    struct block_extent *ret_extent);

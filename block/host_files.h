@@ -54,6 +54,9 @@ struct host_files {
     /* -ENXIO: no data (no hole) from offset to the end. */
     int (*seek)(struct host_files *files, int fd, enum host_seek what, uint64_t offset,
                 uint64_t *ret_offset);
+    /* Has the kernel read the range into its page cache, or begin to; may block. NULL: it cannot.
+     */
+    int (*will_need)(struct host_files *files, int fd, uint64_t offset, uint64_t length);
     int (*unlink)(struct host_files *files, const char *path);
 
     /* Locks of open file descriptions (fcntl(2), F_OFD_SETLK): shared ones, a byte each, which tell

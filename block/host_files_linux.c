@@ -117,6 +117,12 @@ static int linux_seek(struct host_files *files, int fd, enum host_seek what, uin
     return 0;
 }
 
+static int linux_will_need(struct host_files *files, int fd, uint64_t offset, uint64_t length)
+{
+    (void)files;
+    return -posix_fadvise(fd, (off_t)offset, (off_t)length, POSIX_FADV_WILLNEED);
+}
+
 static int linux_unlink(struct host_files *files, const char *path)
 {
     (void)files;
@@ -134,6 +140,7 @@ struct host_files host_files_linux = {
     .fallocate = linux_fallocate,
     .truncate = linux_truncate,
     .seek = linux_seek,
+    .will_need = linux_will_need,
     .unlink = linux_unlink,
     .lock = linux_lock,
     .lock_is_held = linux_lock_is_held,

@@ -3,8 +3,10 @@
 #include <errno.h>
 
 #include "block/align.h"
+#include "block/buffer.h"
 #include "block/doorway.h"
 #include "block/driver.h"
+#include "block/env.h"
 #include "block/flush.h"
 #include "block/node.h"
 #include "block/tracked.h"
@@ -30,6 +32,8 @@
  * A request that fails in the middle may have done a part of its work, so its generation is raised
  * in any case.
  */
+
+#define NOTHING_BYTES ((size_t)256 << 10) /* of memory, to read into and forget */
 
 static int check_request(const struct block_node *node, uint64_t offset, uint64_t length,
                          bool changes)
@@ -65,7 +69,7 @@ static void co_begin(struct block_node *node, struct tracked_request *request, c
 /* What of the flags the driver is handed. */
 static unsigned driver_flags(const struct block_node *node, unsigned flags)
 {
-    assert((flags & ~(unsigned)(BLOCK_FUA | BLOCK_NO_UNMAP)) == 0);
+    assert((flags & ~(unsigned)(BLOCK_FUA | BLOCK_NO_UNMAP | BLOCK_FAST)) == 0);
     return node->driver->flags & BLOCK_DRIVER_FUA ? flags : flags & ~(unsigned)BLOCK_FUA;
 }
 
@@ -127,6 +131,44 @@ int node_co_discard(struct block_node *node, uint64_t offset, uint64_t length, u
     co_begin(node, &request, align_cover_read, offset, length);
     rc = align_co_discard(node, offset, length);
     return co_end_change(node, &request, rc, true, flags & BLOCK_FUA);
+}
+
+/* What "cached" means where the driver knows nothing better. */
+static int co_read_into_nothing(struct block_node *node, uint64_t offset, uint64_t length)
+{
+    struct buffer_pool *pool = &block_env_local(node->env)->buffers;
+    size_t size = length < NOTHING_BYTES ? length : NOTHING_BYTES;
+    void *nothing = buffer_get(pool, size);
+    if (!nothing)
+        return -ENOMEM;
+    int rc = 0;
+    for (uint64_t done = 0; done < length && rc == 0;) {
+        struct iovec iov;
+        size_t piece = length - done < size ? length - done : size;
+        struct block_vec vec = vec_of_buffer(&iov, nothing, piece);
+        rc = align_co_read(node, offset + done, &vec);
+        done += piece;
+    }
+    buffer_put(pool, nothing, size);
+    return rc;
+}
+
+int node_co_cache(struct block_node *node, uint64_t offset, uint64_t length)
+{
+    struct tracked_request request;
+    int rc = check_request(node, offset, length, false);
+    if (rc < 0 || length == 0)
+        return rc;
+    co_begin(node, &request, align_cover_read, offset, length);
+    uint64_t size = node_size(node);
+    uint64_t stored = offset < size ? size - offset : 0;
+    uint64_t inside = length < stored ? length : stored;
+    if (inside > 0)
+        rc = doorway_co_cache(node, offset, inside);
+    if (rc == -ENOTSUP)
+        rc = co_read_into_nothing(node, offset, inside);
+    tracked_end(node, &request, false);
+    return rc;
 }
 
 int node_co_flush(struct block_node *node)

@@ -11,6 +11,7 @@
  *   posix_tail      the last bytes of a file that O_DIRECT cannot reach
  *   posix_zero      zeroes and discards
  *   posix_status    what is data and what is a hole
+ *   posix_cache    what will be read soon
  *   posix_extents   the data that is remembered
  *   posix_create    new files, new sizes
  *
@@ -131,6 +132,7 @@ const struct block_driver block_driver_file = {
     .co_write = posix_co_write,
     .co_zero = posix_co_zero,
     .co_discard = posix_co_discard,
+    .co_cache = posix_co_cache,
     .co_flush = posix_co_flush,
     .co_status = posix_co_status,
     .status_remembered = posix_status_remembered,

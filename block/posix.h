@@ -113,6 +113,7 @@ void posix_grew_to(struct block_node *node, uint64_t size_bytes);
 
 int posix_co_zero(struct block_node *node, uint64_t offset, uint64_t length, unsigned flags);
 int posix_co_discard(struct block_node *node, uint64_t offset, uint64_t length);
+int posix_co_cache(struct block_node *node, uint64_t offset, uint64_t length);
 int posix_co_status(struct block_node *node, uint64_t offset, uint64_t length,
                     struct block_extent *ret_extent);
 void posix_status_remembered(struct block_node *node, uint64_t offset, uint64_t length,

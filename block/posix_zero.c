@@ -19,6 +19,10 @@
  *
  * O_DIRECT needs no care here: the kernel keeps fallocate and direct transfers apart by itself.
  *
+ * All of these cost what a range's extents cost, not what its bytes do, so BLOCK_FAST changes
+ * nothing: what the file system has is quick, and what it has not is -ENOTSUP before anything is
+ * changed.
+ *
  * What a file system does not have is remembered, so the question costs one call a file.
  */
 #include <errno.h>

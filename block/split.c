@@ -85,6 +85,8 @@ int split_co_zero(struct block_node *node, uint64_t offset, uint64_t length, uns
     for (uint64_t done = 0; done < length && rc == 0;) {
         uint64_t piece = piece_length(length - done, node->limits.zero_bytes_max);
         rc = doorway_co_zero(node, offset + done, piece, flags);
+        if (rc == -ENOTSUP && (flags & BLOCK_FAST) && done == 0)
+            return rc;
         if (rc == -ENOTSUP)
             return co_write_zeroes(node, offset + done, length - done, flags);
         done += piece;

@@ -13,7 +13,8 @@
 int split_co_read(struct block_node *node, uint64_t offset, const struct block_vec *vec);
 int split_co_write(struct block_node *node, uint64_t offset, const struct block_vec *vec,
                    unsigned flags);
-/* Writes zeroes where the driver cannot make them itself. */
+/* Writes zeroes where the driver cannot make them itself. With BLOCK_FAST that is -ENOTSUP instead,
+ * unless a piece was zeroed already: a change must not be left behind a refusal. */
 int split_co_zero(struct block_node *node, uint64_t offset, uint64_t length, unsigned flags);
 int split_co_discard(struct block_node *node, uint64_t offset, uint64_t length);
 

@@ -160,6 +160,11 @@ static int raw_co_discard(struct block_node *node, uint64_t offset, uint64_t len
     return node_co_discard(node->file, file_offset, length, 0);
 }
 
+static int raw_co_cache(struct block_node *node, uint64_t offset, uint64_t length)
+{
+    return node_co_cache(node->file, in_file(node, offset), length);
+}
+
 static int raw_co_status(struct block_node *node, uint64_t offset, uint64_t length,
                          struct block_extent *ret_extent)
 {
@@ -239,6 +244,7 @@ const struct block_driver format_raw = {
     .co_write = raw_co_write,
     .co_zero = raw_co_zero,
     .co_discard = raw_co_discard,
+    .co_cache = raw_co_cache,
     .co_status = raw_co_status,
     .status_remembered = raw_status_remembered,
     .admin = &raw_admin,

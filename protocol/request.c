@@ -33,8 +33,12 @@ static const struct command_rule rules[] = {
                       .modifies = true,
                       .has_range = true,
                       .past_end = NBD_EINVAL},
+    [NBD_CMD_CACHE] = {.is_known = true,
+                       .needs = NBD_FLAG_SEND_CACHE,
+                       .has_range = true,
+                       .past_end = NBD_EINVAL},
     [NBD_CMD_WRITE_ZEROES] = {.is_known = true,
-                              .flags = NBD_CMD_FLAG_NO_HOLE,
+                              .flags = NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FAST_ZERO,
                               .needs = NBD_FLAG_SEND_WRITE_ZEROES,
                               .modifies = true,
                               .has_range = true,
@@ -79,13 +83,15 @@ static bool check_flags(const struct request *request, const struct command_rule
             return refuse(ret_verdict, NBD_EINVAL,
                           "the flag NBD_CMD_FLAG_PAYLOAD_LEN is not for this command");
     }
-    uint16_t allowed = rule->flags & ~NBD_CMD_FLAG_DF;
+    uint16_t allowed = rule->flags & ~(NBD_CMD_FLAG_DF | NBD_CMD_FLAG_FAST_ZERO);
     if (request->headers == NBD_HEADERS_EXTENDED)
         allowed |= NBD_CMD_FLAG_PAYLOAD_LEN;
     if (limits->transmission_flags & NBD_FLAG_SEND_FUA)
         allowed |= NBD_CMD_FLAG_FUA;
     if (limits->transmission_flags & NBD_FLAG_SEND_DF)
         allowed |= rule->flags & NBD_CMD_FLAG_DF;
+    if (limits->transmission_flags & NBD_FLAG_SEND_FAST_ZERO)
+        allowed |= rule->flags & NBD_CMD_FLAG_FAST_ZERO;
     if (request->flags & ~allowed)
         return refuse(ret_verdict, NBD_EINVAL,
                       request->flags & ~allowed & NBD_CMD_FLAG_DF & rule->flags

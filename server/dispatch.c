@@ -235,6 +235,8 @@ static int co_write_zeroes(struct server_request *request)
     unsigned flags = durability(request);
     if (wire->flags & NBD_CMD_FLAG_NO_HOLE)
         flags |= BLOCK_NO_UNMAP;
+    if (wire->flags & NBD_CMD_FLAG_FAST_ZERO)
+        flags |= BLOCK_FAST;
     return block_co_zero(request->export->backend, wire->offset, wire->length, flags);
 }
 
@@ -247,6 +249,18 @@ static int co_trim(struct server_request *request)
 static int co_flush(struct server_request *request)
 {
     return request->export->rules.ignore_flush ? 0 : block_co_flush(request->export->backend);
+}
+
+/* --- CACHE --------------------------------------------------------------------------------------
+ */
+
+/* A hint has no claim to all of the server's memory: a long one is followed for a part. */
+static int co_cache(struct server_request *request)
+{
+    const struct request *wire = &request->wire;
+    uint64_t length =
+        wire->length < DISPATCH_CACHE_BYTES_MAX ? wire->length : DISPATCH_CACHE_BYTES_MAX;
+    return block_co_cache(request->export->backend, wire->offset, length);
 }
 
 /* --- the coroutine ------------------------------------------------------------------------------
@@ -268,6 +282,8 @@ static int co_carry_out(struct server_request *request)
         return co_write_zeroes(request);
     case NBD_CMD_BLOCK_STATUS:
         return co_block_status(request);
+    case NBD_CMD_CACHE:
+        return co_cache(request);
     default:
         assert(!"request_check() lets no other command through");
         return -EINVAL;

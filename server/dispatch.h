@@ -30,6 +30,8 @@ struct receive_chunk;
 #define DISPATCH_STATUS_BYTES_MIN (64u << 10)
 /* A hole inside a READ that is smaller than this is sent as zeroes. */
 #define DISPATCH_HOLE_BYTES_MIN 4096u
+/* Of one CACHE, from its start; the rest of a longer one is left alone. */
+#define DISPATCH_CACHE_BYTES_MAX (32u << 20)
 /* Descriptors, and questions to the block layer, of one BLOCK_STATUS. */
 #define DISPATCH_DESCRIPTORS_MAX 512u
 

@@ -23,11 +23,11 @@ static uint32_t preferred_bytes(const struct block_limits *limits)
 
 static uint16_t transmission_flags(const struct export_options *options)
 {
-    uint16_t flags = NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA;
+    uint16_t flags = NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_CACHE;
     if (options->read_only)
         flags |= NBD_FLAG_READ_ONLY;
     else
-        flags |= NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES;
+        flags |= NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO;
     if (options->multi_conn)
         flags |= NBD_FLAG_CAN_MULTI_CONN;
     return flags;

@@ -34,12 +34,13 @@ static struct transmission begin(const struct setting *setting)
                                      .payload_max = setting->payload_max};
     struct handshake_result result = {
         .export = &export,
-        .transmission_flags =
-            NBD_FLAG_HAS_FLAGS | (setting->read_only ? NBD_FLAG_READ_ONLY : 0) |
-            (setting->fua ? NBD_FLAG_SEND_FUA : 0) | (setting->structured ? NBD_FLAG_SEND_DF : 0) |
-            (setting->commands
-                 ? NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES
-                 : 0),
+        .transmission_flags = NBD_FLAG_HAS_FLAGS | (setting->read_only ? NBD_FLAG_READ_ONLY : 0) |
+                              (setting->fua ? NBD_FLAG_SEND_FUA : 0) |
+                              (setting->structured ? NBD_FLAG_SEND_DF : 0) |
+                              (setting->commands ? NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_TRIM |
+                                                       NBD_FLAG_SEND_WRITE_ZEROES |
+                                                       NBD_FLAG_SEND_CACHE | NBD_FLAG_SEND_FAST_ZERO
+                                                 : 0),
         .headers = setting->extended     ? NBD_HEADERS_EXTENDED
                    : setting->structured ? NBD_HEADERS_STRUCTURED
                                          : NBD_HEADERS_SIMPLE,
@@ -82,7 +83,11 @@ static bool is_good(const struct request *request, const struct setting *setting
     case 6:
         if (!setting->commands)
             return false;
-        flags &= ~2u;
+        flags &= ~(2u | 16u);
+        break;
+    case 5:
+        if (!setting->commands)
+            return false;
         break;
     case 7:
         if (!setting->contexts || !setting->structured)

@@ -228,6 +228,14 @@ static int memory_co_flush(struct block_node *node)
     return rc;
 }
 
+static int memory_co_cache(struct block_node *node, uint64_t offset, uint64_t length)
+{
+    struct memory_disk *disk = node->state;
+    int rc = co_begin_call(disk, MEMORY_CACHE, offset, length, 0);
+    co_end_call(disk, MEMORY_CACHE);
+    return rc == 0 && disk->refuses_cache ? -ENOTSUP : rc;
+}
+
 /* A block of 16 bytes that is all zero is a hole. */
 static int memory_co_status(struct block_node *node, uint64_t offset, uint64_t length,
                             struct block_extent *ret_extent)
@@ -285,6 +293,11 @@ static int pass_co_discard(struct block_node *node, uint64_t offset, uint64_t le
     return node_co_discard(node->file, offset, length, 0);
 }
 
+static int pass_co_cache(struct block_node *node, uint64_t offset, uint64_t length)
+{
+    return node_co_cache(node->file, offset, length);
+}
+
 static int pass_co_status(struct block_node *node, uint64_t offset, uint64_t length,
                           struct block_extent *ret_extent)
 {
@@ -299,7 +312,7 @@ static int pass_co_status(struct block_node *node, uint64_t offset, uint64_t len
 
 #define MEMORY_MORE_CALLS                                                                    \
     .co_zero = memory_co_zero, .co_discard = memory_co_discard, .co_flush = memory_co_flush, \
-    .co_status = memory_co_status
+    .co_status = memory_co_status, .co_cache = memory_co_cache
 
 static const struct block_driver memory_file = {
     .name = "file", .flags = BLOCK_DRIVER_PROTOCOL, MEMORY_CALLS, MEMORY_MORE_CALLS};
@@ -323,6 +336,7 @@ static const struct block_driver memory_pass = {
     .co_zero = pass_co_zero,
     .co_discard = pass_co_discard,
     .co_status = pass_co_status,
+    .co_cache = pass_co_cache,
 };
 
 const struct block_driver *const memory_drivers[] = {&memory_file, &memory_growing, &memory_bare,

@@ -27,6 +27,7 @@ enum memory_op {
     MEMORY_DISCARD,
     MEMORY_FLUSH,
     MEMORY_STATUS,
+    MEMORY_CACHE,
     MEMORY_CLOSE,
     MEMORY_OP_COUNT,
 };
@@ -46,6 +47,7 @@ struct memory_disk {
     uint64_t capacity_bytes; /* up to where a growing one may grow */
     struct block_limits limits;
     bool refuses_zero;   /* co_zero answers -ENOTSUP */
+    bool refuses_cache;  /* and co_cache */
     unsigned pauses_max; /* every call lets others run 0 to this many times, before and after */
 
     /* guards all below; the loops of a stress test share a disk */

@@ -41,7 +41,8 @@ struct odd_files {
     uint32_t direct;        /* O_DIRECT transfers must be multiples of this */
     uint32_t direct_memory; /* and their memory */
     int direct_fd;          /* the last one opened with O_DIRECT */
-    _Atomic unsigned reads, writes, seeks, fallocates, direct_writes;
+    _Atomic unsigned reads, writes, seeks, fallocates, direct_writes, will_needs;
+    uint64_t needed_offset, needed_length; /* of the last will_need */
     pthread_t write_thread;
     int open_error;      /* what opening for writing gives; 0: nothing special */
     int kind;            /* what info calls the file instead of what it is; -1: the truth */
@@ -213,6 +214,15 @@ static inline int odd_lock_is_held(struct host_files *files, int fd, uint64_t of
     return host_files_linux.lock_is_held(files, fd, offset);
 }
 
+static inline int odd_will_need(struct host_files *files, int fd, uint64_t offset, uint64_t length)
+{
+    struct odd_files *odd = odd_of(files);
+    odd->will_needs++;
+    odd->needed_offset = offset;
+    odd->needed_length = length;
+    return host_files_linux.will_need(files, fd, offset, length);
+}
+
 static inline struct odd_files odd_files_new(void)
 {
     struct odd_files odd = {
@@ -227,6 +237,7 @@ static inline struct odd_files odd_files_new(void)
     odd.files.seek = odd_seek;
     odd.files.lock = odd_lock;
     odd.files.lock_is_held = odd_lock_is_held;
+    odd.files.will_need = odd_will_need;
     return odd;
 }
 

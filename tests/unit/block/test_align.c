@@ -192,6 +192,28 @@ static void co_what_a_request_covers_follows_the_rules_of_growth(struct fixture 
     assert_false(read.serialising);
 }
 
+static void co_a_fast_zero_of_parts_of_blocks_is_refused_untouched(struct fixture *fixture,
+                                                                   void *arg)
+{
+    static const struct {
+        uint64_t offset, length;
+    } parts[] = {{1, 511}, {512, 511}, {100, LARGE}, {512, LARGE - 1}, {SIZE - 10, 9}};
+    (void)arg;
+    memset(fixture->disk.data, 0x55, SIZE);
+    co_open_in_blocks(fixture, "growing");
+    for (unsigned i = 0; i < 5; i++)
+        assert_int_equal(node_co_zero(fixture->node, parts[i].offset, parts[i].length, BLOCK_FAST),
+                         -ENOTSUP);
+    /* Nor does it make a node grow. */
+    assert_int_equal(node_co_zero(fixture->node, 0, SIZE + 512, BLOCK_FAST), -ENOTSUP);
+    assert_int_equal(fixture->disk.log_count, 0);
+    for (unsigned i = 0; i < SIZE; i++)
+        assert_int_equal(fixture->disk.data[i], 0x55);
+    assert_int_equal(node_co_zero(fixture->node, 512, SIZE - 512, BLOCK_FAST), 0);
+    assert_int_equal(fixture->disk.log[0].flags, BLOCK_FAST);
+    EXPECT({MEMORY_ZERO, 512, SIZE - 512});
+}
+
 #define TESTS(X)                                              \
     X(an_aligned_request_is_handed_on_as_it_is)               \
     X(a_short_unaligned_write_reads_its_ends_and_writes_once) \
@@ -201,7 +223,8 @@ static void co_what_a_request_covers_follows_the_rules_of_growth(struct fixture 
     X(a_zero_makes_its_ends_by_writing)                       \
     X(a_discard_leaves_its_ends_alone)                        \
     X(growing_from_an_odd_end_fills_the_old_block)            \
-    X(what_a_request_covers_follows_the_rules_of_growth)
+    X(what_a_request_covers_follows_the_rules_of_growth)      \
+    X(a_fast_zero_of_parts_of_blocks_is_refused_untouched)
 
 #define DEFINE_TEST(name) FIXTURE_TEST(name, SIZE, 2 * SIZE)
 TESTS(DEFINE_TEST)

@@ -173,6 +173,40 @@ static void co_the_limits_are_the_top_nodes(struct fixture *fixture, void *arg)
     assert_int_equal(block_co_backend_free(backend), 0);
 }
 
+static void co_a_cache_request_goes_to_the_driver_or_reads_into_nothing(struct fixture *fixture,
+                                                                        void *arg)
+{
+    struct block_backend *backend = co_new_backend(fixture, true);
+    struct block_counters counters;
+    struct memory_disk *disk = &fixture->disk;
+    (void)arg;
+    memory_disk_forget_calls(disk);
+    assert_int_equal(block_co_cache(backend, 3, SIZE - 5), 0);
+    assert_int_equal(disk->log_count, 1);
+    assert_int_equal(disk->log[0].op, MEMORY_CACHE);
+    assert_int_equal(disk->log[0].offset, 3);
+    assert_int_equal(disk->log[0].length, SIZE - 5);
+
+    disk->refuses_cache = true;
+    assert_int_equal(block_co_cache(backend, 3, SIZE - 5), 0);
+    assert_int_equal(disk->counts[MEMORY_CACHE], 2);
+    assert_true(disk->counts[MEMORY_READ] >= 1);
+    assert_int_equal(disk->log[2].op, MEMORY_READ);
+    assert_int_equal(disk->log[2].offset, 3);
+
+    assert_int_equal(block_co_cache(backend, SIZE, 1), -EINVAL);
+    assert_int_equal(block_co_cache(backend, UINT64_MAX, 2), -EINVAL);
+    assert_int_equal(block_co_cache(backend, SIZE, 0), 0);
+    disk->fail_code = -EIO;
+    disk->fail_ops = 1u << MEMORY_READ;
+    assert_int_equal(block_co_cache(backend, 0, 100), -EIO);
+    disk->fail_code = 0;
+    block_backend_counters(backend, &counters);
+    assert_int_equal(counters.caches, 6);
+    assert_int_equal(counters.failed, 3);
+    assert_int_equal(block_co_backend_free(backend), 0);
+}
+
 #define TESTS(X)                                      \
     X(ranges_past_the_end_are_refused_and_never_grow) \
     X(the_last_byte_can_be_reached)                   \
@@ -181,7 +215,8 @@ static void co_the_limits_are_the_top_nodes(struct fixture *fixture, void *arg)
     X(a_node_opened_read_only_has_no_writing_backend) \
     X(requests_bytes_and_failures_are_counted)        \
     X(freeing_returns_what_the_last_flush_said)       \
-    X(the_limits_are_the_top_nodes)
+    X(the_limits_are_the_top_nodes)                   \
+    X(a_cache_request_goes_to_the_driver_or_reads_into_nothing)
 
 #define DEFINE_TEST(name) FIXTURE_TEST(name, SIZE, 2 * SIZE)
 TESTS(DEFINE_TEST)

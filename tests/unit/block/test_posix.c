@@ -261,6 +261,46 @@ static void small_writes_run_in_the_loop_while_they_are_quick(void **state)
     rmdir(fixture.folder);
 }
 
+static void cache_body(struct posix_fixture *fixture)
+{
+    make_image(fixture, 100001);
+    struct block_node *node = open_image(fixture, NULL);
+    assert_int_equal(node_co_cache(node, 7, 99994), 0);
+    assert_int_equal(fixture->odd.will_needs, 1);
+    assert_int_equal(fixture->odd.needed_offset, 7);
+    assert_int_equal(fixture->odd.needed_length, 99994);
+    assert_int_equal(node_co_cache(node, 100000, 5000), 0); /* as much of it as there is */
+    assert_int_equal(fixture->odd.needed_length, 1);
+    assert_int_equal(fixture->odd.reads, 0);
+    fixture->odd.files.will_need = NULL;
+    assert_int_equal(node_co_cache(node, 7, 99994), 0);
+    assert_true(fixture->odd.reads >= 1);
+    block_co_node_unref(node);
+}
+
+static void a_cache_request_is_told_to_the_kernel_or_reads(void **state)
+{
+    with_posix(state, cache_body);
+}
+
+static void direct_cache_body(struct posix_fixture *fixture)
+{
+    make_image(fixture, 100001);
+    fixture->odd.hide_alignment = true;
+    fixture->odd.direct = fixture->odd.direct_memory = 512;
+    struct block_node *node = open_image(fixture, EXTRA("cache=none"));
+    unsigned reads = fixture->odd.reads;
+    assert_int_equal(node_co_cache(node, 7, 99994), 0);
+    assert_int_equal(fixture->odd.will_needs, 0);
+    assert_int_equal(fixture->odd.reads, reads);
+    block_co_node_unref(node);
+}
+
+static void a_cache_request_leaves_a_direct_file_alone(void **state)
+{
+    with_posix(state, direct_cache_body);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -271,6 +311,8 @@ int main(void)
         ON_EACH_ENGINE(a_file_that_another_one_cut_reads_as_zeroes),
         cmocka_unit_test(a_write_without_progress_is_an_error_not_a_circle),
         cmocka_unit_test(small_writes_run_in_the_loop_while_they_are_quick),
+        cmocka_unit_test(a_cache_request_is_told_to_the_kernel_or_reads),
+        cmocka_unit_test(a_cache_request_leaves_a_direct_file_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -117,6 +117,39 @@ static void what_the_file_system_lacks_is_asked_for_once(void **state)
     with_posix(state, missing_body);
 }
 
+static void fast_body(struct posix_fixture *fixture)
+{
+    const size_t size = 100000;
+    uint8_t data[100000];
+    make_image(fixture, size);
+    fixture->odd.missing_fallocate = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
+    struct block_node *node = open_image(fixture, EXTRA("discard=unmap"));
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(node_co_zero(node, 1001, 50000, BLOCK_FAST), -ENOTSUP);
+        assert_int_equal(node_co_zero(node, 0, size, BLOCK_FAST | BLOCK_NO_UNMAP), -ENOTSUP);
+    }
+    assert_int_equal(fixture->odd.writes, 0);
+    assert_int_equal(fixture->odd.fallocates, 2);
+    assert_int_equal(read_at(node, 0, data, size), 0);
+    for (size_t i = 0; i < size; i++)
+        assert_int_equal(data[i], pattern_at(i));
+    block_co_node_unref(node);
+
+    fixture->odd.missing_fallocate = FALLOC_FL_ZERO_RANGE; /* as on tmpfs */
+    node = open_image(fixture, EXTRA("discard=unmap"));
+    assert_int_equal(node_co_zero(node, 1001, 50000, BLOCK_FAST), 0);
+    assert_int_equal(fixture->odd.writes, 0);
+    assert_int_equal(read_at(node, 0, data, size), 0);
+    for (size_t i = 0; i < size; i++)
+        assert_int_equal(data[i], i >= 1001 && i < 51001 ? 0 : pattern_at(i));
+    block_co_node_unref(node);
+}
+
+static void a_fast_zero_is_quick_or_refused_with_the_bytes_untouched(void **state)
+{
+    with_posix(state, fast_body);
+}
+
 static void growth_body(struct posix_fixture *fixture)
 {
     static const char *const discards[] = {"discard=ignore", "discard=unmap"};
@@ -239,6 +272,7 @@ int main(void)
         ON_EACH_ENGINE(any_range_is_zeroed_exactly_whatever_the_file_system_has),
         cmocka_unit_test(space_is_given_back_only_where_it_was_asked_for),
         cmocka_unit_test(what_the_file_system_lacks_is_asked_for_once),
+        cmocka_unit_test(a_fast_zero_is_quick_or_refused_with_the_bytes_untouched),
         cmocka_unit_test(zeroes_past_the_end_make_the_file_longer),
         cmocka_unit_test(zeroes_and_flushes_are_carried_on_when_they_are_interrupted),
         cmocka_unit_test(data_and_holes_are_told_apart_and_data_is_remembered),

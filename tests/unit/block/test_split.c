@@ -136,13 +136,37 @@ static void co_unaligned_memory_goes_through_bounded_buffers(struct fixture *fix
     free(back);
 }
 
+static void co_a_fast_zero_is_never_written(struct fixture *fixture, void *arg)
+{
+    (void)arg;
+    memset(fixture->disk.data, 0x55, SIZE);
+    fixture->disk.refuses_zero = true;
+    co_open_limited(fixture, "file", 0, 65536, 1);
+    assert_int_equal(node_co_zero(fixture->node, 1, SIZE - 2, BLOCK_FAST), -ENOTSUP);
+    assert_int_equal(fixture->disk.log_count, 1);
+    assert_int_equal(fixture->disk.log[0].op, MEMORY_ZERO);
+    for (unsigned i = 0; i < SIZE; i++)
+        assert_int_equal(fixture->disk.data[i], 0x55);
+    fixture->disk.refuses_zero = false;
+    memory_disk_forget_calls(&fixture->disk);
+    assert_int_equal(node_co_zero(fixture->node, 0, SIZE, BLOCK_FAST | BLOCK_NO_UNMAP), 0);
+    assert_int_equal(fixture->disk.log[0].flags, BLOCK_FAST | BLOCK_NO_UNMAP);
+    expect_pieces(fixture, MEMORY_ZERO, 0, SIZE, 65536);
+    fixture_co_close(fixture);
+
+    fixture_co_open(fixture, "bare", false);
+    assert_int_equal(node_co_zero(fixture->node, 0, SIZE, BLOCK_FAST), -ENOTSUP);
+    assert_int_equal(fixture->disk.counts[MEMORY_WRITE], 0);
+}
+
 #define TESTS(X)                                              \
     X(transfers_come_in_pieces_of_the_limit)                  \
     X(zeroes_and_discards_have_a_limit_of_their_own)          \
     X(the_first_piece_that_fails_ends_the_request)            \
     X(zeroes_are_written_in_bounded_pieces_after_one_refusal) \
     X(written_zeroes_keep_fua_on_every_piece)                 \
-    X(unaligned_memory_goes_through_bounded_buffers)
+    X(unaligned_memory_goes_through_bounded_buffers)          \
+    X(a_fast_zero_is_never_written)
 
 #define DEFINE_TEST(name) FIXTURE_TEST(name, SIZE, SIZE)
 TESTS(DEFINE_TEST)

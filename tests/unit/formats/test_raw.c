@@ -37,6 +37,8 @@ static void data_body(struct posix_fixture *fixture)
     assert_int_equal(node_co_write(node, 4999, &vec, BLOCK_FUA), 0);
     assert_int_equal(write_at(node, 5000, data, 2), -ENOSPC); /* an image does not grow */
     assert_int_equal(node_co_zero(node, 100, 200, 0), 0);
+    assert_int_equal(node_co_cache(node, 1, 5000), 0);
+    assert_int_equal(fixture->odd.will_needs, 1);
     assert_int_equal(node_co_discard(node, 0, 5001, 0), 0);
     assert_int_equal(node_co_status(node, 0, 5001, &extent), 0);
     assert_int_equal(extent.flags, BLOCK_EXTENT_ZERO);

@@ -13,7 +13,8 @@
 static const struct request_limits writable = {
     .size_bytes = SIZE,
     .transmission_flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA |
-                          NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_DF,
+                          NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_DF |
+                          NBD_FLAG_SEND_FAST_ZERO | NBD_FLAG_SEND_CACHE,
     .headers = NBD_HEADERS_STRUCTURED,
     .has_contexts = true,
     .block_minimum = 1,
@@ -21,7 +22,8 @@ static const struct request_limits writable = {
 };
 
 static const uint16_t all_commands[] = {NBD_CMD_READ, NBD_CMD_WRITE,        NBD_CMD_FLUSH,
-                                        NBD_CMD_TRIM, NBD_CMD_WRITE_ZEROES, NBD_CMD_BLOCK_STATUS};
+                                        NBD_CMD_TRIM, NBD_CMD_WRITE_ZEROES, NBD_CMD_BLOCK_STATUS,
+                                        NBD_CMD_CACHE};
 #define ALL (sizeof(all_commands) / sizeof(all_commands[0]))
 
 static uint32_t check_on(const struct request_limits *limits, uint16_t command, uint16_t flags,
@@ -95,11 +97,9 @@ static void past_the_end_is_enospc_for_write_and_zeroes_and_einval_for_the_other
     static const struct {
         uint16_t command;
         uint32_t error;
-    } table[] = {{NBD_CMD_READ, NBD_EINVAL},
-                 {NBD_CMD_WRITE, NBD_ENOSPC},
-                 {NBD_CMD_TRIM, NBD_EINVAL},
-                 {NBD_CMD_WRITE_ZEROES, NBD_ENOSPC},
-                 {NBD_CMD_BLOCK_STATUS, NBD_EINVAL}};
+    } table[] = {{NBD_CMD_READ, NBD_EINVAL},         {NBD_CMD_WRITE, NBD_ENOSPC},
+                 {NBD_CMD_TRIM, NBD_EINVAL},         {NBD_CMD_WRITE_ZEROES, NBD_ENOSPC},
+                 {NBD_CMD_BLOCK_STATUS, NBD_EINVAL}, {NBD_CMD_CACHE, NBD_EINVAL}};
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
         uint16_t command = table[i].command;
         assert_int_equal(check(command, 0, SIZE - 511, 512), table[i].error);
@@ -162,6 +162,7 @@ static void a_flag_that_is_not_the_commands_own_is_einval(void **state)
             uint16_t command = all_commands[i], flag = (uint16_t)(1 << bit);
             bool good = flag == NBD_CMD_FLAG_FUA ||
                         (flag == NBD_CMD_FLAG_NO_HOLE && command == NBD_CMD_WRITE_ZEROES) ||
+                        (flag == NBD_CMD_FLAG_FAST_ZERO && command == NBD_CMD_WRITE_ZEROES) ||
                         (flag == NBD_CMD_FLAG_DF && command == NBD_CMD_READ) ||
                         (flag == NBD_CMD_FLAG_REQ_ONE && command == NBD_CMD_BLOCK_STATUS);
             assert_int_equal(check(command, flag, 0, good_length(command)),
@@ -181,8 +182,30 @@ static void df_without_structured_replies_is_einval(void **state)
 static void fast_zero_and_cache_are_not_advertised_and_so_einval(void **state)
 {
     (void)state;
-    assert_int_equal(check(NBD_CMD_WRITE_ZEROES, NBD_CMD_FLAG_FAST_ZERO, 0, 512), NBD_EINVAL);
-    assert_int_equal(check(NBD_CMD_CACHE, 0, 0, 512), NBD_EINVAL);
+    struct request_limits limits = writable;
+    limits.transmission_flags &= ~(NBD_FLAG_SEND_FAST_ZERO | NBD_FLAG_SEND_CACHE);
+    assert_int_equal(check_on(&limits, NBD_CMD_WRITE_ZEROES, NBD_CMD_FLAG_FAST_ZERO, 0, 512),
+                     NBD_EINVAL);
+    assert_int_equal(check_on(&limits, NBD_CMD_CACHE, 0, 0, 512), NBD_EINVAL);
+}
+
+static void fast_zero_and_cache_are_carried_out_when_advertised_whatever_their_length(void **state)
+{
+    (void)state;
+    struct request_limits limits = writable;
+    const uint16_t fast = NBD_CMD_FLAG_FAST_ZERO;
+    limits.size_bytes = UINT64_C(8) << 30;
+    assert_int_equal(check_on(&limits, NBD_CMD_WRITE_ZEROES, fast, 0, UINT32_MAX), CARRIED_OUT);
+    assert_int_equal(check_on(&limits, NBD_CMD_WRITE_ZEROES, fast | NBD_CMD_FLAG_NO_HOLE, 1, 511),
+                     CARRIED_OUT);
+    assert_int_equal(check_on(&limits, NBD_CMD_CACHE, 0, 0, UINT32_MAX), CARRIED_OUT);
+    assert_int_equal(check(NBD_CMD_CACHE, 0, SIZE, 1), NBD_EINVAL);
+    /* Flags of CACHE are for the future: "the server MUST reject any it does not recognize". */
+    for (int bit = 1; bit < 16; bit++)
+        assert_int_equal(check(NBD_CMD_CACHE, (uint16_t)(1 << bit), 0, 512), NBD_EINVAL);
+    limits.transmission_flags |= NBD_FLAG_READ_ONLY;
+    assert_int_equal(check_on(&limits, NBD_CMD_CACHE, 0, 0, 512), CARRIED_OUT);
+    assert_int_equal(check_on(&limits, NBD_CMD_WRITE_ZEROES, fast, 0, 512), NBD_EPERM);
 }
 
 static void an_unknown_command_is_einval(void **state)
@@ -200,6 +223,7 @@ static void a_command_that_is_not_advertised_is_einval(void **state)
     assert_int_equal(check_on(&limits, NBD_CMD_FLUSH, 0, 0, 0), NBD_EINVAL);
     assert_int_equal(check_on(&limits, NBD_CMD_TRIM, 0, 0, 512), NBD_EINVAL);
     assert_int_equal(check_on(&limits, NBD_CMD_WRITE_ZEROES, 0, 0, 512), NBD_EINVAL);
+    assert_int_equal(check_on(&limits, NBD_CMD_CACHE, 0, 0, 512), NBD_EINVAL);
     assert_int_equal(check_on(&limits, NBD_CMD_WRITE, 0, 0, 512), CARRIED_OUT);
 }
 
@@ -372,6 +396,7 @@ int main(void)
         cmocka_unit_test(a_flag_that_is_not_the_commands_own_is_einval),
         cmocka_unit_test(df_without_structured_replies_is_einval),
         cmocka_unit_test(fast_zero_and_cache_are_not_advertised_and_so_einval),
+        cmocka_unit_test(fast_zero_and_cache_are_carried_out_when_advertised_whatever_their_length),
         cmocka_unit_test(an_unknown_command_is_einval),
         cmocka_unit_test(a_command_that_is_not_advertised_is_einval),
         cmocka_unit_test(too_long_a_read_is_eoverflow_when_structured_else_einval),
