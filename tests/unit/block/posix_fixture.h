@@ -30,20 +30,20 @@
 /* Passes everything to the real host but what it was told to spoil. */
 struct odd_files {
     struct host_files files;
-    size_t transfer_max;    /* a transfer moves no more; 0: no limit */
-    unsigned interrupt;     /* this many calls fail with -EINTR first, each time */
-    unsigned interrupted;   /* of them, so far */
-    bool write_nothing;     /* a write returns 0 */
-    int missing_fallocate;  /* this mode bit is refused with -EOPNOTSUPP */
-    bool no_direct;         /* opening with O_DIRECT is refused */
-    bool no_seek;           /* SEEK_DATA is refused with -EINVAL */
-    bool hide_alignment;    /* info says nothing of O_DIRECT */
-    uint32_t direct;        /* O_DIRECT transfers must be multiples of this */
-    uint32_t direct_memory; /* and their memory */
-    int direct_fd;          /* the last one opened with O_DIRECT */
+    size_t transfer_max;          /* a transfer moves no more; 0: no limit */
+    unsigned interrupt;           /* this many calls fail with -EINTR first, each time */
+    _Atomic unsigned interrupted; /* of them, so far */
+    bool write_nothing;           /* a write returns 0 */
+    int missing_fallocate;        /* this mode bit is refused with -EOPNOTSUPP */
+    bool no_direct;               /* opening with O_DIRECT is refused */
+    bool no_seek;                 /* SEEK_DATA is refused with -EINVAL */
+    bool hide_alignment;          /* info says nothing of O_DIRECT */
+    uint32_t direct;              /* O_DIRECT transfers must be multiples of this */
+    uint32_t direct_memory;       /* and their memory */
+    int direct_fd;                /* the last one opened with O_DIRECT */
     _Atomic unsigned reads, writes, seeks, fallocates, direct_writes, will_needs;
     uint64_t needed_offset, needed_length; /* of the last will_need */
-    pthread_t write_thread;
+    _Atomic pthread_t write_thread;
     int open_error;      /* what opening for writing gives; 0: nothing special */
     int kind;            /* what info calls the file instead of what it is; -1: the truth */
     int fallocate_error; /* what every fallocate gives; 0: nothing special */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* loop.h: what a turn does in which order, timers, posts from other threads, watches. The order is
- * tested on a poller without descriptors and a clock of our own, readiness on the real one. */
+/* loop.c: what a turn does in which order, timers, posts from other threads; on a poller without
+ * descriptors and a clock of our own. */
 #include "tests/unit/unit.h"
 
 #include <errno.h>
@@ -85,14 +85,6 @@ static int fake_setup(void **state)
     fake_now_ns = 1000;
     fake_clock_readings = 0;
     int rc = loop_new(&loop, 3, &poller_fake, &fake_clock, NULL);
-    *state = loop;
-    return rc;
-}
-
-static int real_setup(void **state)
-{
-    struct loop *loop;
-    int rc = loop_new(&loop, 0, &poller_ev, &clock_monotonic, NULL);
     *state = loop;
     return rc;
 }
@@ -434,147 +426,7 @@ static void loops_know_their_index_and_who_turns(void **state)
     assert_null(loop_current());
 }
 
-/* The real poller. */
-
-struct piped {
-    struct loop *loop;
-    struct loop_watch watch;
-    int fds[2];
-    unsigned calls;
-    unsigned events;
-};
-
-static void on_piped(struct loop_watch *watch, unsigned events)
-{
-    struct piped *piped = container_of(watch, struct piped, watch);
-    piped->calls++;
-    piped->events = events;
-    assert_ptr_equal(loop_current(), piped->loop);
-}
-
-static void piped_open(struct piped *piped, struct loop *loop)
-{
-    *piped = (struct piped){.loop = loop};
-    assert_int_equal(pipe2(piped->fds, O_NONBLOCK | O_CLOEXEC), 0);
-    loop_watch_init(&piped->watch, piped->fds[0], on_piped);
-}
-
-static void piped_close(struct piped *piped)
-{
-    loop_watch_set(piped->loop, &piped->watch, 0);
-    close(piped->fds[0]);
-    close(piped->fds[1]);
-}
-
-static void a_watch_tells_while_it_is_on_and_the_descriptor_is_ready(void **state)
-{
-    struct piped piped;
-    piped_open(&piped, *state);
-    loop_watch_set(*state, &piped.watch, LOOP_READABLE);
-    assert_false(loop_turn(*state, false));
-    assert_int_equal(write(piped.fds[1], "x", 1), 1);
-    assert_true(loop_turn(*state, true));
-    assert_int_equal(piped.calls, 1);
-    assert_int_equal(piped.events, LOOP_READABLE);
-    loop_turn(*state, true); /* still readable: told again */
-    assert_int_equal(piped.calls, 2);
-    loop_watch_set(*state, &piped.watch, 0);
-    assert_false(loop_turn(*state, false));
-    loop_watch_set(*state, &piped.watch, LOOP_READABLE);
-    loop_watch_set(*state, &piped.watch, 0);
-    loop_watch_set(*state, &piped.watch, LOOP_READABLE);
-    loop_turn(*state, true);
-    assert_int_equal(piped.calls, 3);
-    piped_close(&piped);
-}
-
-static void a_descriptor_number_used_again_is_watched_anew(void **state)
-{
-    struct piped piped;
-    for (unsigned i = 0; i < 3; i++) {
-        piped_open(&piped, *state);
-        loop_watch_set(*state, &piped.watch, LOOP_READABLE);
-        assert_int_equal(write(piped.fds[1], "x", 1), 1);
-        loop_turn(*state, true);
-        assert_int_equal(piped.calls, 1);
-        piped_close(&piped); /* no turn between: libev has not seen it go */
-    }
-}
-
-static void a_writable_descriptor_is_told_as_such(void **state)
-{
-    struct piped piped;
-    piped_open(&piped, *state);
-    loop_watch_init(&piped.watch, piped.fds[1], on_piped);
-    loop_watch_set(*state, &piped.watch, LOOP_WRITABLE);
-    loop_turn(*state, true);
-    assert_int_equal(piped.events, LOOP_WRITABLE);
-    piped_close(&piped);
-}
-
-static void hanging_up_tells_the_reader(void **state)
-{
-    struct piped piped;
-    piped_open(&piped, *state);
-    loop_watch_set(*state, &piped.watch, LOOP_READABLE);
-    close(piped.fds[1]);
-    piped.fds[1] = -1;
-    loop_turn(*state, true);
-    assert_int_equal(piped.calls, 1);
-    piped_close(&piped);
-}
-
-static void a_timer_sleeps_about_as_long_as_it_should(void **state)
-{
-    struct lettered_timer timer;
-    timer_init(&timer, *state, 't');
-    trace_reset();
-    uint64_t start_ns = loop_now_ns(*state);
-    loop_timer_set(*state, &timer.timer, start_ns + 20 * NS_PER_MS);
-    unsigned turns = 0;
-    while (trace_length == 0) {
-        loop_turn(*state, true);
-        turns++;
-    }
-    uint64_t slept_ns = clock_monotonic.now_ns(&clock_monotonic) - start_ns;
-    assert_true(slept_ns >= 20 * NS_PER_MS);
-    assert_true(slept_ns < 500 * NS_PER_MS); /* a busy machine */
-    assert_true(turns <= 3);
-}
-
-static void *stop_from_a_thread(void *arg)
-{
-    usleep(5000);
-    loop_stop(arg);
-    return NULL;
-}
-
-static void another_thread_stops_a_sleeping_loop(void **state)
-{
-    pthread_t thread;
-    assert_int_equal(pthread_create(&thread, NULL, stop_from_a_thread, *state), 0);
-    loop_run(*state);
-    pthread_join(thread, NULL);
-}
-
-static void without_descriptors_a_loop_is_refused_with_a_sentence(void **state)
-{
-    (void)state;
-    struct loop *loop = NULL;
-    struct error err;
-    struct rlimit before, none;
-    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
-    none = (struct rlimit){.rlim_cur = 0, .rlim_max = before.rlim_max};
-    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
-    int rc = loop_new(&loop, 0, &poller_ev, &clock_monotonic, &err);
-    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
-    assert_int_equal(rc, -EMFILE);
-    assert_null(loop);
-    assert_non_null(strstr(err.message, "ulimit -n"));
-}
-
 #define on_fake(test) cmocka_unit_test_setup_teardown(test, fake_setup, loop_teardown)
-#define on_real(test) cmocka_unit_test_setup_teardown(test, real_setup, loop_teardown)
 
 int main(void)
 {
@@ -592,13 +444,6 @@ int main(void)
         on_fake(a_sleeping_loop_is_woken_once_for_a_batch_and_a_waking_one_never),
         on_fake(a_stop_ends_the_run_and_the_loop_can_run_again),
         on_fake(loops_know_their_index_and_who_turns),
-        on_real(a_watch_tells_while_it_is_on_and_the_descriptor_is_ready),
-        on_real(a_descriptor_number_used_again_is_watched_anew),
-        on_real(a_writable_descriptor_is_told_as_such),
-        on_real(hanging_up_tells_the_reader),
-        on_real(a_timer_sleeps_about_as_long_as_it_should),
-        on_real(another_thread_stops_a_sleeping_loop),
-        cmocka_unit_test(without_descriptors_a_loop_is_refused_with_a_sentence),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* poller_ev.c: readiness, sleep and wake-ups of a loop on real descriptors. */
+#include "tests/unit/unit.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "block/loop.h"
+
+static int real_setup(void **state)
+{
+    struct loop *loop;
+    int rc = loop_new(&loop, 0, &poller_ev, &clock_monotonic, NULL);
+    *state = loop;
+    return rc;
+}
+
+static int loop_teardown(void **state)
+{
+    loop_free(*state);
+    return 0;
+}
+
+struct piped {
+    struct loop *loop;
+    struct loop_watch watch;
+    int fds[2];
+    unsigned calls;
+    unsigned events;
+};
+
+static void on_piped(struct loop_watch *watch, unsigned events)
+{
+    struct piped *piped = container_of(watch, struct piped, watch);
+    piped->calls++;
+    piped->events = events;
+    assert_ptr_equal(loop_current(), piped->loop);
+}
+
+static void piped_open(struct piped *piped, struct loop *loop)
+{
+    *piped = (struct piped){.loop = loop};
+    assert_int_equal(pipe2(piped->fds, O_NONBLOCK | O_CLOEXEC), 0);
+    loop_watch_init(&piped->watch, piped->fds[0], on_piped);
+}
+
+static void piped_close(struct piped *piped)
+{
+    loop_watch_set(piped->loop, &piped->watch, 0);
+    close(piped->fds[0]);
+    close(piped->fds[1]);
+}
+
+static void a_watch_tells_while_it_is_on_and_the_descriptor_is_ready(void **state)
+{
+    struct piped piped;
+    piped_open(&piped, *state);
+    loop_watch_set(*state, &piped.watch, LOOP_READABLE);
+    assert_false(loop_turn(*state, false));
+    assert_int_equal(write(piped.fds[1], "x", 1), 1);
+    assert_true(loop_turn(*state, true));
+    assert_int_equal(piped.calls, 1);
+    assert_int_equal(piped.events, LOOP_READABLE);
+    loop_turn(*state, true); /* still readable: told again */
+    assert_int_equal(piped.calls, 2);
+    loop_watch_set(*state, &piped.watch, 0);
+    assert_false(loop_turn(*state, false));
+    loop_watch_set(*state, &piped.watch, LOOP_READABLE);
+    loop_watch_set(*state, &piped.watch, 0);
+    loop_watch_set(*state, &piped.watch, LOOP_READABLE);
+    loop_turn(*state, true);
+    assert_int_equal(piped.calls, 3);
+    piped_close(&piped);
+}
+
+static void a_descriptor_number_used_again_is_watched_anew(void **state)
+{
+    struct piped piped;
+    for (unsigned i = 0; i < 3; i++) {
+        piped_open(&piped, *state);
+        loop_watch_set(*state, &piped.watch, LOOP_READABLE);
+        assert_int_equal(write(piped.fds[1], "x", 1), 1);
+        loop_turn(*state, true);
+        assert_int_equal(piped.calls, 1);
+        piped_close(&piped); /* no turn between: libev has not seen it go */
+    }
+}
+
+static void a_writable_descriptor_is_told_as_such(void **state)
+{
+    struct piped piped;
+    piped_open(&piped, *state);
+    loop_watch_init(&piped.watch, piped.fds[1], on_piped);
+    loop_watch_set(*state, &piped.watch, LOOP_WRITABLE);
+    loop_turn(*state, true);
+    assert_int_equal(piped.events, LOOP_WRITABLE);
+    piped_close(&piped);
+}
+
+static void hanging_up_tells_the_reader(void **state)
+{
+    struct piped piped;
+    piped_open(&piped, *state);
+    loop_watch_set(*state, &piped.watch, LOOP_READABLE);
+    close(piped.fds[1]);
+    piped.fds[1] = -1;
+    loop_turn(*state, true);
+    assert_int_equal(piped.calls, 1);
+    piped_close(&piped);
+}
+
+static unsigned expired_count;
+
+static void note_expiry(struct loop_timer *timer)
+{
+    (void)timer;
+    expired_count++;
+}
+
+static void a_timer_sleeps_about_as_long_as_it_should(void **state)
+{
+    struct loop_timer timer = {.expired = note_expiry};
+    link_init(&timer.link);
+    expired_count = 0;
+    uint64_t start_ns = loop_now_ns(*state);
+    loop_timer_set(*state, &timer, start_ns + 20 * NS_PER_MS);
+    unsigned turns = 0;
+    while (expired_count == 0) {
+        loop_turn(*state, true);
+        turns++;
+    }
+    uint64_t slept_ns = clock_monotonic.now_ns(&clock_monotonic) - start_ns;
+    assert_true(slept_ns >= 20 * NS_PER_MS);
+    assert_true(slept_ns < 500 * NS_PER_MS); /* a busy machine */
+    assert_true(turns <= 3);
+}
+
+static void *stop_from_a_thread(void *arg)
+{
+    usleep(5000);
+    loop_stop(arg);
+    return NULL;
+}
+
+static void another_thread_stops_a_sleeping_loop(void **state)
+{
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, stop_from_a_thread, *state), 0);
+    loop_run(*state);
+    pthread_join(thread, NULL);
+}
+
+static void without_descriptors_a_loop_is_refused_with_a_sentence(void **state)
+{
+    (void)state;
+    struct loop *loop = NULL;
+    struct error err;
+    struct rlimit before, none;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = (struct rlimit){.rlim_cur = 0, .rlim_max = before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    int rc = loop_new(&loop, 0, &poller_ev, &clock_monotonic, &err);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(rc, -EMFILE);
+    assert_null(loop);
+    assert_non_null(strstr(err.message, "ulimit -n"));
+}
+
+#define on_real(test) cmocka_unit_test_setup_teardown(test, real_setup, loop_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        on_real(a_watch_tells_while_it_is_on_and_the_descriptor_is_ready),
+        on_real(a_descriptor_number_used_again_is_watched_anew),
+        on_real(a_writable_descriptor_is_told_as_such),
+        on_real(hanging_up_tells_the_reader),
+        on_real(a_timer_sleeps_about_as_long_as_it_should),
+        on_real(another_thread_stops_a_sleeping_loop),
+        cmocka_unit_test(without_descriptors_a_loop_is_refused_with_a_sentence),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
