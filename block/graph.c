@@ -160,6 +160,20 @@ int block_co_open(struct block_env *env, struct node_options *options, struct bl
     return co_open(env, options, NULL, false, ret_node, err);
 }
 
+/* What is said of an image goes for what lies below it, unless that says otherwise: as with qemu,
+ * so that "driver=raw,cache.direct=on,file.filename=..." means what it seems to. */
+static int inherit_options(struct node_options *from, struct node_options *to, struct error *err)
+{
+    static const char *const keys[] = {"cache.direct", "cache.no-flush", "discard", NULL};
+    int rc = 0;
+    for (unsigned i = 0; keys[i] && rc == 0; i++) {
+        const char *value = node_options_take(from, keys[i]);
+        if (value && !node_options_has(to, keys[i]))
+            rc = node_options_set(to, keys[i], value, err);
+    }
+    return rc;
+}
+
 int block_co_open_child(struct block_node *parent, struct node_options *options, const char *key,
                         struct block_node **ret_child, struct error *err)
 {
@@ -169,7 +183,12 @@ int block_co_open_child(struct block_node *parent, struct node_options *options,
     struct node_options *subtree = node_options_take_subtree(options, key);
     if (!subtree)
         return error_set(err, -ENOMEM, "no memory to open the child '%s'", key);
-    int rc = co_open(parent->env, subtree, parent, false, &child, err);
+    int rc = inherit_options(options, subtree, err);
+    if (rc < 0) {
+        node_options_free(subtree);
+        return rc;
+    }
+    rc = co_open(parent->env, subtree, parent, false, &child, err);
     if (rc < 0)
         return rc;
     parent->children[parent->child_count++] = child;

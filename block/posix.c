@@ -15,10 +15,10 @@
  *   posix_extents   the data that is remembered
  *   posix_create    new files, new sizes
  *
- * Two ways to the disk. cache=writeback: everything through the page cache. cache=none: O_DIRECT,
- * for which offset, length and memory are aligned (block/align sees to that for all drivers), and a
- * second, buffered descriptor for the odd tail of a file whose size is no multiple of the
- * alignment.
+ * Two ways to the disk. cache.direct=off: everything through the page cache. cache.direct=on:
+ * O_DIRECT, for which offset, length and memory are aligned (block/align sees to that for all
+ * drivers), and a second, buffered descriptor for the odd tail of a file whose size is no multiple
+ * of the alignment.
  *
  * The page cache and O_DIRECT on one file. Before a direct transfer the kernel writes the dirty
  * pages of its range back, and after a direct write it drops the pages of the range; both before
@@ -119,8 +119,10 @@ static int posix_co_write(struct block_node *node, uint64_t offset, const struct
 /* One fdatasync serves both descriptors: it is the file that is synced. */
 static int posix_co_flush(struct block_node *node)
 {
-    return posix_co_operation(node,
-                              &(struct engine_op){.kind = ENGINE_SYNC, .fd = posix_of(node)->fd});
+    const struct posix_file *file = posix_of(node);
+    if (file->no_flush)
+        return 0;
+    return posix_co_operation(node, &(struct engine_op){.kind = ENGINE_SYNC, .fd = file->fd});
 }
 
 const struct block_driver block_driver_file = {

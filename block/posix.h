@@ -35,6 +35,7 @@ struct posix_file {
     int fd;          /* all but the odd tail; with O_DIRECT when direct */
     int buffered_fd; /* the odd tail; the same as fd unless direct */
     bool direct;
+    bool no_flush;
     bool unmap; /* discard=unmap: zeroes and discards may give space back */
 
     /* What the file system turned out not to have; never asked for again. */

@@ -4,8 +4,8 @@
  *
  *   filename      the path
  *   aio           io_uring, threads or sync; without it the first of env->engines
- *   cache         writeback (the page cache; the default) or none (O_DIRECT)
- *   cache.direct  on is cache=none, off is cache=writeback, as qemu spells it
+ *   cache.direct  on: past the page cache (O_DIRECT); off: through it (the default)
+ *   cache.no-flush  on: a flush does nothing; what is not on the disk yet is lost in a power cut
  *   discard       ignore (the default) or unmap, also spelled off and on
  *   locking       auto (the default: where the file system can), on or off; see posix_lock.c
  *
@@ -96,6 +96,7 @@ struct open_options {
     const struct engine_ops *engine_ops;
     enum posix_locking locking;
     bool direct;
+    bool no_flush;
     bool unmap;
 };
 
@@ -117,7 +118,6 @@ static int take_engine(const struct block_env *env, struct node_options *options
 static int take_options(const struct block_env *env, struct node_options *options,
                         struct open_options *ret_options, struct error *err)
 {
-    static const char *const cache_names[] = {"writeback", "none", NULL};
     static const char *const discard_names[] = {"ignore", "unmap", "off", "on", NULL};
     static const char *const locking_names[] = {
         [POSIX_LOCKING_AUTO] = "auto",
@@ -125,17 +125,16 @@ static int take_options(const struct block_env *env, struct node_options *option
         [POSIX_LOCKING_OFF] = "off",
         NULL,
     };
-    unsigned cache = 0, discard = 0, locking = POSIX_LOCKING_AUTO;
+    unsigned discard = 0, locking = POSIX_LOCKING_AUTO;
     struct open_options taken = {.path = node_options_take(options, "filename")};
     if (!taken.path || !*taken.path)
         return error_set(err, -EINVAL,
                          "the driver 'file' needs the option 'filename': the path of an image");
     int ret = take_engine(env, options, &taken.engine_ops, err);
     if (ret == 0)
-        ret = node_options_take_choice(options, "cache", cache_names, &cache, err);
-    taken.direct = cache == 1;
-    if (ret == 0)
         ret = node_options_take_bool(options, "cache.direct", &taken.direct, err);
+    if (ret == 0)
+        ret = node_options_take_bool(options, "cache.no-flush", &taken.no_flush, err);
     if (ret == 0)
         ret = node_options_take_choice(options, "discard", discard_names, &discard, err);
     taken.unmap = discard % 2;
@@ -282,6 +281,7 @@ int posix_co_open(struct block_node *node, struct node_options *options, struct 
     file->fd = job.fd;
     file->buffered_fd = job.buffered_fd;
     file->direct = job.options.direct;
+    file->no_flush = job.options.no_flush;
     file->unmap = job.options.unmap;
     posix_tail_init(&file->tail);
     posix_extents_init(&file->data);

@@ -26,8 +26,11 @@ int config_node_options(const struct config *config, struct node_options **ret_o
     struct node_options *options = node_options_new();
     if (!options)
         return error_set(err, -ENOMEM, "no memory for the image's options");
-    int code = node_options_set(options, "file.cache",
-                                is_direct(config->cache) ? "none" : "writeback", err);
+    int code = node_options_set(options, "file.cache.direct",
+                                is_direct(config->cache) ? "on" : "off", err);
+    if (code == 0)
+        code = node_options_set(options, "file.cache.no-flush",
+                                config->cache == CONFIG_CACHE_UNSAFE ? "on" : "off", err);
     if (code == 0)
         code = node_options_set(options, "file.discard", config->discard ? "unmap" : "ignore", err);
     if (code == 0 && config->aio)
@@ -56,7 +59,6 @@ struct export_options config_export_options(const struct config *config)
             {
                 .write_through = config->cache == CONFIG_CACHE_WRITETHROUGH ||
                                  config->cache == CONFIG_CACHE_DIRECTSYNC,
-                .ignore_flush = config->cache == CONFIG_CACHE_UNSAFE,
             },
     };
 }

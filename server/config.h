@@ -26,7 +26,7 @@ enum config_cache {
     CONFIG_CACHE_NONE,         /* past the page cache (O_DIRECT) */
     CONFIG_CACHE_WRITETHROUGH, /* writeback, and every write durable before its reply */
     CONFIG_CACHE_DIRECTSYNC,   /* none, and every write durable before its reply */
-    CONFIG_CACHE_UNSAFE,       /* writeback, and FLUSH does nothing */
+    CONFIG_CACHE_UNSAFE,       /* writeback, and nothing is ever forced to the disk */
 };
 
 struct config {

@@ -212,11 +212,12 @@ static int co_block_status(struct server_request *request)
 /* --- what changes the image ---------------------------------------------------------------------
  */
 
+/* A trim writes nothing that a client could miss, so write-through is no matter of it. */
 static unsigned durability(const struct server_request *request)
 {
-    const struct export_rules *rules = &request->export->rules;
-    bool wanted = (request->wire.flags & NBD_CMD_FLAG_FUA) || rules->write_through;
-    return wanted && !rules->ignore_flush ? BLOCK_FUA : 0;
+    bool is_written_through =
+        request->export->rules.write_through && request->wire.command != NBD_CMD_TRIM;
+    return is_written_through || (request->wire.flags & NBD_CMD_FLAG_FUA) ? BLOCK_FUA : 0;
 }
 
 static int co_write(struct server_request *request)
@@ -248,7 +249,7 @@ static int co_trim(struct server_request *request)
 
 static int co_flush(struct server_request *request)
 {
-    return request->export->rules.ignore_flush ? 0 : block_co_flush(request->export->backend);
+    return block_co_flush(request->export->backend);
 }
 
 /* --- CACHE --------------------------------------------------------------------------------------

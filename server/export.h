@@ -17,8 +17,7 @@ struct block_node;
 
 /* What a client's request may do besides what it says. */
 struct export_rules {
-    bool write_through; /* every write is on stable storage before its reply */
-    bool ignore_flush;  /* FLUSH and FUA are answered without doing anything */
+    bool write_through; /* every write, of zeroes too, is on stable storage before its reply */
 };
 
 struct export_options {

@@ -90,7 +90,8 @@ static void measure(void *arg)
     node_options_set(options, "driver", "file", NULL);
     node_options_set(options, "filename", bench->path, NULL);
     node_options_set(options, "aio", bench->engine, NULL);
-    node_options_set(options, "cache", bench->cache, NULL);
+    node_options_set(options, "cache.direct", strcmp(bench->cache, "none") == 0 ? "on" : "off",
+                     NULL);
     if (block_co_open(&bench->env, options, &bench->node, &err) < 0) {
         fprintf(stderr, "engine: %s\n", err.message);
         exit(1);

@@ -41,7 +41,7 @@ struct odd_files {
     uint32_t direct;              /* O_DIRECT transfers must be multiples of this */
     uint32_t direct_memory;       /* and their memory */
     int direct_fd;                /* the last one opened with O_DIRECT */
-    _Atomic unsigned reads, writes, seeks, fallocates, direct_writes, will_needs;
+    _Atomic unsigned reads, writes, seeks, syncs, fallocates, direct_writes, will_needs;
     uint64_t needed_offset, needed_length; /* of the last will_need */
     _Atomic pthread_t write_thread;
     int open_error;      /* what opening for writing gives; 0: nothing special */
@@ -172,6 +172,7 @@ static inline ssize_t odd_pwritev(struct host_files *files, int fd, const struct
 
 static inline int odd_sync(struct host_files *files, int fd)
 {
+    odd_of(files)->syncs++;
     return odd_interrupts(odd_of(files)) ? -EINTR : host_files_linux.sync(files, fd);
 }
 

@@ -72,8 +72,8 @@ static void all_sizes_body(struct posix_fixture *fixture)
     struct random random;
     random_seed(&random, test_seed());
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-        change_at_random(fixture, EXTRA("cache=writeback"), sizes[i], &random);
-        change_at_random(fixture, EXTRA("cache=none"), sizes[i], &random);
+        change_at_random(fixture, EXTRA("cache.direct=off"), sizes[i], &random);
+        change_at_random(fixture, EXTRA("cache.direct=on"), sizes[i], &random);
     }
 }
 
@@ -89,9 +89,9 @@ static void pieces_body(struct posix_fixture *fixture)
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         fixture->odd.interrupt = 1;
         fixture->odd.transfer_max = 1 + random_below(&random, 5000);
-        change_at_random(fixture, EXTRA("cache=writeback"), sizes[i], &random);
+        change_at_random(fixture, EXTRA("cache.direct=off"), sizes[i], &random);
         fixture->odd.transfer_max = 512 * (1 + random_below(&random, 3));
-        change_at_random(fixture, EXTRA("cache=none"), sizes[i], &random);
+        change_at_random(fixture, EXTRA("cache.direct=on"), sizes[i], &random);
     }
 }
 
@@ -127,7 +127,7 @@ static void vectors_longer_than_one_operation_takes_are_carried_on(void **state)
 
 static void growth_body(struct posix_fixture *fixture)
 {
-    static const char *const caches[] = {"cache=writeback", "cache=none"};
+    static const char *const caches[] = {"cache.direct=off", "cache.direct=on"};
     uint8_t data[3000], back[3000];
     memset(data, 0x5a, sizeof(data));
     for (int i = 0; i < 2; i++) {
@@ -154,7 +154,7 @@ static void a_write_past_the_end_makes_the_file_longer(void **state)
 
 static void cut_file_body(struct posix_fixture *fixture)
 {
-    static const char *const caches[] = {"cache=writeback", "cache=none"};
+    static const char *const caches[] = {"cache.direct=off", "cache.direct=on"};
     uint8_t data[10000];
     for (int i = 0; i < 2; i++) {
         make_image(fixture, sizeof(data));
@@ -288,7 +288,7 @@ static void direct_cache_body(struct posix_fixture *fixture)
     make_image(fixture, 100001);
     fixture->odd.hide_alignment = true;
     fixture->odd.direct = fixture->odd.direct_memory = 512;
-    struct block_node *node = open_image(fixture, EXTRA("cache=none"));
+    struct block_node *node = open_image(fixture, EXTRA("cache.direct=on"));
     unsigned reads = fixture->odd.reads;
     assert_int_equal(node_co_cache(node, 7, 99994), 0);
     assert_int_equal(fixture->odd.will_needs, 0);
@@ -299,6 +299,33 @@ static void direct_cache_body(struct posix_fixture *fixture)
 static void a_cache_request_leaves_a_direct_file_alone(void **state)
 {
     with_posix(state, direct_cache_body);
+}
+
+static void flush_body(struct posix_fixture *fixture)
+{
+    static const char *const modes[] = {"cache.no-flush=off", "cache.no-flush=on"};
+    char bytes[100] = "written";
+    for (unsigned i = 0; i < 2; i++) {
+        make_image(fixture, 10000);
+        fixture->odd.syncs = 0;
+        struct block_node *node = open_image(fixture, EXTRA(modes[i]));
+        struct iovec iov;
+        struct block_vec vec = vec_of_buffer(&iov, bytes, sizeof(bytes));
+        assert_int_equal(node_co_flush(node), 0);
+        assert_int_equal(fixture->odd.syncs, 0); /* nothing was written yet */
+        assert_int_equal(write_at(node, 0, bytes, sizeof(bytes)), 0);
+        assert_int_equal(node_co_flush(node), 0);
+        assert_int_equal(node_co_write(node, 0, &vec, BLOCK_FUA), 0);
+        assert_int_equal(node_co_zero(node, 0, 10, BLOCK_FUA), 0);
+        assert_int_equal(write_at(node, 0, bytes, sizeof(bytes)), 0);
+        block_co_node_unref(node); /* flushes what was written last */
+        assert_int_equal(fixture->odd.syncs, i == 0 ? 4 : 0);
+    }
+}
+
+static void without_flushes_nothing_is_forced_to_the_disk(void **state)
+{
+    with_posix(state, flush_body);
 }
 
 int main(void)
@@ -313,6 +340,7 @@ int main(void)
         cmocka_unit_test(small_writes_run_in_the_loop_while_they_are_quick),
         cmocka_unit_test(a_cache_request_is_told_to_the_kernel_or_reads),
         cmocka_unit_test(a_cache_request_leaves_a_direct_file_alone),
+        cmocka_unit_test(without_flushes_nothing_is_forced_to_the_disk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,7 +9,7 @@ static struct block_limits limits_with(struct posix_fixture *fixture, uint32_t d
     fixture->odd.hide_alignment = true;
     fixture->odd.direct = direct;
     fixture->odd.direct_memory = memory;
-    struct block_node *node = open_image(fixture, EXTRA("cache=none"));
+    struct block_node *node = open_image(fixture, EXTRA("cache.direct=on"));
     struct block_limits limits = node->limits;
     block_co_node_unref(node);
     return limits;
@@ -35,7 +35,7 @@ static void probing_body(struct posix_fixture *fixture)
     struct block_node *node = NULL;
     make_image(fixture, 100000);
     fixture->odd.direct = 8192;
-    assert_int_equal(try_open(fixture, EXTRA("cache=none"), &node), -EINVAL);
+    assert_int_equal(try_open(fixture, EXTRA("cache.direct=on"), &node), -EINVAL);
     assert_non_null(strstr(fixture->err.message, "--cache=writeback"));
     assert_non_null(strstr(fixture->err.message, fixture->path));
 }
@@ -52,7 +52,7 @@ static void tail_body(struct posix_fixture *fixture)
     make_image(fixture, 1300);
     fixture->odd.hide_alignment = true;
     fixture->odd.direct = fixture->odd.direct_memory = 512;
-    struct block_node *node = open_image(fixture, EXTRA("cache=none"));
+    struct block_node *node = open_image(fixture, EXTRA("cache.direct=on"));
     unsigned writes = fixture->odd.writes, direct_writes = fixture->odd.direct_writes;
     assert_int_equal(write_at(node, 0, data, 1024), 0);
     assert_int_equal(fixture->odd.writes - writes, 1);
@@ -105,7 +105,7 @@ static void neighbours_body(struct posix_fixture *fixture)
     static struct writer writers[BLOCKS + 1];
     uint8_t data[BLOCKS * 512 + TAIL];
     make_image(fixture, size);
-    struct block_node *node = open_image(fixture, EXTRA("cache=none"));
+    struct block_node *node = open_image(fixture, EXTRA("cache.direct=on"));
     if (node->limits.request_alignment != 512) {
         print_message("O_DIRECT wants %u here, not 512\n", node->limits.request_alignment);
         block_co_node_unref(node);

@@ -37,7 +37,7 @@ static void bytes_body(struct posix_fixture *fixture)
     node = open_image(fixture, EXTRA("read-only=on"));
     expect_locked(fixture, (const unsigned[]){100, 201, 203, 0});
     block_co_node_unref(node);
-    node = open_image(fixture, EXTRA("cache=none")); /* two descriptors, one lock */
+    node = open_image(fixture, EXTRA("cache.direct=on")); /* two descriptors, one lock */
     expect_locked(fixture, (const unsigned[]){100, 101, 103, 201, 203, 0});
     block_co_node_unref(node);
     node = open_image(fixture, EXTRA("locking=off"));

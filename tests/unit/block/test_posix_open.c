@@ -22,7 +22,7 @@ static void wrong_files_body(struct posix_fixture *fixture)
     expect_refusal(fixture, NULL, -ENOENT, fixture->path, "check the path");
     assert_int_equal(mkdir(fixture->path, 0700), 0);
     expect_refusal(fixture, NULL, -EISDIR, fixture->path, "a directory");
-    expect_refusal(fixture, EXTRA("cache=none"), -EISDIR, fixture->path, "a directory");
+    expect_refusal(fixture, EXTRA("cache.direct=on"), -EISDIR, fixture->path, "a directory");
     rmdir(fixture->path);
     assert_int_equal(mkfifo(fixture->path, 0600), 0); /* opening it would wait for ever */
     expect_refusal(fixture, NULL, -EINVAL, fixture->path, "not a regular file");
@@ -69,13 +69,14 @@ static void options_body(struct posix_fixture *fixture)
 {
     make_image(fixture, 10);
     expect_refusal(fixture, EXTRA("aio=native2"), -EINVAL, "native2", "io_uring, threads or sync");
-    expect_refusal(fixture, EXTRA("cache=unsafe"), -EINVAL, "unsafe", "writeback or none");
+    expect_refusal(fixture, EXTRA("cache.no-flush=unsafe"), -EINVAL, "unsafe", "on or off");
     expect_refusal(fixture, EXTRA("cache.direct=maybe"), -EINVAL, "maybe", "on or off");
     expect_refusal(fixture, EXTRA("discard=perhaps"), -EINVAL, "perhaps", "unmap");
     expect_refusal(fixture, EXTRA("colour=red"), -EINVAL, "colour", "file");
     for (int i = 0; i < 2; i++)
-        block_co_node_unref(open_image(
-            fixture, EXTRA("aio=threads", i ? "discard=on" : "discard=ignore", "cache=writeback")));
+        block_co_node_unref(
+            open_image(fixture, EXTRA("aio=threads", i ? "discard=on" : "discard=ignore",
+                                      "cache.direct=off")));
 }
 
 static void wrong_values_of_options_are_told_with_the_right_ones(void **state)
@@ -87,9 +88,8 @@ static void direct_body(struct posix_fixture *fixture)
 {
     make_image(fixture, 10000);
     fixture->odd.no_direct = true;
-    expect_refusal(fixture, EXTRA("cache=none"), -EINVAL, fixture->path, "--cache=writeback");
     expect_refusal(fixture, EXTRA("cache.direct=on"), -EINVAL, fixture->path, "--cache=writeback");
-    block_co_node_unref(open_image(fixture, EXTRA("cache=none", "cache.direct=off")));
+    block_co_node_unref(open_image(fixture, EXTRA("cache.direct=off")));
 }
 
 static void a_file_system_without_o_direct_is_told_with_the_remedy(void **state)
@@ -101,7 +101,7 @@ static void interrupted_body(struct posix_fixture *fixture)
 {
     make_image(fixture, 700);
     fixture->odd.interrupt = 3;
-    struct block_node *node = open_image(fixture, EXTRA("cache=none"));
+    struct block_node *node = open_image(fixture, EXTRA("cache.direct=on"));
     assert_int_equal(atomic_load(&node->size_bytes), 700);
     block_co_node_unref(node);
 }

@@ -55,7 +55,7 @@ static void exact_body(struct posix_fixture *fixture)
         zero_at_random(fixture, EXTRA("discard=ignore"), 0, missing[i]);
         zero_at_random(fixture, EXTRA("discard=unmap"), 0, missing[i]);
         zero_at_random(fixture, EXTRA("discard=unmap"), BLOCK_NO_UNMAP, missing[i]);
-        zero_at_random(fixture, EXTRA("discard=unmap", "cache=none"), 0, missing[i]);
+        zero_at_random(fixture, EXTRA("discard=unmap", "cache.direct=on"), 0, missing[i]);
     }
 }
 

@@ -57,12 +57,16 @@ static void limits_body(struct posix_fixture *fixture)
     make_image(fixture, 100000);
     fixture->odd.hide_alignment = true;
     fixture->odd.direct = fixture->odd.direct_memory = 1024;
-    struct block_node *node = open_raw(fixture, "file.cache", "none");
+    struct block_node *node = open_raw(fixture, "file.cache.direct", "on");
     assert_int_equal(node->limits.request_alignment, 1024);
     uint8_t data[3000];
     assert_int_equal(read_at(node, 777, data, sizeof(data)), 0);
     for (size_t i = 0; i < sizeof(data); i++)
         assert_int_equal(data[i], pattern_at(777 + i));
+    block_co_node_unref(node);
+
+    node = open_raw(fixture, "cache.direct", "on"); /* goes for the file as well */
+    assert_int_equal(node->limits.request_alignment, 1024);
     block_co_node_unref(node);
 }
 
