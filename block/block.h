@@ -70,6 +70,11 @@ int block_co_open_image(struct block_env *env, const char *filename, const char 
                         struct node_options *options, struct block_node **ret_node,
                         struct error *err);
 
+/* Makes a new image: the option "driver" names its format, the others are that driver's
+ * ("filename", "size", ...). What is there under that name loses its content. Takes the options in
+ * any case and frees them. May wait. */
+int block_co_create(struct block_env *env, struct node_options *options, struct error *err);
+
 struct block_node *block_node_ref(struct block_node *node);
 /* The last one flushes and closes the node and lets its children go. A failure in that is returned
  * by block_co_flush() before, not here. May wait. Takes NULL. */
@@ -108,6 +113,11 @@ int block_co_flush(struct block_backend *backend);
  * nothing better is known: allocated, not zero. */
 int block_co_status(struct block_backend *backend, uint64_t offset, uint64_t length,
                     struct block_extent *ret_extent);
+
+/* Gives the image a new size; what is added reads as zeroes, what is cut off is lost. Requests wait
+ * meanwhile. A format may round up: block_backend_size_bytes() tells. An export keeps the size that
+ * its clients were told. */
+int block_co_resize(struct block_backend *backend, uint64_t size_bytes, struct error *err);
 
 /* Like block_co_status(), but only what memory knows: never a system call, never a wait. */
 void block_status_remembered(struct block_backend *backend, uint64_t offset, uint64_t length,

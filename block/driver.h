@@ -84,7 +84,8 @@ struct block_driver {
 
 struct block_driver_admin {
     /* Makes a new image from options ("size" and the driver's own); opens and closes what it needs.
-     */
+     * Options that nobody knows are refused (node_options_check_all_taken()) before anything is
+     * touched: an old image of that name is lost by what comes after. */
     int (*co_create)(struct block_env *env, struct node_options *options, struct error *err);
     /* Nothing is in flight. Growing shows zeroes; shrinking cuts off. Sets node->size_bytes. */
     int (*co_resize)(struct block_node *node, uint64_t size_bytes, struct error *err);
@@ -165,6 +166,8 @@ int node_co_status(struct block_node *node, uint64_t offset, uint64_t length,
                    struct block_extent *ret_extent);
 void node_status_remembered(struct block_node *node, uint64_t offset, uint64_t length,
                             struct block_extent *ret_extent);
+/* As block_co_resize(), for a child; a driver calls it from its own co_resize. */
+int node_co_resize(struct block_node *node, uint64_t size_bytes, struct error *err);
 
 /* The protocol driver for files: "file", as qemu names it. */
 extern const struct block_driver block_driver_file;

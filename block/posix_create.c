@@ -179,6 +179,8 @@ static int posix_co_create(struct block_env *env, struct node_options *options, 
     if (ret == 0)
         ret = node_options_take_choice(options, "preallocation", preallocation_names,
                                        &preallocation, err);
+    if (ret == 0)
+        ret = node_options_check_all_taken(options, "the driver file", err);
     if (ret < 0)
         return ret;
     if (job.size_bytes == UINT64_MAX)

@@ -202,7 +202,6 @@ static int raw_co_create(struct block_env *env, struct node_options *options, st
 static int raw_co_resize(struct block_node *node, uint64_t size_bytes, struct error *err)
 {
     const struct raw *raw = node->state;
-    struct block_node *file = node->file;
     uint64_t file_bytes;
     if (raw->is_fixed_size)
         return error_set(err, -ENOTSUP,
@@ -211,10 +210,7 @@ static int raw_co_resize(struct block_node *node, uint64_t size_bytes, struct er
     if (!checked_add(raw->start, size_bytes, &file_bytes))
         return error_set(err, -EFBIG, "cannot resize '%s' to %" PRIu64 " bytes: too many",
                          node->name, size_bytes);
-    if (!file->driver->admin || !file->driver->admin->co_resize)
-        return error_set(err, -ENOTSUP, "cannot resize '%s': the driver %s has a fixed size",
-                         node->name, file->driver->name);
-    int ret = file->driver->admin->co_resize(file, file_bytes, err);
+    int ret = node_co_resize(node->file, file_bytes, err);
     if (ret == 0)
         atomic_store(&node->size_bytes, size_bytes);
     return ret;

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What a person asks for now and then: new images, new sizes. The way from the caller to the
+ * driver's second table, with the same checks before and after as a request has.
+ */
+#include <assert.h>
+#include <errno.h>
+
+#include "block/backend.h"
+#include "block/coroutine.h"
+#include "block/env.h"
+#include "block/graph.h"
+#include "block/node.h"
+#include "block/node_options.h"
+#include "block/tracked.h"
+
+static int create(struct block_env *env, struct node_options *options, struct error *err)
+{
+    const char *name = node_options_take(options, "driver");
+    if (!name)
+        return error_set(err, -EINVAL, "a new image needs the option 'driver': its format");
+    const struct block_driver *driver = graph_find_driver(env, name);
+    if (!driver)
+        return graph_check_format(env, name, err);
+    if (!driver->admin || !driver->admin->co_create)
+        return error_set(err, -ENOTSUP, "the driver %s cannot make new images", name);
+    return driver->admin->co_create(env, options, err);
+}
+
+int block_co_create(struct block_env *env, struct node_options *options, struct error *err)
+{
+    assert(coroutine_inside());
+    int rc = create(env, options, err);
+    node_options_free(options);
+    return rc;
+}
+
+int node_co_resize(struct block_node *node, uint64_t size_bytes, struct error *err)
+{
+    struct tracked_request request;
+    const struct block_driver_admin *admin = node->driver->admin;
+    assert(coroutine_inside());
+    if (node->read_only)
+        return error_set(err, -EPERM, "cannot resize '%s': it is open read-only", node->name);
+    if (!admin || !admin->co_resize)
+        return error_set(err, -ENOTSUP, "cannot resize '%s': the driver %s has a fixed size",
+                         node->name, node->driver->name);
+    if (size_bytes > NODE_SIZE_MAX)
+        return error_set(err, -EFBIG, "cannot resize '%s' to %llu bytes: the most is %llu",
+                         node->name, (unsigned long long)size_bytes,
+                         (unsigned long long)NODE_SIZE_MAX);
+    /* Nothing is in flight meanwhile, as driver.h promises the driver. */
+    tracked_co_begin_exclusive(node, &request);
+    int rc = admin->co_resize(node, size_bytes, err);
+    assert(rc < 0 || node_size(node) >= size_bytes); /* a format may round up */
+    tracked_end(node, &request, true);
+    return rc;
+}
+
+int block_co_resize(struct block_backend *backend, uint64_t size_bytes, struct error *err)
+{
+    if (backend->read_only)
+        return error_set(err, -EPERM, "cannot resize '%s': it is open read-only",
+                         backend->node->name);
+    return node_co_resize(backend->node, size_bytes, err);
+}
