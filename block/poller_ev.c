@@ -8,6 +8,8 @@
  * the same descriptor number: ev_io_set() always costs an epoll_ctl(), ev_io_modify() only when
  * something has changed. watch->loop is NULL until the first call, and says which it is.
  *
+ * libev calls abort() when it gets no memory: block/poller_memory has what it may need beforehand.
+ *
  * libev is not instrumented, so ThreadSanitizer sees nothing of it: what threads hand to each other
  * goes through the loop's inbox alone.
  */
@@ -16,6 +18,8 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+
+#include "block/poller_memory.h"
 
 /* ev.h's macros reach into watchers through pointers to their common first members. gcc warns of
  * that where the macros are used, so for this file the warning is off; libev itself is built apart,
@@ -72,9 +76,16 @@ static int ev_poller_open(struct loop *loop, void **ret_poller, struct error *er
     struct poller *poller = calloc(1, sizeof(*poller));
     if (!poller)
         return error_set(err, -ENOMEM, "out of memory for event loop %u", loop_index(loop));
+    int joined = poller_memory_join(err);
+    if (joined < 0) {
+        free(poller);
+        return joined;
+    }
+    ev_set_allocator(poller_memory_realloc); /* the same one each time */
     poller->ev = ev_loop_new(EVFLAG_NOENV | EVFLAG_NOSIGMASK | EVBACKEND_EPOLL);
     if (!poller->ev) {
         int code = errno ? -errno : -EMFILE;
+        poller_memory_leave();
         free(poller);
         return error_set(err, code,
                          "cannot open an epoll descriptor for event loop %u: %s; "
@@ -94,6 +105,7 @@ static void ev_poller_close(void *opaque)
     struct poller *poller = opaque;
     ev_async_stop(poller->ev, &poller->wake);
     ev_loop_destroy(poller->ev);
+    poller_memory_leave();
     free(poller);
 }
 
