@@ -8,6 +8,7 @@
 const struct engine_ops *const engines_by_preference[] = {
     &engine_uring,
     &engine_threads,
+    &engine_native,
     &engine_sync,
     NULL,
 };

@@ -66,6 +66,8 @@ struct engine_ops {
     /* A small buffered write costs less made on the spot than handed to this engine; whether the
      * loop can afford it is the caller's to watch (block/posix_write). */
     bool inline_writes_pay;
+    /* Made for files opened with O_DIRECT; others are refused, as qemu does. */
+    bool needs_direct;
 };
 
 struct engine {
@@ -74,6 +76,7 @@ struct engine {
 
 extern const struct engine_ops engine_uring;   /* "io_uring" */
 extern const struct engine_ops engine_threads; /* "threads": works everywhere */
+extern const struct engine_ops engine_native;  /* "native": Linux AIO, for O_DIRECT */
 extern const struct engine_ops engine_sync;    /* "sync": in the loop, at once; for tests */
 
 /* All of them in order of preference, NULL-ended; the first that opens is the default. */

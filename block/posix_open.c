@@ -3,7 +3,7 @@
  * Opening a file. Options:
  *
  *   filename      the path
- *   aio           io_uring, threads or sync; without it the first of env->engines
+ *   aio           io_uring, threads, native or sync; without it the first of env->engines
  *   cache.direct  on: past the page cache (O_DIRECT); off: through it (the default)
  *   cache.no-flush  on: a flush does nothing; what is not on the disk yet is lost in a power cut
  *   discard       ignore (the default) or unmap, also spelled off and on
@@ -115,6 +115,16 @@ static int take_engine(const struct block_env *env, struct node_options *options
     return ret;
 }
 
+static int check_engine(const struct open_options *taken, struct error *err)
+{
+    if (!taken->engine_ops->needs_direct || taken->direct)
+        return 0;
+    return error_set(err, -EINVAL,
+                     "cannot open '%s': aio=%s was specified, but it requires cache.direct=on; say "
+                     "--cache=none or --cache=directsync, or another --aio",
+                     taken->path, taken->engine_ops->name);
+}
+
 static int take_options(const struct block_env *env, struct node_options *options,
                         struct open_options *ret_options, struct error *err)
 {
@@ -133,6 +143,8 @@ static int take_options(const struct block_env *env, struct node_options *option
     int ret = take_engine(env, options, &taken.engine_ops, err);
     if (ret == 0)
         ret = node_options_take_bool(options, "cache.direct", &taken.direct, err);
+    if (ret == 0)
+        ret = check_engine(&taken, err);
     if (ret == 0)
         ret = node_options_take_bool(options, "cache.no-flush", &taken.no_flush, err);
     if (ret == 0)

@@ -196,11 +196,8 @@ static int set_offset(struct config *config, const char *name, const char *value
 
 static int set_aio(struct config *config, const char *name, const char *value, struct error *err)
 {
-    static const char *const names[] = {"io_uring", "threads", "sync", NULL};
+    static const char *const names[] = {"io_uring", "threads", "native", "sync", NULL};
     unsigned index;
-    if (strcmp(value, "native") == 0)
-        return error_set(err, -EINVAL,
-                         "--aio=native is not supported yet; use --aio=io_uring or --aio=threads");
     int code = parse_choice(name, value, names, &index, err);
     if (code == 0)
         config->aio = names[index];

@@ -5,8 +5,8 @@
  *   engine FILE ENGINE OPERATION DEPTH COUNT [CACHE]
  *
  * FILE is an image that is there (and, for cached reads, in the page cache); ENGINE is io_uring,
- * threads or sync; OPERATION is read, write or engine-write (a write that goes through the engine
- * even where the driver would make it in the loop); DEPTH coroutines do COUNT random 4 KiB
+ * threads, native or sync; OPERATION is read, write or engine-write (a write that goes through the
+ * engine even where the driver would make it in the loop); DEPTH coroutines do COUNT random 4 KiB
  * operations together; CACHE is writeback or none. Prints nanoseconds an operation; system calls
  * are counted by `strace -fc` around it with a COUNT that makes the start not matter.
  */

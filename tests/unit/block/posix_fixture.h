@@ -316,6 +316,8 @@ static inline struct node_options *make_options(const struct posix_fixture *fixt
         snprintf(key, sizeof(key), "%.*s", (int)(equals - *extra), *extra);
         assert_int_equal(node_options_set(options, key, equals + 1, NULL), 0);
     }
+    if (fixture->engine->needs_direct)
+        node_options_set(options, "cache.direct", "on", NULL);
     return options;
 }
 
@@ -353,6 +355,7 @@ static inline int write_at(struct block_node *node, uint64_t offset, void *data,
 #define ON_EACH_ENGINE(test)                                            \
     {"io_uring: " #test, test, NULL, NULL, (void *)&engine_uring},      \
         {"threads: " #test, test, NULL, NULL, (void *)&engine_threads}, \
+        {"native: " #test, test, NULL, NULL, (void *)&engine_native},   \
     {                                                                   \
         "sync: " #test, test, NULL, NULL, (void *)&engine_sync          \
     }

@@ -308,6 +308,7 @@ static void engines_are_found_by_the_names_of_the_option(void **state)
     (void)state;
     assert_ptr_equal(engine_find("io_uring"), &engine_uring);
     assert_ptr_equal(engine_find("threads"), &engine_threads);
+    assert_ptr_equal(engine_find("native"), &engine_native);
     assert_ptr_equal(engine_find("sync"), &engine_sync);
     assert_null(engine_find("uring"));
     assert_null(engine_find(""));
@@ -356,6 +357,7 @@ static void a_refused_engine_is_replaced_by_the_threads_and_asked_once(void **st
 #define ON_EACH_ENGINE(test)                                            \
     {"io_uring: " #test, test, NULL, NULL, (void *)&engine_uring},      \
         {"threads: " #test, test, NULL, NULL, (void *)&engine_threads}, \
+        {"native: " #test, test, NULL, NULL, (void *)&engine_native},   \
     {                                                                   \
         "sync: " #test, test, NULL, NULL, (void *)&engine_sync          \
     }

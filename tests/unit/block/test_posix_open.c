@@ -68,8 +68,13 @@ static void what_may_not_be_written_may_be_opened_read_only(void **state)
 static void options_body(struct posix_fixture *fixture)
 {
     make_image(fixture, 10);
-    expect_refusal(fixture, EXTRA("aio=native2"), -EINVAL, "native2", "io_uring, threads or sync");
+    expect_refusal(fixture, EXTRA("aio=native2"), -EINVAL, "native2",
+                   "io_uring, threads, native or sync");
     expect_refusal(fixture, EXTRA("cache.no-flush=unsafe"), -EINVAL, "unsafe", "on or off");
+    expect_refusal(fixture, EXTRA("aio=native"), -EINVAL, fixture->path, "cache.direct=on");
+    expect_refusal(fixture, EXTRA("aio=native", "cache.direct=off"), -EINVAL, "aio=native",
+                   "--cache=none");
+    block_co_node_unref(open_image(fixture, EXTRA("aio=native", "cache.direct=on")));
     expect_refusal(fixture, EXTRA("cache.direct=maybe"), -EINVAL, "maybe", "on or off");
     expect_refusal(fixture, EXTRA("discard=perhaps"), -EINVAL, "perhaps", "unmap");
     expect_refusal(fixture, EXTRA("colour=red"), -EINVAL, "colour", "file");

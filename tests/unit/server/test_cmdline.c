@@ -115,6 +115,7 @@ static void every_mode_has_its_value(void **state)
     assert_true(parse_good("--discard=on x").discard);
     assert_string_equal(parse_good("--aio=io_uring x").aio, "io_uring");
     assert_string_equal(parse_good("--aio=threads x").aio, "threads");
+    assert_string_equal(parse_good("--aio=native x").aio, "native");
     assert_string_equal(parse_good("--aio=sync x").aio, "sync");
     assert_int_equal(parse_good("--threads=64 x").thread_count, 64);
     assert_int_equal(parse_good("--handshake-limit=0 x").handshake_limit_s, 0);
@@ -177,9 +178,7 @@ static void a_mistake_is_one_exact_sentence(void **state)
         {"--pid-file '' x", "the path of --pid-file is empty"},
         {"--cache=fast x", "--cache has no mode 'fast'; choose one of writeback, none, "
                            "writethrough, directsync, unsafe"},
-        {"--aio=magic x", "--aio has no mode 'magic'; choose one of io_uring, threads, sync"},
-        {"--aio=native x",
-         "--aio=native is not supported yet; use --aio=io_uring or --aio=threads"},
+        {"--aio=magic x", "--aio has no mode 'magic'; choose one of io_uring, threads, native, sync"},
         {"--discard=maybe x",
          "--discard has no mode 'maybe'; choose one of ignore, off, unmap, on"},
         {"--cache=none --cache=none x", "option --cache can be given only once"},
