@@ -43,6 +43,11 @@ void handshake_start(struct handshake *handshake, struct writer *output)
     writer_be16(output, NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES);
 }
 
+bool handshake_is_silent(const struct handshake *handshake)
+{
+    return handshake->state == HANDSHAKE_STATE_FLAGS && handshake->head_length == 0;
+}
+
 void handshake_shut_down(struct handshake *handshake)
 {
     handshake->shutting_down = true;

@@ -139,6 +139,9 @@ enum handshake_event handshake_feed(struct handshake *handshake, const void *byt
 /* The client closed its side: fills reason and is_ordinary. Always HANDSHAKE_CLOSE. */
 enum handshake_event handshake_eof(struct handshake *handshake);
 
+/* Whether the client has sent anything yet. */
+bool handshake_is_silent(const struct handshake *handshake);
+
 /* From now on every option but ABORT is answered with NBD_REP_ERR_SHUTDOWN. */
 void handshake_shut_down(struct handshake *handshake);
 

@@ -117,7 +117,7 @@ static void deadline_expired(struct loop_timer *timer)
 {
     struct connection *connection = container_of(timer, struct connection, deadline);
     connection_enter(connection);
-    if (connection->lingering)
+    if (connection->lingering || (connection->stopping && !connection->in_transmission))
         close_stream(connection);
     else if (!connection->in_transmission)
         connection_lose(connection, "did not finish the handshake in time");
@@ -201,25 +201,54 @@ void connection_abort(struct connection *connection, const char *reason)
     connection_leave(connection);
 }
 
+/* It may have an option on its way, or be about to ask for one: that is worth a moment. */
+static void stop_handshake(struct connection *connection)
+{
+    struct handshake *handshake = &connection->greeting->handshake;
+    handshake_shut_down(handshake);
+    if (!connection_is_paused(connection))
+        connection_receive(connection);
+    if (!connection->stream || connection->input_ended)
+        return;
+    if (handshake_is_silent(handshake)) {
+        log_verbose("%s: closed in the handshake: the server stops", connection->stream->peer);
+        close_stream(connection);
+        return;
+    }
+    set_deadline(connection, CONNECTION_LINGER_MS);
+}
+
 void connection_stop(struct connection *connection)
 {
     connection_enter(connection);
-    if (connection->stream && !connection->in_transmission) {
-        log_verbose("%s: closed in the handshake: the server stops", connection->stream->peer);
-        close_stream(connection);
-    } else if (connection->stream && !connection->input_ended) {
-        /* What is in the socket now is answered, with NBD_ESHUTDOWN; what comes later is not. */
-        unsigned before = connection->request_count;
-        transmission_shut_down(&connection->transmission);
-        if (!connection_is_paused(connection))
-            connection_receive(connection);
-        /* An idle client is not waited for. */
-        connection->may_send_more |= connection->request_count > before ||
-                                     connection_is_paused(connection) || connection->receiving;
-        if (connection->stream)
-            connection_end_input(connection);
+    if (connection->stream && !connection->input_ended) {
+        connection->stopping = true;
+        if (!connection->in_transmission) {
+            stop_handshake(connection);
+        } else {
+            transmission_shut_down(&connection->transmission);
+            /* An idle client is not waited for. */
+            connection->may_send_more |= connection->request_count > 0;
+        }
     }
     connection_leave(connection);
+}
+
+/* Between stop and end: looks at what there is to be read; when nothing is under way any more,
+ * there is nothing to wait for. */
+static void end_stopped(struct connection *connection)
+{
+    unsigned in_parts = connection->receiving ? 1 : 0;
+    if (connection->input_ended || connection_is_paused(connection) ||
+        connection->request_count > in_parts)
+        return;
+    connection_receive(connection);
+    if (!connection->stream || connection->input_ended || connection_is_paused(connection))
+        return;
+    in_parts = connection->receiving ? 1 : 0;
+    connection->may_send_more |= connection->request_count > 0;
+    if (connection->request_count == in_parts)
+        connection_end_input(connection);
 }
 
 /* --- what is next -------------------------------------------------------------------------------
@@ -286,6 +315,8 @@ void connection_leave(struct connection *connection)
         connection->holds--;
         return;
     }
+    if (connection->stream && connection->stopping && connection->in_transmission)
+        end_stopped(connection);
     if (connection->stream && !connection->lingering && is_drained(connection))
         finish_stream(connection);
     if (connection->stream && connection_can_resume(connection))

@@ -18,6 +18,11 @@
  *               forget answers that are still on their way
  * CLOSED        the stream is gone; requests in flight end without an answer
  *
+ * A stop is a refusal before it is an end: what comes while earlier requests are still under way is
+ * answered with NBD_ESHUTDOWN, and an option with NBD_REP_ERR_SHUTDOWN. When nothing is under way
+ * any more, DRAINING begins. A client in the handshake is given a moment, unless it never said a
+ * word.
+ *
  * Bounds: past CONNECTION_REQUESTS_MAX requests, or CONNECTION_BYTES_MAX bytes of replies and
  * payloads, that were received and not yet answered to the last byte, the socket is not read. One
  * request always goes on, however large.
@@ -80,6 +85,7 @@ struct connection {
     bool input_ended;
     bool may_send_more; /* input ended by our wish: the client may not know yet */
     bool lingering;
+    bool stopping; /* what comes now is answered by "shutting down", as long as it is looked at */
     uint8_t head[REQUEST_HEADER_MAX]; /* of a request, not yet whole */
     size_t head_length;
     bool has_held; /* a request that waits until the bounds allow it */

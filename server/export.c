@@ -13,11 +13,15 @@
 
 static const char *const contexts[] = {METACONTEXT_BASE_ALLOCATION, NULL};
 
+/* What goes without extra work: also where each request must be made of whole blocks below us,
+ * which a smaller one would have to be read for first. */
 static uint32_t preferred_bytes(const struct block_limits *limits)
 {
     uint32_t preferred = limits->preferred_bytes;
     if (!is_power_of_two(preferred) || preferred < NBD_BLOCK_PREFERRED_DEFAULT)
-        return NBD_BLOCK_PREFERRED_DEFAULT;
+        preferred = NBD_BLOCK_PREFERRED_DEFAULT;
+    if (preferred < limits->request_alignment)
+        preferred = limits->request_alignment;
     return preferred < NBD_PAYLOAD_DEFAULT_MAX ? preferred : NBD_PAYLOAD_DEFAULT_MAX;
 }
 

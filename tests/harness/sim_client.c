@@ -38,6 +38,7 @@ static void leave(struct sim_client *client, bool is_reset)
 
 static void run_handshake(struct sim_client *client)
 {
+    client->handshake.server_stops = client->all->is_stopping;
     switch (sim_handshake_run(&client->handshake, &client->input, &client->output)) {
     case SIM_HANDSHAKE_MORE:
         if (client->is_eager && sim_handshake_is_sent(&client->handshake))

@@ -222,6 +222,16 @@ static enum sim_handshake_state end_step(struct sim_handshake *handshake, enum s
     return step == STEP_ABORT ? SIM_HANDSHAKE_LEFT : SIM_HANDSHAKE_MORE;
 }
 
+/* The server stops: the option was not looked at, and nor will be those that are on their way. */
+static enum sim_handshake_state end_by_shutdown(struct sim_handshake *handshake, enum sim_step step)
+{
+    if (!handshake->server_stops || step == STEP_ABORT)
+        return wrong(handshake, "a shutdown for option", option_of(step));
+    handshake->step_shown = false;
+    handshake->answered++;
+    return handshake->answered == handshake->sent ? SIM_HANDSHAKE_LEFT : SIM_HANDSHAKE_MORE;
+}
+
 /* One answer to an option, if it is there as a whole. */
 static enum sim_handshake_state take_option_reply(struct sim_handshake *handshake,
                                                   struct sim_bytes *input, bool *ret_any)
@@ -242,7 +252,9 @@ static enum sim_handshake_state take_option_reply(struct sim_handshake *handshak
     const uint8_t *data = header + NBD_OPTION_REPLY_SIZE;
     uint32_t expected = error_of(step) ? error_of(step) : NBD_REP_ACK;
     enum sim_handshake_state state;
-    if (type == expected)
+    if (type == NBD_REP_ERR_SHUTDOWN)
+        state = end_by_shutdown(handshake, step);
+    else if (type == expected)
         state = end_step(handshake, step);
     else
         state = take_answer(handshake, step, type, data, length);

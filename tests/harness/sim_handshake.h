@@ -39,6 +39,7 @@ struct sim_handshake {
     enum sim_step steps[SIM_STEPS_MAX];
     unsigned step_count;
     bool no_zeroes, all_at_once, asks_block_size;
+    bool server_stops; /* set by the client before each run: options may be refused for it */
 
     /* What came of it. */
     bool structured_replies, has_context;
@@ -54,7 +55,7 @@ struct sim_handshake {
 enum sim_handshake_state {
     SIM_HANDSHAKE_MORE,
     SIM_HANDSHAKE_READY, /* transmission begins with what is left of the input */
-    SIM_HANDSHAKE_LEFT,  /* ABORT was answered: the server closes */
+    SIM_HANDSHAKE_LEFT,  /* ABORT was answered, or the server stops: it closes */
     SIM_HANDSHAKE_WRONG, /* the run has failed */
 };
 

@@ -111,6 +111,143 @@ static void CACHE_succeeds_and_changes_nothing(void **state)
     }
 }
 
+/* --- when the server stops ----------------------------------------------------------------------
+ */
+
+static const char *const verbose[] = {"-t", "-e", "0", "-v", NULL};
+
+/* SIGTERM, and the server has heard it. */
+static void terminate(const struct server *server)
+{
+    unsigned int lines = server_log_lines(server);
+    assert_int_equal(kill(server->pid, SIGTERM), 0);
+    assert_true(server_wait_log_lines(server, lines + 1) > lines);
+}
+
+static void requests_after_SIGTERM_are_ESHUTDOWN_and_then_it_closes(void **state)
+{
+    enum { LENGTH = 8 * MIB };
+    struct server *server = *state;
+    struct raw_client client;
+    struct raw_reply reply;
+    uint8_t payload[4096] = {1}, got[4096];
+    server_start(server, verbose);
+    assert_int_equal(raw_open(&client, server->socket, "", true), 0);
+    /* An answer that is not read keeps the connection open. */
+    assert_int_equal(raw_request(&client, RAW_FLAG_DF, RAW_CMD_READ, 1, 0, LENGTH), 0);
+    uint8_t head[RAW_CHUNK_BYTES];
+    assert_int_equal(raw_receive(&client, head, sizeof(head)), 0);
+    terminate(server);
+    assert_int_equal(raw_request(&client, 0, RAW_CMD_WRITE, 2, 0, sizeof(payload)), 0);
+    assert_int_equal(raw_send(&client, payload, sizeof(payload)), 0);
+    assert_int_equal(raw_request(&client, 0, RAW_CMD_READ, 3, 0, 512), 0);
+    assert_true(server_is_alive(server));
+
+    uint8_t *data = malloc(8 + LENGTH);
+    assert_int_equal(raw_receive(&client, data, 8 + LENGTH), 0);
+    free(data);
+    for (uint64_t cookie = 2; cookie < 4; cookie++) {
+        assert_int_equal(raw_receive_reply(&client, &reply, NULL, 0, 0), 0);
+        assert_true(reply.cookie == cookie);
+        assert_int_equal(reply.error, RAW_ESHUTDOWN);
+        assert_non_null(strstr(reply.text, "shutting down"));
+    }
+    assert_int_equal(raw_wait_closed(&client), 0);
+    raw_close(&client);
+    server_expect_end(server);
+    image_read(server, got, sizeof(got), 0);
+    assert_int_equal(got[0], 0);
+}
+
+/* The server gives it half a second; a machine that is slower than that gets another try. */
+static void options_after_SIGTERM_are_ERR_SHUTDOWN(void **state)
+{
+    struct server *server = *state;
+    bool seen = false;
+    for (int tries = 0; tries < 5 && !seen; tries++) {
+        struct raw_client client;
+        uint32_t type = 0;
+        server_start(server, verbose);
+        assert_int_equal(raw_connect(&client, server->socket), 0);
+        assert_int_equal(raw_greet(&client, RAW_C_FIXED_NEWSTYLE | RAW_C_NO_ZEROES), 0);
+        assert_int_equal(raw_negotiate(&client, RAW_OPT_LIST, NULL, 0, &type), 0);
+        assert_int_equal(type, RAW_REP_ACK);
+        terminate(server);
+        int code = raw_negotiate(&client, RAW_OPT_STRUCTURED_REPLY, NULL, 0, &type);
+        seen = code == 0;
+        if (seen) {
+            assert_int_equal(type, RAW_REP_ERR_SHUTDOWN);
+        }
+        if (seen && raw_negotiate(&client, RAW_OPT_ABORT, NULL, 0, &type) == 0) {
+            assert_int_equal(type, RAW_REP_ACK);
+        }
+        assert_int_equal(raw_wait_closed(&client), 0);
+        raw_close(&client);
+        server_expect_end(server);
+    }
+    assert_true(seen);
+}
+
+/* --- sizes --------------------------------------------------------------------------------------
+ */
+
+/* A client that asks for the limits may rely on them: any alignment, 32 MiB at a time. */
+static void block_sizes_are_announced_and_kept_in_each_cache_mode(void **state)
+{
+    struct server *server = *state;
+    const char *const *const all[] = {persistent, direct};
+    uint8_t *data = malloc(32 * MIB), *got = malloc(32 * MIB);
+    fill_random(data, 32 * MIB, 83);
+    for (size_t i = 0; i < 2; i++) {
+        server_start(server, all[i]);
+        struct nbd_handle *nbd = open_server(server);
+        int64_t minimum = nbd_get_block_size(nbd, LIBNBD_SIZE_MINIMUM);
+        int64_t preferred = nbd_get_block_size(nbd, LIBNBD_SIZE_PREFERRED);
+        assert_int_equal(minimum, 1);
+        assert_true(preferred >= 4096 && (preferred & (preferred - 1)) == 0);
+        assert_int_equal(nbd_get_block_size(nbd, LIBNBD_SIZE_MAXIMUM), 32 * MIB);
+        ok(nbd_pwrite(nbd, data, 32 * MIB, 1, 0));
+        ok(nbd_pwrite(nbd, data, 1, 40 * MIB + 3, 0));
+        ok(nbd_pwrite(nbd, data, preferred, preferred, 0));
+        memcpy(data + preferred - 1, data, preferred);
+        ok(nbd_pread(nbd, got, 32 * MIB, 1, 0));
+        assert_int_equal(memcmp(got, data, 32 * MIB), 0);
+        close_server(nbd);
+        server_stop(server);
+    }
+    free(data);
+    free(got);
+}
+
+static void above_the_maximum_payload_a_read_and_a_write_are_refused_in_sync(void **state)
+{
+    enum { LENGTH = 32 * MIB + 1 };
+    struct server *server = *state;
+    struct raw_client client;
+    struct raw_reply reply;
+    uint8_t *payload = calloc(1, LENGTH);
+    memset(payload, 7, LENGTH);
+    server_start(server, persistent);
+    for (int structured = 0; structured < 2; structured++) {
+        assert_int_equal(raw_open(&client, server->socket, "", structured), 0);
+        assert_int_equal(raw_request(&client, 0, RAW_CMD_READ, 1, 0, LENGTH), 0);
+        assert_int_equal(raw_receive_reply(&client, &reply, NULL, 0, LENGTH), 0);
+        assert_int_equal(reply.error, structured ? RAW_EOVERFLOW : RAW_EINVAL);
+        assert_int_equal(reply.simple, !structured);
+        assert_int_equal(raw_request(&client, 0, RAW_CMD_WRITE, 2, 0, LENGTH), 0);
+        assert_int_equal(raw_send(&client, payload, LENGTH), 0);
+        assert_int_equal(raw_receive_reply(&client, &reply, NULL, 0, 0), 0);
+        assert_int_equal(reply.error, RAW_EINVAL);
+        assert_int_equal(raw_request(&client, 0, RAW_CMD_READ, 3, 0, 1), 0);
+        assert_int_equal(raw_receive_reply(&client, &reply, payload, 0, 1), 0);
+        assert_int_equal(reply.error, 0);
+        assert_int_equal(payload[0], 0); /* nothing was written */
+        raw_close(&client);
+    }
+    server_stop(server);
+    free(payload);
+}
+
 int main(void)
 {
     fixture_require_server();
@@ -118,6 +255,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         with_server(FAST_ZERO_is_quick_or_ENOTSUP_and_changes_nothing),
         with_server(CACHE_succeeds_and_changes_nothing),
+        with_server(requests_after_SIGTERM_are_ESHUTDOWN_and_then_it_closes),
+        with_server(options_after_SIGTERM_are_ERR_SHUTDOWN),
+        with_server(block_sizes_are_announced_and_kept_in_each_cache_mode),
+        with_server(above_the_maximum_payload_a_read_and_a_write_are_refused_in_sync),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
