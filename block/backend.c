@@ -21,7 +21,7 @@ int block_backend_new(struct block_backend **ret_backend, struct block_node *nod
                       struct error *err)
 {
     if (!read_only && node->read_only)
-        return error_set(err, -EROFS, "'%s' was opened read-only and cannot be written to",
+        return error_set(err, -EROFS, "'%s' is opened read-only; serve it with --read-only",
                          node->name);
     unsigned lane_count = node->env->loop_count;
     struct block_backend *backend = calloc(1, sizeof(*backend));

@@ -65,7 +65,8 @@ int block_co_open(struct block_env *env, struct node_options *options, struct bl
                   struct error *err);
 
 /* The image at the path `filename` as qemu-nbd's -f FORMAT would open it: adds the protocol driver
- * below. format NULL: by probing; a header of a known format that is not named is refused. */
+ * below. format NULL: by probing; a header of a known format that is not named is refused. What
+ * the options say already wins: "file.filename" over filename, and "driver" over probing. */
 int block_co_open_image(struct block_env *env, const char *filename, const char *format,
                         struct node_options *options, struct block_node **ret_node,
                         struct error *err);

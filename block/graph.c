@@ -73,6 +73,30 @@ static int take_driver(const struct block_env *env, struct node_options *options
                      known);
 }
 
+/* --- options that are passed down ------------------------------------------------------------- */
+
+/* What is said of a node is true of the nodes below it, unless these say otherwise. A format does
+ * nothing with it itself. */
+static const char *const passed_down[] = {"cache.direct", "cache.no-flush", "discard", "aio", NULL};
+
+int graph_pass_down(const struct node_options *options, struct node_options *child,
+                    struct error *err)
+{
+    int rc = 0;
+    for (unsigned i = 0; passed_down[i] && rc == 0; i++) {
+        const char *value = node_options_get(options, passed_down[i]);
+        if (value && !node_options_has(child, passed_down[i]))
+            rc = node_options_set(child, passed_down[i], value, err);
+    }
+    return rc;
+}
+
+static void take_passed_down(struct node_options *options)
+{
+    for (unsigned i = 0; passed_down[i]; i++)
+        node_options_take(options, passed_down[i]);
+}
+
 /* --- nodes ----------------------------------------------------------------------------------- */
 
 /* What a driver says of itself is its own promise; the size may come from an image. */
@@ -104,6 +128,8 @@ static int node_co_open(struct block_node *node, struct node_options *options,
     int rc = node_options_take_bool(options, "read-only", &node->read_only, err);
     if (rc < 0)
         return rc;
+    if (!(node->driver->flags & BLOCK_DRIVER_PROTOCOL))
+        take_passed_down(options);
     if (!node->driver->co_write && !node->read_only)
         return error_set(err, -EROFS, "'%s': the driver %s can only read; open it read-only",
                          node->name, node->driver->name);
@@ -160,18 +186,35 @@ int block_co_open(struct block_env *env, struct node_options *options, struct bl
     return co_open(env, options, NULL, false, ret_node, err);
 }
 
-/* What is said of an image goes for what lies below it, unless that says otherwise: as with qemu,
- * so that "driver=raw,cache.direct=on,file.filename=..." means what it seems to. */
-static int inherit_options(struct node_options *from, struct node_options *to, struct error *err)
+/* What of a child's options need not be said: a path alone is a file. */
+static int complete_child(const struct block_node *parent, const struct node_options *options,
+                          const char *key, struct node_options *subtree, struct error *err)
 {
-    static const char *const keys[] = {"cache.direct", "cache.no-flush", "discard", NULL};
-    int rc = 0;
-    for (unsigned i = 0; keys[i] && rc == 0; i++) {
-        const char *value = node_options_take(from, keys[i]);
-        if (value && !node_options_has(to, keys[i]))
-            rc = node_options_set(to, keys[i], value, err);
-    }
-    return rc;
+    const char *reference = node_options_get(options, key);
+    if (reference)
+        return error_set(err, -EINVAL,
+                         "the option '%s' cannot be '%.100s': nodes have no names here; describe "
+                         "the node by %s.driver and %s.filename",
+                         key, reference, key, key);
+    int rc = graph_pass_down(options, subtree, err);
+    if (rc < 0 || node_options_has(subtree, "driver"))
+        return rc;
+    if (!node_options_has(subtree, "filename"))
+        return error_set(err, -EINVAL, "the driver %s needs a node below it; say %s.filename=PATH",
+                         parent->driver->name, key);
+    return node_options_set(subtree, "driver", "file", err);
+}
+
+/* The child that holds the image's bytes serves every request of its parent. */
+static int check_child_rights(const struct block_node *parent, const struct block_node *child,
+                              const char *key, struct error *err)
+{
+    if (strcmp(key, "file") != 0 || parent->read_only || !child->read_only)
+        return 0;
+    return error_set(err, -EROFS,
+                     "'%s' is read-only, but the node above it is to be written; say read-only=on "
+                     "for both",
+                     child->name);
 }
 
 int block_co_open_child(struct block_node *parent, struct node_options *options, const char *key,
@@ -183,7 +226,7 @@ int block_co_open_child(struct block_node *parent, struct node_options *options,
     struct node_options *subtree = node_options_take_subtree(options, key);
     if (!subtree)
         return error_set(err, -ENOMEM, "no memory to open the child '%s'", key);
-    int rc = inherit_options(options, subtree, err);
+    int rc = complete_child(parent, options, key, subtree, err);
     if (rc < 0) {
         node_options_free(subtree);
         return rc;
@@ -195,8 +238,10 @@ int block_co_open_child(struct block_node *parent, struct node_options *options,
     /* An image is spoken of by the name of the file that holds it. */
     if (strcmp(key, "file") == 0)
         (void)node_set_name(parent, child->name);
-    *ret_child = child;
-    return 0;
+    rc = check_child_rights(parent, child, key, err);
+    if (rc == 0)
+        *ret_child = child;
+    return rc;
 }
 
 /* --- images ---------------------------------------------------------------------------------- */
@@ -206,7 +251,7 @@ static int add_defaults(struct node_options *options, const char *filename, stru
     int rc = 0;
     if (!node_options_has(options, "file.driver"))
         rc = node_options_set(options, "file.driver", "file", err);
-    if (rc == 0)
+    if (rc == 0 && !node_options_has(options, "file.filename"))
         rc = node_options_set(options, "file.filename", filename, err);
     return rc;
 }
@@ -215,12 +260,14 @@ int block_co_open_image(struct block_env *env, const char *filename, const char 
                         struct node_options *options, struct block_node **ret_node,
                         struct error *err)
 {
+    if (!format && node_options_has(options, "driver"))
+        return block_co_open(env, options, ret_node, err);
     bool is_guess = !format;
     int rc = format ? graph_check_format(env, format, err) : 0;
     if (rc == 0)
         rc = add_defaults(options, filename, err);
     if (rc == 0 && is_guess) {
-        rc = probe_co_image(env, filename, options, err);
+        rc = probe_co_image(env, node_options_get(options, "file.filename"), options, err);
         format = "raw";
     }
     if (rc == 0)

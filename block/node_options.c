@@ -22,14 +22,26 @@ struct option {
 
 struct node_options {
     struct list options;
+    char *prefix; /* where this subtree was in the person's own tree, for messages */
 };
+
+/* An empty tree whose paths a person knows with the three texts before them. */
+static struct node_options *subtree_new(const char *prefix, const char *key, const char *dot)
+{
+    struct node_options *options = malloc(sizeof(*options));
+    if (!options)
+        return NULL;
+    list_init(&options->options);
+    if (asprintf(&options->prefix, "%s%s%s", prefix, key, dot) < 0) {
+        free(options);
+        return NULL;
+    }
+    return options;
+}
 
 struct node_options *node_options_new(void)
 {
-    struct node_options *options = malloc(sizeof(*options));
-    if (options)
-        list_init(&options->options);
-    return options;
+    return subtree_new("", "", "");
 }
 
 static void option_free(struct option *option)
@@ -46,6 +58,7 @@ void node_options_free(struct node_options *options)
         return;
     list_for_each (link, &options->options)
         option_free(container_of(link, struct option, link));
+    free(options->prefix);
     free(options);
 }
 
@@ -144,8 +157,8 @@ int node_options_take_bool(struct node_options *options, const char *path, bool 
             return 0;
         }
     }
-    return error_set(err, -EINVAL, "the option '%s' cannot be '%.100s'; say on or off", path,
-                     value);
+    return error_set(err, -EINVAL, "the option '%s%s' cannot be '%.100s'; say on or off",
+                     options->prefix, path, value);
 }
 
 /* How often 1024 is in the suffix; -1: no suffix that is known. */
@@ -183,9 +196,9 @@ int node_options_take_size(struct node_options *options, const char *path, uint6
     if (!value || parse_size(value, ret_bytes))
         return 0;
     return error_set(err, -EINVAL,
-                     "the option '%s' cannot be '%.100s'; say a number of bytes "
+                     "the option '%s%s' cannot be '%.100s'; say a number of bytes "
                      "below 2^64, as 4096, 64K, 10M, 1G or 2T",
-                     path, value);
+                     options->prefix, path, value);
 }
 
 /* "a, b or c" into text, cut when it does not fit. */
@@ -214,8 +227,8 @@ int node_options_take_choice(struct node_options *options, const char *path,
     }
     char choices[256];
     join_names(choices, sizeof(choices), names);
-    return error_set(err, -EINVAL, "the option '%s' cannot be '%.100s'; say %s", path, value,
-                     choices);
+    return error_set(err, -EINVAL, "the option '%s%s' cannot be '%.100s'; say %s", options->prefix,
+                     path, value, choices);
 }
 
 /* What follows "key." in path; NULL when it does not begin so. */
@@ -227,7 +240,7 @@ static char *below(char *path, const char *key)
 
 struct node_options *node_options_take_subtree(struct node_options *options, const char *key)
 {
-    struct node_options *subtree = node_options_new();
+    struct node_options *subtree = subtree_new(options->prefix, key, ".");
     if (!subtree)
         return NULL;
     list_for_each (link, &options->options) {
@@ -244,7 +257,7 @@ struct node_options *node_options_take_subtree(struct node_options *options, con
 
 struct node_options *node_options_copy_subtree(const struct node_options *options, const char *key)
 {
-    struct node_options *subtree = node_options_new();
+    struct node_options *subtree = subtree_new(options->prefix, key, ".");
     if (!subtree)
         return NULL;
     list_for_each (link, &options->options) {
@@ -258,14 +271,30 @@ struct node_options *node_options_copy_subtree(const struct node_options *option
     return subtree;
 }
 
+int node_options_move_below(struct node_options *options, const char *key, struct error *err)
+{
+    list_for_each (link, &options->options) {
+        struct option *option = container_of(link, struct option, link);
+        char *path;
+        if (asprintf(&path, "%s.%s", key, option->path) < 0)
+            return error_set(err, -ENOMEM, "no memory for the option '%.100s'", option->path);
+        free(option->path);
+        option->path = path;
+        int rc = check_path(path, err);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
 int node_options_check_all_taken(const struct node_options *options, const char *owner,
                                  struct error *err)
 {
     list_for_each (link, &options->options) {
         const struct option *option = container_of(link, struct option, link);
         if (!option->taken)
-            return error_set(err, -EINVAL, "%s knows no option '%.100s' (given as '%.100s')", owner,
-                             option->path, option->value);
+            return error_set(err, -EINVAL, "%s knows no option '%s%.100s' (given as '%.100s')",
+                             owner, options->prefix, option->path, option->value);
     }
     return 0;
 }

@@ -6,7 +6,7 @@
  * Options of a graph of nodes, as one tree: "driver=raw,file.driver=file,file.filename=disk.img" is
  * a node with a child under "file". Keys are dotted paths. Values are strings; who takes one says
  * what it must be. An option that nobody took is a mistake of the person who gave it, and is
- * reported.
+ * reported, by its whole path.
  */
 
 #include <stdbool.h>
@@ -25,6 +25,13 @@ void node_options_free(struct node_options *options);
  * than 64 parts. */
 int node_options_set(struct node_options *options, const char *path, const char *value,
                      struct error *err);
+/* Sets what a text says: "key=value,key=value". A comma in a value is written twice. -EINVAL, also
+ * for a text that is longer than the two bounds. */
+#define NODE_OPTIONS_TEXT_MAX (64 << 10)
+#define NODE_OPTIONS_COUNT_MAX 1024
+int node_options_parse(struct node_options *options, const char *text, struct error *err);
+/* The same as a JSON object; see node_options_json.c. */
+int node_options_parse_json(struct node_options *options, const char *text, struct error *err);
 bool node_options_has(const struct node_options *options, const char *path);
 /* The value, without taking it; NULL when it is not there. It lives as long as options. */
 const char *node_options_get(const struct node_options *options, const char *path);
@@ -46,6 +53,10 @@ int node_options_take_choice(struct node_options *options, const char *path,
 struct node_options *node_options_take_subtree(struct node_options *options, const char *key);
 /* The same as a copy; nothing is moved or taken. */
 struct node_options *node_options_copy_subtree(const struct node_options *options, const char *key);
+
+/* Moves the whole tree below "key.". -EINVAL: a path has too many parts. After a failure the tree
+ * is only to be freed. */
+int node_options_move_below(struct node_options *options, const char *key, struct error *err);
 
 /* -EINVAL and a sentence that names the first option that nobody took and who was asked (owner). */
 int node_options_check_all_taken(const struct node_options *options, const char *owner,

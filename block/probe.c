@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "block/env.h"
+#include "block/graph.h"
 #include "block/node.h"
 #include "block/node_options.h"
 #include "common/log.h"
@@ -108,7 +109,11 @@ static int co_read_head(struct block_env *env, const char *filename,
     struct node_options *copy = node_options_copy_subtree(options, "file");
     if (!copy)
         return error_set(err, -ENOMEM, "no memory to open '%.200s'", filename);
-    int rc = node_options_set(copy, "read-only", "on", err);
+    int rc = graph_pass_down(options, copy, err);
+    if (rc == 0)
+        rc = node_options_set(copy, "read-only", "on", err);
+    if (rc == 0 && !node_options_has(copy, "driver"))
+        rc = node_options_set(copy, "driver", "file", err);
     if (rc < 0) {
         node_options_free(copy);
         return rc;

@@ -237,6 +237,7 @@ FLAG_SETTER(read_only)
 FLAG_SETTER(persistent)
 FLAG_SETTER(verbose)
 FLAG_SETTER(fork)
+FLAG_SETTER(image_opts)
 #undef FLAG_SETTER
 
 static const struct cmdline_option options[] = {
@@ -249,6 +250,7 @@ static const struct cmdline_option options[] = {
     {"persistent", 't', false, NULL, set_persistent},
     {"shared", 'e', true, NULL, set_shared},
     {"format", 'f', true, NULL, set_format},
+    {"image-opts", 0, false, NULL, set_image_opts},
     {"offset", 'o', true, NULL, set_offset},
     {"verbose", 'v', false, NULL, set_verbose},
     {"cache", 0, true, "cache", set_cache},
@@ -269,7 +271,6 @@ static const struct cmdline_option options[] = {
     {"connect", 'c', true, NULL, NULL},
     {"disconnect", 'd', false, NULL, NULL},
     {"detect-zeroes", 0, true, NULL, NULL},
-    {"image-opts", 0, false, NULL, NULL},
     {"object", 0, true, NULL, NULL},
     {"tls-creds", 0, true, NULL, NULL},
     {"tls-authz", 0, true, NULL, NULL},
@@ -393,6 +394,17 @@ static int take_image(struct config *config, int argc, char **argv, struct error
     return 0;
 }
 
+/* What is right alone and wrong together. */
+static int check_together(const struct config *config, struct error *err)
+{
+    if (config->image_opts && config->format)
+        return error_set(err, -EINVAL,
+                         "--image-opts and -f exclude each other; say driver=%s among the image's "
+                         "options",
+                         config->format);
+    return 0;
+}
+
 int cmdline_parse(int argc, char **argv, enum cmdline_action *ret_action, struct config *ret_config,
                   struct error *err)
 {
@@ -428,6 +440,8 @@ int cmdline_parse(int argc, char **argv, enum cmdline_action *ret_action, struct
             return code;
     }
     int code = take_image(&config, argc, argv, err);
+    if (code == 0)
+        code = check_together(&config, err);
     if (code < 0)
         return code;
     *ret_action = CMDLINE_SERVE;

@@ -24,6 +24,7 @@ void cmdline_help(FILE *to, const char *argument_0)
           "\n"
           "The image:\n"
           "  -f, --format=FORMAT     raw, ... (default: by the image's first bytes)\n"
+          "      --image-opts        IMAGE is driver=raw,file.filename=PATH,... or a JSON object\n"
           "  -r, --read-only         refuse writes\n"
           "  -o, --offset=BYTES      serve from this byte of the image on\n"
           "      --cache=MODE        writeback (default), none (past the page cache),\n"

@@ -30,7 +30,8 @@ enum config_cache {
 };
 
 struct config {
-    const char *image;
+    const char *image;  /* a path, or "json:" and options, or options alone */
+    bool image_opts;    /* options alone: key=value,... or a JSON object */
     const char *format; /* NULL: by probing */
     uint64_t offset;    /* what is served begins at this byte of the image */
     bool read_only;

@@ -9,6 +9,7 @@
 #include "block/env.h"
 #include "block/host_files.h"
 #include "block/loop.h"
+#include "block/node_options.h"
 #include "block/workers.h"
 #include "common/log.h"
 #include "formats/registry.h"
@@ -40,6 +41,7 @@ struct application {
 /* What a coroutine on loop 0 is asked to do, and how it went. */
 struct image_call {
     struct application *app;
+    struct node_options *options; /* to open it with; taken */
     struct error *err;
     int code;
 };
@@ -48,13 +50,9 @@ static void open_image_entry(void *arg)
 {
     struct image_call *call = arg;
     struct application *app = call->app;
-    struct node_options *options;
     struct block_node *node;
-    call->code = config_node_options(&app->config, &options, call->err);
-    if (call->code < 0)
-        return;
-    call->code = block_co_open_image(&app->env, app->config.image, app->config.format, options,
-                                     &node, call->err);
+    call->code = block_co_open_image(&app->env, app->config.image, app->config.format,
+                                     call->options, &node, call->err);
     if (call->code < 0)
         return;
     struct export_options export_options = config_export_options(&app->config);
@@ -71,12 +69,26 @@ static void close_image_entry(void *arg)
                   call->app->config.image, error_text(call->code));
 }
 
-static int run_image_call(struct application *app, void (*entry)(void *arg), struct error *err)
+static int open_image(struct application *app, struct error *err)
 {
     struct image_call call = {.app = app, .err = err};
-    int code = loop_run_co(app->threads.loops[0], entry, &call);
+    int code = config_node_options(&app->config, &call.options, err);
     if (code < 0)
-        return error_set(err, code, "no memory to open or close '%s'", app->config.image);
+        return code;
+    code = loop_run_co(app->threads.loops[0], open_image_entry, &call);
+    if (code < 0) {
+        node_options_free(call.options);
+        return error_set(err, code, "no memory to open '%s'", app->config.image);
+    }
+    return call.code;
+}
+
+static int close_image(struct application *app, struct error *err)
+{
+    struct image_call call = {.app = app, .err = err};
+    int code = loop_run_co(app->threads.loops[0], close_image_entry, &call);
+    if (code < 0)
+        return error_set(err, code, "no memory to close '%s'", app->config.image);
     return call.code;
 }
 
@@ -146,7 +158,7 @@ static int open_all(struct application *app, struct error *err)
         .stopped = server_stopped,
         .ctx = app,
     };
-    int code = run_image_call(app, open_image_entry, err);
+    int code = open_image(app, err);
     if (code == 0)
         code = listener_new(&app->listener, &app->config, err);
     if (code == 0)
@@ -180,7 +192,7 @@ static int tear_down(struct application *app, struct error *err)
     loop_threads_stop(&app->threads);
     server_free(app->server);
     if (app->export)
-        code = run_image_call(app, close_image_entry, err);
+        code = close_image(app, err);
     listener_free(app->listener);
     if (app->has_env)
         block_env_fini(&app->env);

@@ -103,6 +103,22 @@ def reply_status():
     }
 
 
+def node_options():
+    texts = {
+        "raw": b"driver=raw,offset=4K,size=1M,file.driver=file,file.filename=/a,,b",
+        "deep": b"file.file.file.filename=x,cache.direct=on,cache.no-flush=off,a=,",
+        "bare": b"disk.img",
+    }
+    objects = {
+        "object": b'{"driver": "raw", "file": {"driver": "file", "filename": "a\\u00e4,"}}',
+        "dotted": b'{"file.filename": "a", "file": {"0": 1, "x": [true, {"y": -5}]}}',
+        "nested": b'{"a":[[[[[[[[[[[[[[["x"]]]]]]]]]]]]]]]}',
+        "wrong": b'{"a": 1.5, "b": null, "c": {}}',
+    }
+    return {**{name: b"\0" + text for name, text in texts.items()},
+            **{name: b"\1" + text for name, text in objects.items()}}
+
+
 def with_shutdown(seeds, place):
     """The same seeds once more, with the byte that says that the server is shutting down."""
     return {**seeds, **{name + "-shutdown": data[:place] + b"\xf1" + data[place + 1:]
@@ -113,6 +129,7 @@ TARGETS = {
     "handshake": lambda: with_shutdown(
         {name: SPLIT + data for name, data in handshake().items()}, 0),
     "transmission": lambda: with_shutdown(transmission(), 1),
+    "node_options": node_options,
     "reply_status": reply_status,
 }
 

@@ -60,7 +60,25 @@ one_sentence 4096 "${serve[@]}" -x "$name" -f raw "$dir/disk.img"
 one_sentence 1048576 "${serve[@]}" -o 1048577 -f raw "$dir/disk.img"
 one_sentence 10K "${serve[@]}" -o 10K -f raw "$dir/disk.img"
 one_sentence cache "${serve[@]}" -n --cache=writeback -f raw "$dir/disk.img"
+file=file.filename=$dir/disk.img
+one_sentence exclu "${serve[@]}" --image-opts -f raw "driver=raw,$file"
+one_sentence nosuchdriver "${serve[@]}" --image-opts "driver=nosuchdriver,$file"
+one_sentence frobnicate "${serve[@]}" --image-opts "driver=raw,frobnicate=1,$file"
+one_sentence frobnicate "${serve[@]}" --image-opts "driver=raw,file.frobnicate=1,$file"
+one_sentence filename "${serve[@]}" --image-opts "driver=raw,filename=$dir/disk.img"
+one_sentence node0 "${serve[@]}" --image-opts "driver=raw,file=node0"
+one_sentence 1048577 "${serve[@]}" --image-opts "driver=raw,offset=1048577,$file"
+one_sentence 2097152 "${serve[@]}" --image-opts "driver=raw,size=2097152,$file"
+one_sentence read-only "${serve[@]}" --image-opts "driver=raw,read-only=on,$file"
+one_sentence JSON "${serve[@]}" "json:{\"driver\": raw}"
+one_sentence frobnicate "${serve[@]}" "json:{\"driver\": \"raw\", \"frobnicate\": 1, \"file.filename\": \"$dir/disk.img\"}"
 if ! is_stand_in; then
+    one_sentence file.frobnicate "${serve[@]}" --image-opts "driver=raw,file.frobnicate=1,$file"
+    one_sentence "$dir/disk.img" "${serve[@]}" --image-opts "$dir/disk.img"
+    one_sentence 'file.filename' "${serve[@]}" --image-opts driver=raw
+    one_sentence "'offset'" "${serve[@]}" --image-opts "driver=raw,offset=many,$file"
+    one_sentence file.aio "${serve[@]}" --image-opts "driver=raw,file.aio=warp,$file"
+    one_sentence 'offset' "${serve[@]}" "json:{\"driver\": \"raw\", \"offset\": 1.5}"
     one_sentence none "${serve[@]}" --threads=none -f raw "$dir/disk.img"
     one_sentence 0 "${serve[@]}" --threads=0 -f raw "$dir/disk.img"
 fi
@@ -119,7 +137,7 @@ ok "an image without a header needs no -f"
 
 "$PLATTER" --help >"$dir/out" 2>"$dir/err" || complain "--help fails" --help
 for option in --port --bind --socket --shared --persistent --export-name --description --read-only \
-    --format --cache --aio --discard --offset --nocache --fork --pid-file --verbose --help --version; do
+    --format --cache --aio --discard --offset --nocache --image-opts --fork --pid-file --verbose --help --version; do
     grep -qw -- "$option" "$dir/out" || complain "--help does not name $option" --help
 done
 "$PLATTER" -V | grep -qE '[0-9]+\.[0-9]+' || complain "-V shows no version" -V

@@ -49,7 +49,7 @@ static void co_an_option_nobody_knows_closes_what_was_opened(struct fixture *fix
     struct node_options *options = OPTIONS("driver", "pass", "file.colour", "red");
     (void)arg;
     memory_disk_options(&fixture->disk, options, "file.", "file");
-    co_expect_refused(fixture, options, -EINVAL, "'colour'");
+    co_expect_refused(fixture, options, -EINVAL, "'file.colour'");
     assert_int_equal(fixture->disk.counts[MEMORY_OPEN], 1);
     assert_int_equal(fixture->disk.counts[MEMORY_CLOSE], 1);
 
@@ -70,6 +70,57 @@ static void co_a_child_that_cannot_be_opened_fails_its_parent(struct fixture *fi
     co_expect_refused(fixture, options, -ENOENT, "'gone.img'");
     fixture->disk.fail_code = 0;
     assert_int_equal(fixture->disk.counts[MEMORY_CLOSE], 0);
+}
+
+static void co_a_child_is_described_by_its_keys(struct fixture *fixture, void *arg)
+{
+    (void)arg;
+    co_expect_refused(fixture, OPTIONS("driver", "pass"), -EINVAL,
+                      "the driver pass needs a node below it; say file.filename=PATH");
+    co_expect_refused(fixture, OPTIONS("driver", "pass", "file", "node0"), -EINVAL,
+                      "the option 'file' cannot be 'node0'");
+    /* A path alone is a file. */
+    struct node_options *options = OPTIONS("driver", "pass", "file.filename", "disk.img");
+    char value[32];
+    snprintf(value, sizeof(value), "%jx", (uintmax_t)(uintptr_t)&fixture->disk);
+    node_options_set(options, "file.disk", value, NULL);
+    assert_int_equal(block_co_open(&fixture->env, options, &fixture->node, NULL), 0);
+    assert_string_equal(block_node_driver_name(fixture->node->file), "file");
+    fixture_co_close(fixture);
+}
+
+static void co_a_child_to_be_written_is_not_read_only(struct fixture *fixture, void *arg)
+{
+    struct node_options *options = OPTIONS("driver", "pass", "file.read-only", "on");
+    (void)arg;
+    memory_disk_options(&fixture->disk, options, "file.", "file");
+    co_expect_refused(fixture, options, -EROFS, "is read-only, but the node above it");
+    assert_int_equal(fixture->disk.counts[MEMORY_CLOSE], 1);
+}
+
+static void co_what_is_said_of_a_node_is_passed_down(struct fixture *fixture, void *arg)
+{
+    static const char *const keys[] = {"cache.direct", "cache.no-flush", "discard", "aio"};
+    (void)arg;
+    /* The disk in memory knows none of them, and says which it was given. */
+    for (int i = 0; i < 4; i++) {
+        char sentence[100];
+        struct node_options *options = OPTIONS("driver", "pass", "file.driver", "pass");
+        memory_disk_options(&fixture->disk, options, "file.file.", "file");
+        node_options_set(options, keys[i], "above", NULL);
+        snprintf(sentence, sizeof(sentence), "no option 'file.file.%s' (given as 'above')",
+                 keys[i]);
+        co_expect_refused(fixture, options, -EINVAL, sentence);
+
+        options = OPTIONS("driver", "pass", "file.driver", "pass");
+        memory_disk_options(&fixture->disk, options, "file.file.", "file");
+        node_options_set(options, keys[i], "above", NULL);
+        char path[40];
+        snprintf(path, sizeof(path), "file.%s", keys[i]);
+        node_options_set(options, path, "below", NULL);
+        snprintf(sentence, sizeof(sentence), "(given as 'below')");
+        co_expect_refused(fixture, options, -EINVAL, sentence);
+    }
 }
 
 static struct node_options *nested(struct fixture *fixture, unsigned passes)
@@ -214,6 +265,9 @@ static void co_an_image_of_a_named_format_stands_on_the_protocol_file(struct fix
     X(an_unknown_driver_is_named_with_those_there_are)       \
     X(an_option_nobody_knows_closes_what_was_opened)         \
     X(a_child_that_cannot_be_opened_fails_its_parent)        \
+    X(a_child_is_described_by_its_keys)                      \
+    X(a_child_to_be_written_is_not_read_only)                \
+    X(what_is_said_of_a_node_is_passed_down)                 \
     X(sixty_four_nodes_are_the_deepest_graph)                \
     X(a_node_without_writing_must_be_opened_read_only)       \
     X(children_are_read_only_as_their_parent_is)             \

@@ -187,6 +187,44 @@ static void an_option_that_nobody_took_is_named_with_its_owner(void **state)
     node_options_free(options);
 }
 
+static void a_subtree_speaks_of_its_options_by_their_whole_path(void **state)
+{
+    (void)state;
+    struct node_options *options = new_options();
+    struct error err;
+    bool flag = false;
+    set(options, "file.file.sise", "1M");
+    set(options, "file.file.flag", "perhaps");
+    struct node_options *file = node_options_take_subtree(options, "file");
+    struct node_options *below = node_options_take_subtree(file, "file");
+    assert_int_equal(node_options_check_all_taken(below, "the driver x", &err), -EINVAL);
+    assert_string_equal(err.message,
+                        "the driver x knows no option 'file.file.sise' (given as '1M')");
+    assert_int_equal(node_options_take_bool(below, "flag", &flag, &err), -EINVAL);
+    assert_string_equal(err.message,
+                        "the option 'file.file.flag' cannot be 'perhaps'; say on or off");
+    node_options_free(below);
+    node_options_free(file);
+    node_options_free(options);
+}
+
+static void a_tree_is_moved_below_a_key(void **state)
+{
+    (void)state;
+    struct node_options *options = new_options();
+    struct error err;
+    set(options, "driver", "raw");
+    set(options, "file.filename", "x");
+    assert_int_equal(node_options_move_below(options, "file", &err), 0);
+    assert_string_equal(node_options_get(options, "file.driver"), "raw");
+    assert_string_equal(node_options_get(options, "file.file.filename"), "x");
+    assert_false(node_options_has(options, "driver"));
+    for (int parts = 3; parts < 64; parts++)
+        assert_int_equal(node_options_move_below(options, "file", &err), 0);
+    assert_int_equal(node_options_move_below(options, "file", &err), -EINVAL);
+    node_options_free(options);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -197,6 +235,8 @@ int main(void)
         cmocka_unit_test(a_size_has_a_suffix_and_a_bound),
         cmocka_unit_test(a_choice_is_one_of_the_names),
         cmocka_unit_test(a_subtree_is_what_lies_under_its_key),
+        cmocka_unit_test(a_subtree_speaks_of_its_options_by_their_whole_path),
+        cmocka_unit_test(a_tree_is_moved_below_a_key),
         cmocka_unit_test(an_option_that_nobody_took_is_named_with_its_owner),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -89,7 +89,7 @@ static void letters_and_long_names_say_the_same(void **state)
     }
 }
 
-static void an_offset_is_read_as_qemu_nbd_reads_it(void **state)
+static void offsets_and_flags_are_read_as_qemu_nbd_reads_them(void **state)
 {
     (void)state;
     assert_int_equal(parse_good("disk.img").offset, 0);
@@ -97,6 +97,7 @@ static void an_offset_is_read_as_qemu_nbd_reads_it(void **state)
     assert_int_equal(parse_good("--offset=0x1F disk.img").offset, 31);
     assert_int_equal(parse_good("-o 010 disk.img").offset, 8);
     assert_true(parse_good("-o 18446744073709551615 disk.img").offset == UINT64_MAX);
+    assert_true(parse_good("--image-opts driver=raw").image_opts);
     assert_int_equal(parse_good("-n disk.img").cache, CONFIG_CACHE_NONE);
     assert_int_equal(parse_good("--nocache disk.img").cache, CONFIG_CACHE_NONE);
 }
@@ -186,6 +187,8 @@ static void a_mistake_is_one_exact_sentence(void **state)
         {"--cache=unsafe -n x",
          "options --cache and --nocache exclude each other; give one of them"},
         {"-n -n x", "option --nocache can be given only once"},
+        {"--image-opts -f raw x",
+         "--image-opts and -f exclude each other; say driver=raw among the image's options"},
         {"-o 10K x", "the offset '10K' is no number of bytes below 2^64"},
         {"-o -1 x", "the offset '-1' is no number of bytes below 2^64"},
         {"--offset= x", "the offset '' is no number of bytes below 2^64"},
@@ -226,7 +229,6 @@ static void what_qemu_nbd_has_and_we_not_yet_is_said_so(void **state)
         {"-d /dev/nbd0", "-d (--disconnect)"},
         {"-T events x", "-T (--trace)"},
         {"--detect-zeroes=on x", "--detect-zeroes"},
-        {"--image-opts driver=raw", "--image-opts"},
         {"--object secret,id=s x", "--object"},
         {"--tls-creds t x", "--tls-creds"},
         {"--tls-authz t x", "--tls-authz"},
@@ -273,7 +275,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_image_alone_is_served_by_defaults),
         cmocka_unit_test(letters_and_long_names_say_the_same),
-        cmocka_unit_test(an_offset_is_read_as_qemu_nbd_reads_it),
+        cmocka_unit_test(offsets_and_flags_are_read_as_qemu_nbd_reads_them),
         cmocka_unit_test(every_mode_has_its_value),
         cmocka_unit_test(the_last_one_wins_where_qemu_nbd_lets_it),
         cmocka_unit_test(help_and_version_win_over_what_follows),
