@@ -39,7 +39,7 @@ struct posix_file {
     bool unmap; /* discard=unmap: zeroes and discards may give space back */
 
     /* What the file system turned out not to have; never asked for again. */
-    _Atomic bool no_zero_range, no_punch_hole, no_seek;
+    _Atomic bool no_zero_range, no_punch_hole, no_allocate, no_seek;
 
     /* So many quick writes must go through the engine before the next is made in the loop. */
     _Atomic unsigned engine_writes_due;

@@ -3,8 +3,8 @@
  * Write-zeroes and discard, by fallocate(2).
  *
  *   zero, space may go (discard=unmap, and not BLOCK_NO_UNMAP):  PUNCH_HOLE, else ZERO_RANGE
- *   zero, space stays taken:                                     ZERO_RANGE
- *   neither is to be had:                                        -ENOTSUP, zeroes are written
+ *   zero, space stays taken:   ZERO_RANGE, else PUNCH_HOLE and then allocate what it took away
+ *   none of it is to be had:                                     -ENOTSUP, zeroes are written
  *   discard with discard=unmap:                                  PUNCH_HOLE, else nothing
  *   discard with discard=ignore:                                 nothing
  *
@@ -13,15 +13,15 @@
  * range comes out exact; and inside the file KEEP_SIZE keeps an old size_bytes from making the file
  * longer than a concurrent resize.
  *
- * Past its end the file grows by ZERO_RANGE without KEEP_SIZE, over the whole new part or, where
- * holes are wanted, over its last byte. Not by ftruncate: that sets a size, and a write that ends
- * further out at the same time would be cut off.
+ * Past its end the file grows by ZERO_RANGE, or by allocating, without KEEP_SIZE, over the whole
+ * new part or, where holes are wanted, over its last byte. Not by ftruncate: that sets a size, and
+ * a write that ends further out at the same time would be cut off.
  *
  * O_DIRECT needs no care here: the kernel keeps fallocate and direct transfers apart by itself.
  *
- * All of these cost what a range's extents cost, not what its bytes do, so BLOCK_FAST changes
- * nothing: what the file system has is quick, and what it has not is -ENOTSUP before anything is
- * changed.
+ * All of these cost what a range's extents cost, not what its bytes do, but for allocating: a file
+ * system that has no ZERO_RANGE may write zeroes for it (tmpfs does). So with BLOCK_FAST nothing is
+ * punched to be allocated again; all else is quick, or -ENOTSUP before anything is changed.
  *
  * What a file system does not have is remembered, so the question costs one call a file.
  */
@@ -73,11 +73,30 @@ static int co_zero_range(struct block_node *node, int extra_mode, uint64_t offse
                   length);
 }
 
-static int co_zero_inside(struct block_node *node, uint64_t offset, uint64_t length, bool may_unmap)
+static int co_allocate(struct block_node *node, int extra_mode, uint64_t offset, uint64_t length)
+{
+    return co_try(node, &posix_of(node)->no_allocate, extra_mode, offset, length);
+}
+
+/* -ENOTSUP may leave a hole here; zeroes that are written then fill it. */
+static int co_punch_and_allocate(struct block_node *node, uint64_t offset, uint64_t length)
+{
+    if (atomic_load_explicit(&posix_of(node)->no_allocate, memory_order_relaxed))
+        return -ENOTSUP;
+    int ret = co_punch(node, offset, length);
+    if (ret == 0)
+        ret = co_allocate(node, FALLOC_FL_KEEP_SIZE, offset, length);
+    return ret;
+}
+
+static int co_zero_inside(struct block_node *node, uint64_t offset, uint64_t length, bool may_unmap,
+                          bool is_fast)
 {
     int ret = may_unmap ? co_punch(node, offset, length) : -ENOTSUP;
     if (ret == -ENOTSUP)
         ret = co_zero_range(node, FALLOC_FL_KEEP_SIZE, offset, length);
+    if (ret == -ENOTSUP && !may_unmap && !is_fast)
+        ret = co_punch_and_allocate(node, offset, length);
     return ret;
 }
 
@@ -86,10 +105,13 @@ static int co_zero_behind(struct block_node *node, uint64_t offset, uint64_t len
     if (length == 0)
         return 0;
     /* What lies behind the end is a hole already: making the file longer shows it. */
-    int ret = may_unmap ? co_zero_range(node, 0, offset + length - 1, 1)
-                        : co_zero_range(node, 0, offset, length);
+    uint64_t from = may_unmap ? offset + length - 1 : offset;
+    uint64_t end = offset + length;
+    int ret = co_zero_range(node, 0, from, end - from);
+    if (ret == -ENOTSUP)
+        ret = co_allocate(node, 0, from, end - from);
     if (ret == 0)
-        posix_grew_to(node, offset + length);
+        posix_grew_to(node, end);
     return ret;
 }
 
@@ -102,7 +124,7 @@ int posix_co_zero(struct block_node *node, uint64_t offset, uint64_t length, uns
     uint64_t inside_end = end < size ? end : size;
     uint64_t inside = offset < inside_end ? inside_end - offset : 0;
 
-    int ret = co_zero_inside(node, offset, inside, may_unmap);
+    int ret = co_zero_inside(node, offset, inside, may_unmap, flags & BLOCK_FAST);
     posix_extents_forget(&file->data, offset, end); /* also when it failed half way */
     if (ret == 0)
         ret = co_zero_behind(node, offset + inside, length - inside, may_unmap);

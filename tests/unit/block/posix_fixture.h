@@ -35,6 +35,7 @@ struct odd_files {
     _Atomic unsigned interrupted; /* of them, so far */
     bool write_nothing;           /* a write returns 0 */
     int missing_fallocate;        /* this mode bit is refused with -EOPNOTSUPP */
+    bool no_allocate;             /* fallocate that only allocates is refused */
     bool no_direct;               /* opening with O_DIRECT is refused */
     bool no_seek;                 /* SEEK_DATA is refused with -EINVAL */
     bool hide_alignment;          /* info says nothing of O_DIRECT */
@@ -183,7 +184,8 @@ static inline int odd_fallocate(struct host_files *files, int fd, int mode, uint
     odd->fallocates++;
     if (odd_interrupts(odd))
         return -EINTR;
-    if (mode & odd->missing_fallocate)
+    bool only_allocates = (mode & ~FALLOC_FL_KEEP_SIZE) == 0;
+    if ((mode & odd->missing_fallocate) || (only_allocates && odd->no_allocate))
         return -EOPNOTSUPP;
     if (odd->fallocate_error)
         return odd->fallocate_error;
@@ -255,11 +257,13 @@ static inline void with_posix_drivers(void **state, const struct block_driver *c
                                       void (*body)(struct posix_fixture *fixture))
 {
     struct posix_fixture fixture = {
-        .folder = "/tmp/platter-test-XXXXXX",
         .body = body,
         .engine = *state ? *state : &engine_sync,
         .odd = odd_files_new(),
     };
+    const char *place = getenv("TMPDIR"); /* on which file system the files are */
+    snprintf(fixture.folder, sizeof(fixture.folder), "%.40s/platter-test-XXXXXX",
+             place ? place : "/tmp");
     assert_non_null(mkdtemp(fixture.folder));
     snprintf(fixture.path, sizeof(fixture.path), "%s/image", fixture.folder);
     assert_int_equal(loop_new(&fixture.loop, 0, &poller_ev, &clock_monotonic, NULL), 0);

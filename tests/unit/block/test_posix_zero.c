@@ -51,11 +51,12 @@ static void exact_body(struct posix_fixture *fixture)
 {
     static const int missing[] = {0, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE,
                                   FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE};
-    for (int i = 0; i < 4; i++) {
-        zero_at_random(fixture, EXTRA("discard=ignore"), 0, missing[i]);
-        zero_at_random(fixture, EXTRA("discard=unmap"), 0, missing[i]);
-        zero_at_random(fixture, EXTRA("discard=unmap"), BLOCK_NO_UNMAP, missing[i]);
-        zero_at_random(fixture, EXTRA("discard=unmap", "cache.direct=on"), 0, missing[i]);
+    for (int i = 0; i < 8; i++) {
+        fixture->odd.no_allocate = i >= 4;
+        zero_at_random(fixture, EXTRA("discard=ignore"), 0, missing[i % 4]);
+        zero_at_random(fixture, EXTRA("discard=unmap"), 0, missing[i % 4]);
+        zero_at_random(fixture, EXTRA("discard=unmap"), BLOCK_NO_UNMAP, missing[i % 4]);
+        zero_at_random(fixture, EXTRA("discard=unmap", "cache.direct=on"), 0, missing[i % 4]);
     }
 }
 
@@ -89,6 +90,56 @@ static void space_body(struct posix_fixture *fixture)
 static void space_is_given_back_only_where_it_was_asked_for(void **state)
 {
     with_posix(state, space_body);
+}
+
+/* Each rung is tried when those above it are missing, and what is missing is asked for once. */
+static void ladder_body(struct posix_fixture *fixture)
+{
+    const size_t size = 1 << 20;
+    static const struct {
+        int missing;
+        bool no_allocate;
+        unsigned first, later; /* fallocates of the first zero, and of each after it */
+        bool writes;
+    } rungs[] = {
+        {0, false, 1, 1, false},                    /* ZERO_RANGE */
+        {FALLOC_FL_ZERO_RANGE, false, 3, 2, false}, /* punch, allocate */
+        {FALLOC_FL_ZERO_RANGE, true, 3, 0, true},   /* punched, and then written */
+        {FALLOC_FL_ZERO_RANGE | FALLOC_FL_PUNCH_HOLE, false, 2, 0, true},
+    };
+    static uint8_t data[1 << 20];
+    for (size_t i = 0; i < sizeof(rungs) / sizeof(rungs[0]); i++) {
+        make_image(fixture, size);
+        fixture->odd.missing_fallocate = rungs[i].missing;
+        fixture->odd.no_allocate = rungs[i].no_allocate;
+        struct block_node *node = open_image(fixture, EXTRA("discard=unmap"));
+        for (size_t at = 0; at < size; at += size / 4) {
+            fixture->odd.fallocates = fixture->odd.writes = 0;
+            assert_int_equal(node_co_zero(node, at, size / 4, BLOCK_NO_UNMAP), 0);
+            assert_int_equal(fixture->odd.fallocates, at == 0 ? rungs[i].first : rungs[i].later);
+            assert_int_equal(fixture->odd.writes > 0, rungs[i].writes);
+        }
+        assert_true(space_of_image(fixture) >= size); /* NO_UNMAP is kept on every rung */
+        assert_int_equal(read_at(node, 0, data, size), 0);
+        for (size_t at = 0; at < size; at++)
+            assert_int_equal(data[at], 0);
+        block_co_node_unref(node);
+    }
+}
+
+static void zeroes_that_keep_their_space_go_down_the_ladder(void **state)
+{
+    char path[100];
+    const char *place = getenv("TMPDIR");
+    snprintf(path, sizeof(path), "%.40s/platter-test-XXXXXX", place ? place : "/tmp");
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    bool has_all = fallocate(fd, FALLOC_FL_ZERO_RANGE, 0, 10) == 0;
+    close(fd);
+    unlink(path);
+    if (!has_all)
+        skip_because("this file system has not all the rungs");
+    with_posix(state, ladder_body);
 }
 
 static void missing_body(struct posix_fixture *fixture)
@@ -153,11 +204,12 @@ static void a_fast_zero_is_quick_or_refused_with_the_bytes_untouched(void **stat
 static void growth_body(struct posix_fixture *fixture)
 {
     static const char *const discards[] = {"discard=ignore", "discard=unmap"};
-    static const int missing[] = {0, FALLOC_FL_ZERO_RANGE};
+    static const int missing[] = {0, FALLOC_FL_ZERO_RANGE, FALLOC_FL_ZERO_RANGE};
     uint8_t data[10000];
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 6; i++) {
         make_image(fixture, 5000);
         fixture->odd.missing_fallocate = missing[i / 2];
+        fixture->odd.no_allocate = i >= 4;
         struct block_node *node = open_image(fixture, EXTRA(discards[i % 2]));
         assert_int_equal(node_co_zero(node, 4000, 3333, 0), 0); /* over the end */
         assert_int_equal(atomic_load(&node->size_bytes), 7333);
@@ -271,6 +323,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         ON_EACH_ENGINE(any_range_is_zeroed_exactly_whatever_the_file_system_has),
         cmocka_unit_test(space_is_given_back_only_where_it_was_asked_for),
+        cmocka_unit_test(zeroes_that_keep_their_space_go_down_the_ladder),
         cmocka_unit_test(what_the_file_system_lacks_is_asked_for_once),
         cmocka_unit_test(a_fast_zero_is_quick_or_refused_with_the_bytes_untouched),
         cmocka_unit_test(zeroes_past_the_end_make_the_file_longer),

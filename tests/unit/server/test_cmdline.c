@@ -179,7 +179,8 @@ static void a_mistake_is_one_exact_sentence(void **state)
         {"--pid-file '' x", "the path of --pid-file is empty"},
         {"--cache=fast x", "--cache has no mode 'fast'; choose one of writeback, none, "
                            "writethrough, directsync, unsafe"},
-        {"--aio=magic x", "--aio has no mode 'magic'; choose one of io_uring, threads, native, sync"},
+        {"--aio=magic x",
+         "--aio has no mode 'magic'; choose one of io_uring, threads, native, sync"},
         {"--discard=maybe x",
          "--discard has no mode 'maybe'; choose one of ignore, off, unmap, on"},
         {"--cache=none --cache=none x", "option --cache can be given only once"},
