@@ -36,3 +36,16 @@ if [ "$bind" = 127.0.0.1 ]; then
     stop_server
     ok "all addresses"
 fi
+
+# "Both the client and server SHOULD disable Nagle's algorithm."
+if strace -o "$dir/trace" true 2>/dev/null; then
+    printf '#!/bin/sh\nexec strace -D -f -o "%s" -e trace=setsockopt "%s" "$@"\n' \
+        "$dir/trace" "$PLATTER" >"$dir/traced"
+    chmod +x "$dir/traced"
+    PLATTER=$dir/traced
+    start_tcp_server "$bind" -t -f raw "$dir/disk.img"
+    [ "$(client nbdinfo --size "$uri")" = 67108864 ] || fail "size over TCP, traced"
+    stop_server
+    grep -q 'TCP_NODELAY, \[1\]' "$dir/trace" || fail "TCP_NODELAY was not set: $(cat "$dir/trace")"
+    ok "TCP_NODELAY is set"
+fi

@@ -111,6 +111,29 @@ static void CACHE_succeeds_and_changes_nothing(void **state)
     }
 }
 
+/* Not rounded up, whatever the sector size: the last byte is there, and the one behind it is not.
+ */
+static void an_odd_file_length_is_announced_exactly(void **state)
+{
+    static const off_t sizes[] = {1, 511, 1000001};
+    struct server *server = *state;
+    const char *const *const all[] = {persistent, direct};
+    for (size_t i = 0; i < 6; i++) {
+        uint8_t byte = 0;
+        off_t size = sizes[i / 2];
+        assert_int_equal(truncate(server->image, size), 0);
+        image_write(server, "z", 1, size - 1);
+        server_start(server, all[i % 2]);
+        struct nbd_handle *nbd = open_server(server);
+        assert_int_equal(nbd_get_size(nbd), size);
+        ok(nbd_pread(nbd, &byte, 1, size - 1, 0));
+        assert_int_equal(byte, 'z');
+        assert_int_equal(nbd_pread(nbd, &byte, 1, size, 0), -1);
+        close_server(nbd);
+        server_stop(server);
+    }
+}
+
 /* --- when the server stops ----------------------------------------------------------------------
  */
 
@@ -255,6 +278,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         with_server(FAST_ZERO_is_quick_or_ENOTSUP_and_changes_nothing),
         with_server(CACHE_succeeds_and_changes_nothing),
+        with_server(an_odd_file_length_is_announced_exactly),
         with_server(requests_after_SIGTERM_are_ESHUTDOWN_and_then_it_closes),
         with_server(options_after_SIGTERM_are_ERR_SHUTDOWN),
         with_server(block_sizes_are_announced_and_kept_in_each_cache_mode),

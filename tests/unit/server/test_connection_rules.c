@@ -5,6 +5,7 @@
  */
 #include "tests/unit/unit.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -164,6 +165,32 @@ static void a_flush_on_one_connection_is_a_sync_of_the_writes_answered_on_anothe
     plant_close(&plant);
 }
 
+/* Each command on a disk that fails: an error, no data, and the next request is understood. */
+static void a_disk_error_is_answered_by_an_error_and_no_data(void **state)
+{
+    (void)state;
+    static const uint16_t commands[] = {NBD_CMD_READ, NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES,
+                                        NBD_CMD_TRIM, NBD_CMD_CACHE};
+    struct plant plant;
+    struct memory_disk *disk = &plant.fixture.disk;
+    plant_open(&plant, &plant_usual);
+    shake_hands(&plant);
+    for (uint64_t i = 0; i < 5; i++) {
+        const uint32_t length = 4096;
+        disk->fail_code = -EIO;
+        disk->fail_ops = ~0u;
+        static const uint8_t payload[4096];
+        send_request(&plant, commands[i], i, 0, length);
+        send_all(&plant, payload, commands[i] == NBD_CMD_WRITE ? length : 0);
+        expect_reply(&plant, i, NBD_EIO);
+        disk->fail_code = 0;
+        send_request(&plant, NBD_CMD_READ, 100 + i, 0, 512);
+        expect_reply(&plant, 100 + i, NBD_SUCCESS);
+        receive_all(&plant, NULL, 512);
+    }
+    plant_close(&plant);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -171,6 +198,7 @@ int main(void)
         cmocka_unit_test(a_large_batch_in_the_socket_is_answered_whole_at_a_stop),
         cmocka_unit_test(options_that_come_during_a_stop_are_err_shutdown),
         cmocka_unit_test(a_stop_gives_a_client_in_the_handshake_a_moment_if_it_ever_spoke),
+        cmocka_unit_test(a_disk_error_is_answered_by_an_error_and_no_data),
         cmocka_unit_test(a_flush_on_one_connection_is_a_sync_of_the_writes_answered_on_another),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
