@@ -31,7 +31,13 @@
  *
  * Past the end of the file reads give zeroes; a write makes it longer. node->size_bytes follows by
  * the largest end written. Another process that lengthens the file is not noticed; one that
- * shortens it makes us read zeroes, not fail.
+ * shortens it makes us read zeroes, not fail: a sparse file is no rarer than a cut one, and looks
+ * the same from here.
+ *
+ * FUA is a flush after the write, not RWF_DSYNC with it. On ext4 both cost the same: 4 KiB at depth
+ * 1 take 160 to 270 us either way, at depth 16 42 to 65 us a write, where 16 flushes share one
+ * fdatasync. A flush also syncs what others have written meanwhile, which RWF_DSYNC would not; but
+ * with it a lost write is seen in one place alone (block/flush), which then remembers it.
  */
 #include "block/posix.h"
 
