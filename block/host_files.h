@@ -67,8 +67,8 @@ struct host_files {
     /* 1: another open file has a lock on this byte; 0: none has. */
     int (*lock_is_held)(struct host_files *files, int fd, uint64_t offset);
     /* Who has it, for a person: "qemu-nbd (process 42)", or "another process" where the system does
-     * not tell. */
-    void (*lock_holder)(struct host_files *files, int fd, uint64_t offset, char *text,
+     * not tell; false then. */
+    bool (*lock_holder)(struct host_files *files, int fd, uint64_t offset, char *text,
                         size_t text_size);
 };
 
@@ -78,7 +78,7 @@ extern struct host_files host_files_linux;
 /* Of them, those in host_locks_linux.c. */
 int linux_lock(struct host_files *files, int fd, uint64_t offset);
 int linux_lock_is_held(struct host_files *files, int fd, uint64_t offset);
-void linux_lock_holder(struct host_files *files, int fd, uint64_t offset, char *text,
+bool linux_lock_holder(struct host_files *files, int fd, uint64_t offset, char *text,
                        size_t text_size);
 
 #endif

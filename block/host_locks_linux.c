@@ -163,7 +163,7 @@ static void describe_process(const char *pid, char *text, size_t text_size)
         snprintf(text, text_size, "%s (process %s)", name[0] ? name : "a program", pid);
 }
 
-void linux_lock_holder(struct host_files *files, int fd, uint64_t offset, char *text,
+bool linux_lock_holder(struct host_files *files, int fd, uint64_t offset, char *text,
                        size_t text_size)
 {
     (void)files;
@@ -174,11 +174,11 @@ void linux_lock_holder(struct host_files *files, int fd, uint64_t offset, char *
     if (find_lock(fd, offset, &lock) == 0 && lock.l_type != F_UNLCK && lock.l_pid > 0) {
         snprintf(pid, sizeof(pid), "%ld", (long)lock.l_pid); /* not of an open file description */
         describe_process(pid, text, text_size);
-        return;
+        return true;
     }
     DIR *processes = fstat(fd, &wanted.file) == 0 ? opendir("/proc") : NULL;
     if (!processes)
-        return;
+        return false;
     bool found = false;
     const struct dirent *entry;
     while (!found && (entry = readdir(processes))) {
@@ -189,4 +189,5 @@ void linux_lock_holder(struct host_files *files, int fd, uint64_t offset, char *
             describe_process(entry->d_name, text, text_size);
     }
     closedir(processes);
+    return found;
 }

@@ -19,11 +19,17 @@
  *
  * The locks belong to the open file description, not to the process: they go with the main
  * descriptor, by whatever end, and no other open and close of the file touches them.
+ *
+ * They may outlive the process for a moment: the kernel takes an io_uring apart after its process
+ * has ended, and what it was about to write holds the file open until then. A server that is
+ * started right after its predecessor was killed would be refused for the sake of the dead. So a
+ * lock that no living process is seen to hold is waited for, for as long as that can take.
  */
 #include "block/posix.h"
 
 #include <errno.h>
 #include <stdio.h>
+#include <time.h>
 
 #include "common/log.h"
 
@@ -37,6 +43,9 @@ enum right {
 #define RIGHTS_END 4
 #define RIGHT_USED_BYTE 100
 #define RIGHT_FORBIDDEN_BYTE 200
+
+#define DEAD_HOLDER_TRIES 200
+#define DEAD_HOLDER_PAUSE_NS 10000000
 
 #define MASK(right) (1u << (right))
 #define READER_USES MASK(RIGHT_READ)
@@ -69,6 +78,29 @@ static int find_held(struct host_files *files, int fd, unsigned first, unsigned 
             ret = files->lock_is_held(files, fd, first + right);
         } while (ret == -EINTR);
         *ret_byte = first + right;
+    }
+    return ret;
+}
+
+static int find_contradiction(struct host_files *files, int fd, unsigned uses, unsigned *ret_byte)
+{
+    /* Another writer first: read-only would not help against it. */
+    int ret = find_held(files, fd, RIGHT_USED_BYTE, FORBIDDEN, ret_byte);
+    return ret == 0 ? find_held(files, fd, RIGHT_FORBIDDEN_BYTE, uses, ret_byte) : ret;
+}
+
+/* The same, once a holder that is dead had the time to go. */
+static int find_lasting_contradiction(struct host_files *files, int fd, unsigned uses,
+                                      unsigned *ret_byte)
+{
+    const struct timespec pause = {.tv_nsec = DEAD_HOLDER_PAUSE_NS};
+    char holder[80];
+    int ret = find_contradiction(files, fd, uses, ret_byte);
+    if (ret != 1 || files->lock_holder(files, fd, *ret_byte, holder, sizeof(holder)))
+        return ret;
+    for (unsigned i = 0; i < DEAD_HOLDER_TRIES && ret == 1; i++) {
+        nanosleep(&pause, NULL);
+        ret = find_contradiction(files, fd, uses, ret_byte);
     }
     return ret;
 }
@@ -116,10 +148,8 @@ int posix_lock_file(struct host_files *files, int fd, enum posix_locking locking
     int ret = lock_bytes(files, fd, RIGHT_USED_BYTE, uses);
     if (ret == 0)
         ret = lock_bytes(files, fd, RIGHT_FORBIDDEN_BYTE, FORBIDDEN);
-    if (ret == 0) /* another writer first: read-only would not help against it */
-        ret = find_held(files, fd, RIGHT_USED_BYTE, FORBIDDEN, &byte);
     if (ret == 0)
-        ret = find_held(files, fd, RIGHT_FORBIDDEN_BYTE, uses, &byte);
+        ret = find_lasting_contradiction(files, fd, uses, &byte);
     if (ret == -ENOTSUP)
         return no_locks(locking, path, "its file system has no locks", err);
     if (ret == 1 || ret == -EAGAIN) /* -EAGAIN: a program that is not of this house has all of it */

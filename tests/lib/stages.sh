@@ -13,7 +13,7 @@ packages_tests=(
 packages_long=(valgrind debootstrap)
 
 stages_default=(checks release clang asan tsan fuzz)
-stages_long=(chroot fuzz-long sim-long valgrind)
+stages_long=(chroot fuzz-long sim-long valgrind kill-long soak)
 
 stage_checks()
 {
@@ -30,7 +30,7 @@ stage_checks()
 stage_release()
 {
   build release build --buildtype=release || return
-  run_meson release build --timeout-multiplier 2
+  run_meson release build --timeout-multiplier 2 --no-suite soak
   record_run "release: install" "$logs/release-install.log" tests/lib/check_install build
   if [ -x build/server/platter ]; then
     record_run "release: options are documented" "$logs/release-options.log" \
@@ -79,6 +79,21 @@ stage_sim_long()
   local -x PLATTER_SIM_SEEDS=10000
   build sim-long build --buildtype=release || return
   run_meson sim-long build --timeout-multiplier 20 --suite sim
+}
+
+# Each kill takes some 80 ms; the default run has 20 of them.
+stage_kill_long()
+{
+  local -x PLATTER_KILLS=1000
+  build kill-long build --buildtype=release || return
+  run_meson kill-long build --timeout-multiplier 20 kill
+}
+
+stage_soak()
+{
+  local -x PLATTER_SOAK_SECONDS=${PLATTER_SOAK_SECONDS:-3600}
+  build soak build --buildtype=release || return
+  run_meson soak build --timeout-multiplier $((1 + PLATTER_SOAK_SECONDS / 7200)) --suite soak
 }
 
 stage_valgrind()
