@@ -225,6 +225,15 @@ static int set_pid_file(struct config *config, const char *name, const char *val
     return 0;
 }
 
+static int set_run(struct config *config, const char *name, const char *value, struct error *err)
+{
+    (void)name;
+    if (!*value)
+        return error_set(err, -EINVAL, "the command of --run is empty");
+    config->run = value;
+    return 0;
+}
+
 #define FLAG_SETTER(field)                                                             \
     static int set_##field(struct config *config, const char *name, const char *value, \
                            struct error *err)                                          \
@@ -259,6 +268,7 @@ static const struct cmdline_option options[] = {
     {"discard", 0, true, "discard", set_discard},
     {"threads", 0, true, NULL, set_threads},
     {"fork", 0, false, NULL, set_fork},
+    {"run", 0, true, NULL, set_run},
     {"pid-file", 0, true, NULL, set_pid_file},
     {"handshake-limit", 0, true, NULL, set_handshake_limit},
     {"stall-limit", 0, true, NULL, set_stall_limit},
@@ -394,9 +404,33 @@ static int take_image(struct config *config, int argc, char **argv, struct error
     return 0;
 }
 
+static bool is_given(const bool *given, option_setter *set)
+{
+    for (size_t i = 0; i < OPTION_COUNT; i++) {
+        if (given[i] && options[i].set == set)
+            return true;
+    }
+    return false;
+}
+
+/* A server for a command lives as long as that, for as many clients as it brings, and where only it
+ * looks for them unless a place was named. */
+static void suit_command(struct config *config, const bool *given)
+{
+    config->persistent = true;
+    if (!is_given(given, set_shared))
+        config->clients_max = 0;
+    config->private_socket =
+        !is_given(given, set_socket) && !is_given(given, set_port) && !is_given(given, set_bind);
+}
+
 /* What is right alone and wrong together. */
 static int check_together(const struct config *config, struct error *err)
 {
+    if (config->run && config->fork)
+        return error_set(err, -EINVAL,
+                         "--run and --fork exclude each other; put the whole command into the "
+                         "background");
     if (config->image_opts && config->format)
         return error_set(err, -EINVAL,
                          "--image-opts and -f exclude each other; say driver=%s among the image's "
@@ -444,6 +478,8 @@ int cmdline_parse(int argc, char **argv, enum cmdline_action *ret_action, struct
         code = check_together(&config, err);
     if (code < 0)
         return code;
+    if (config.run)
+        suit_command(&config, given);
     *ret_action = CMDLINE_SERVE;
     *ret_config = config;
     return 0;

@@ -48,6 +48,9 @@ struct config {
     unsigned handshake_limit_s; /* from accept to the choice of an export; 0: no limit */
     unsigned stall_limit_s;     /* nothing more of a request that came in part; 0: no limit */
 
+    const char *run;     /* a shell command that is served until it ends; NULL for none */
+    bool private_socket; /* on a new UNIX socket that only the command is told of */
+
     unsigned thread_count; /* event loops, at least 1 */
     bool fork;
     const char *pid_file; /* NULL for none */

@@ -198,6 +198,19 @@ void listener_free(struct listener *listener)
     free(listener);
 }
 
+unsigned listener_port(const struct listener *listener)
+{
+    struct sockaddr_storage address = {0};
+    socklen_t length = sizeof(address);
+    if (getsockname(listener->fds[0], (struct sockaddr *)&address, &length) < 0)
+        return 0;
+    if (address.ss_family == AF_INET)
+        return ntohs(((const struct sockaddr_in *)&address)->sin_port);
+    if (address.ss_family == AF_INET6)
+        return ntohs(((const struct sockaddr_in6 *)&address)->sin6_port);
+    return 0;
+}
+
 void listener_start(struct listener *listener, struct loop *loop, struct server *server)
 {
     listener->loop = loop;

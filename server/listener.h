@@ -20,6 +20,9 @@ int listener_new(struct listener **ret_listener, const struct config *config, st
  * started. Takes NULL. */
 void listener_free(struct listener *listener);
 
+/* The TCP port that it listens on, also where port 0 left the choice to the kernel. 0: none. */
+unsigned listener_port(const struct listener *listener);
+
 /* On the loop: accepts from now on. */
 void listener_start(struct listener *listener, struct loop *loop, struct server *server);
 /* On the loop: a connection has ended, there may be room again. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* platter: a disk image over NBD. From the command line to the end, in order. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,9 @@
 #include "server/export.h"
 #include "server/listener.h"
 #include "server/loop_threads.h"
+#include "server/private_socket.h"
+#include "server/run_command.h"
+#include "server/run_variables.h"
 #include "server/server.h"
 #include "server/signals.h"
 
@@ -33,6 +37,8 @@ struct application {
     struct listener *listener;
     struct server *server;
     struct signals signals;
+    struct private_socket private_socket;
+    struct run_command command;
 };
 
 /* --- the image ----------------------------------------------------------------------------------
@@ -101,9 +107,20 @@ static void stop_serving(struct application *app)
     server_stop(app->server);
 }
 
+/* While there is a command, it is the command that is stopped. */
 static void signal_came(void *ctx, int number)
 {
+    struct application *app = ctx;
     log_verbose("%s: stopping", strsignal(number));
+    if (run_command_is_running(&app->command))
+        run_command_signal(&app->command, number);
+    else
+        stop_serving(app);
+}
+
+static void command_ended(void *ctx)
+{
+    log_verbose("the command has ended: stopping");
     stop_serving(ctx);
 }
 
@@ -159,10 +176,28 @@ static int open_all(struct application *app, struct error *err)
         .ctx = app,
     };
     int code = open_image(app, err);
+    if (code == 0 && app->config.private_socket) {
+        code = private_socket_init(&app->private_socket, err);
+        app->config.socket_path = app->private_socket.path;
+    }
     if (code == 0)
         code = listener_new(&app->listener, &app->config, err);
     if (code == 0)
         code = server_new(&app->server, &app->env, app->export, &options, &events, err);
+    return code;
+}
+
+/* Its clients can connect already. */
+static int start_command(struct application *app, struct error *err)
+{
+    const struct config *config = &app->config;
+    char **variables = run_variables_new(environ, config->socket_path, config->bind,
+                                         listener_port(app->listener), config->export_name);
+    if (!variables)
+        return error_set(err, -ENOMEM, "no memory for the command of --run");
+    int code = run_command_start(&app->command, app->threads.loops[0], config->run, variables,
+                                 command_ended, app, err);
+    run_variables_free(variables);
     return code;
 }
 
@@ -174,7 +209,9 @@ static int serve(struct application *app, struct error *err)
         code = signals_watch(&app->signals, home, signal_came, app, err);
     if (code == 0 && app->config.pid_file)
         code = daemon_write_pid_file(&app->daemon, app->config.pid_file, err);
-    if (code == 0)
+    if (code == 0 && app->config.run) /* in the folder that the person is in */
+        code = start_command(app, err);
+    else if (code == 0)
         code = daemon_ready(&app->daemon, app->config.verbose, err);
     if (code < 0)
         return code;
@@ -189,11 +226,13 @@ static int tear_down(struct application *app, struct error *err)
 {
     int code = 0;
     signals_unwatch(&app->signals);
+    run_command_fini(&app->command);
     loop_threads_stop(&app->threads);
     server_free(app->server);
     if (app->export)
         code = close_image(app, err);
     listener_free(app->listener);
+    private_socket_fini(&app->private_socket);
     if (app->has_env)
         block_env_fini(&app->env);
     workers_free(app->workers);
@@ -237,5 +276,5 @@ int main(int argc, char **argv)
         log_error("%s", err.message);
         return EXIT_FAILURE;
     }
-    return EXIT_SUCCESS;
+    return app.command.status;
 }

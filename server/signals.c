@@ -20,6 +20,7 @@ static sigset_t stop_signals(void)
 void signals_block(void)
 {
     sigset_t set = stop_signals();
+    sigaddset(&set, SIGCHLD); /* read by run_command */
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN); /* sockets do not raise it, but a closed stderr would */
 }

@@ -18,7 +18,7 @@ struct signals {
     void *ctx;
 };
 
-/* Blocks them, and ignores SIGPIPE. Before any thread starts; children inherit it. */
+/* Blocks them and SIGCHLD, and ignores SIGPIPE. Before any thread starts; children inherit it. */
 void signals_block(void);
 
 /* From now on told() runs on the loop for each signal, those that came since signals_block() too.

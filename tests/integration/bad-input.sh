@@ -73,6 +73,8 @@ one_sentence read-only "${serve[@]}" --image-opts "driver=raw,read-only=on,$file
 one_sentence JSON "${serve[@]}" "json:{\"driver\": raw}"
 one_sentence frobnicate "${serve[@]}" "json:{\"driver\": \"raw\", \"frobnicate\": 1, \"file.filename\": \"$dir/disk.img\"}"
 if ! is_stand_in; then
+    one_sentence fork "${serve[@]}" --fork --run=true -f raw "$dir/disk.img"
+    one_sentence TMPDIR env TMPDIR="$dir/nofolder" "$PLATTER" --run=true -f raw "$dir/disk.img"
     one_sentence file.frobnicate "${serve[@]}" --image-opts "driver=raw,file.frobnicate=1,$file"
     one_sentence "$dir/disk.img" "${serve[@]}" --image-opts "$dir/disk.img"
     one_sentence 'file.filename' "${serve[@]}" --image-opts driver=raw

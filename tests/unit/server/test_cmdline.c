@@ -102,6 +102,20 @@ static void offsets_and_flags_are_read_as_qemu_nbd_reads_them(void **state)
     assert_int_equal(parse_good("--nocache disk.img").cache, CONFIG_CACHE_NONE);
 }
 
+static void a_command_brings_its_own_defaults(void **state)
+{
+    (void)state;
+    struct config config = parse_good("disk.img --run=true");
+    assert_string_equal(config.run, "true");
+    assert_true(config.persistent && config.private_socket);
+    assert_int_equal(config.clients_max, 0);
+    assert_int_equal(parse_good("-e 1 disk.img --run true").clients_max, 1);
+    assert_false(parse_good("disk.img --run true -p 0").private_socket);
+    assert_false(parse_good("disk.img --run true -b ::1").private_socket);
+    assert_false(parse_good("disk.img --run true -k /s").private_socket);
+    assert_false(parse_good("disk.img").private_socket);
+}
+
 static void every_mode_has_its_value(void **state)
 {
     (void)state;
@@ -188,6 +202,9 @@ static void a_mistake_is_one_exact_sentence(void **state)
         {"--cache=unsafe -n x",
          "options --cache and --nocache exclude each other; give one of them"},
         {"-n -n x", "option --nocache can be given only once"},
+        {"--run= x", "the command of --run is empty"},
+        {"--fork --run=true x", "--run and --fork exclude each other; put the whole command into "
+                                "the background"},
         {"--image-opts -f raw x",
          "--image-opts and -f exclude each other; say driver=raw among the image's options"},
         {"-o 10K x", "the offset '10K' is no number of bytes below 2^64"},
@@ -277,6 +294,7 @@ int main(void)
         cmocka_unit_test(an_image_alone_is_served_by_defaults),
         cmocka_unit_test(letters_and_long_names_say_the_same),
         cmocka_unit_test(offsets_and_flags_are_read_as_qemu_nbd_reads_them),
+        cmocka_unit_test(a_command_brings_its_own_defaults),
         cmocka_unit_test(every_mode_has_its_value),
         cmocka_unit_test(the_last_one_wins_where_qemu_nbd_lets_it),
         cmocka_unit_test(help_and_version_win_over_what_follows),
