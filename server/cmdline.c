@@ -478,6 +478,8 @@ int cmdline_parse(int argc, char **argv, enum cmdline_action *ret_action, struct
         code = check_together(&config, err);
     if (code < 0)
         return code;
+    config.names_place =
+        is_given(given, set_socket) || is_given(given, set_port) || is_given(given, set_bind);
     if (config.run)
         suit_command(&config, given);
     *ret_action = CMDLINE_SERVE;

@@ -41,6 +41,7 @@ struct config {
 
     const char *socket_path; /* a UNIX socket; NULL: TCP on bind and port */
     const char *bind, *port;
+    bool names_place; /* one of these three was given */
     const char *export_name;
     const char *description; /* NULL for none */
     unsigned clients_max;    /* 0: no bound */

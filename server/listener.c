@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "server/listener.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <netdb.h>
@@ -155,13 +156,23 @@ static int open_unix(struct listener *listener, const char *path, struct error *
     return 0;
 }
 
-int listener_new(struct listener **ret_listener, const struct config *config, struct error *err)
+static struct listener *listener_alloc(struct error *err)
 {
     struct listener *listener = calloc(1, sizeof(*listener));
-    if (!listener)
-        return error_set(err, -ENOMEM, "no memory for the listener");
+    if (!listener) {
+        error_set(err, -ENOMEM, "no memory for the listener");
+        return NULL;
+    }
     link_init(&listener->retry.link);
     listener->retry.expired = retry_expired;
+    return listener;
+}
+
+int listener_new(struct listener **ret_listener, const struct config *config, struct error *err)
+{
+    struct listener *listener = listener_alloc(err);
+    if (!listener)
+        return -ENOMEM;
     int code;
     if (config->socket_path) {
         code = open_unix(listener, config->socket_path, err);
@@ -173,6 +184,20 @@ int listener_new(struct listener **ret_listener, const struct config *config, st
         listener_free(listener);
         return code;
     }
+    *ret_listener = listener;
+    return 0;
+}
+
+int listener_new_on(struct listener **ret_listener, const int *fds, int fd_count, struct error *err)
+{
+    assert(fd_count <= LISTEN_SOCKETS_MAX);
+    struct listener *listener = listener_alloc(err);
+    for (int i = 0; i < fd_count && !listener; i++)
+        close(fds[i]);
+    if (!listener)
+        return -ENOMEM;
+    memcpy(listener->fds, fds, (size_t)fd_count * sizeof(*fds));
+    listener->fd_count = fd_count;
     *ret_listener = listener;
     return 0;
 }

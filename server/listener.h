@@ -16,6 +16,9 @@ struct server;
 
 /* Opens the sockets that the config names: from here on clients can connect, and wait. */
 int listener_new(struct listener **ret_listener, const struct config *config, struct error *err);
+/* Takes sockets that listen already, at most LISTEN_SOCKETS_MAX; closes them also on failure. */
+int listener_new_on(struct listener **ret_listener, const int *fds, int fd_count,
+                    struct error *err);
 /* Closes the sockets and removes the UNIX socket's path, if it is still ours. Stopped, or never
  * started. Takes NULL. */
 void listener_free(struct listener *listener);

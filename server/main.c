@@ -14,6 +14,7 @@
 #include "block/workers.h"
 #include "common/log.h"
 #include "formats/registry.h"
+#include "server/activation.h"
 #include "server/cmdline.h"
 #include "server/daemon.h"
 #include "server/export.h"
@@ -34,6 +35,8 @@ struct application {
     struct block_env env;
     bool has_env;
     struct export *export;
+    int activation_fds[LISTEN_SOCKETS_MAX]; /* sockets that listened before we came */
+    int activation_count;
     struct listener *listener;
     struct server *server;
     struct signals signals;
@@ -180,7 +183,9 @@ static int open_all(struct application *app, struct error *err)
         code = private_socket_init(&app->private_socket, err);
         app->config.socket_path = app->private_socket.path;
     }
-    if (code == 0)
+    if (code == 0 && app->activation_count > 0)
+        code = listener_new_on(&app->listener, app->activation_fds, app->activation_count, err);
+    else if (code == 0)
         code = listener_new(&app->listener, &app->config, err);
     if (code == 0)
         code = server_new(&app->server, &app->env, app->export, &options, &events, err);
@@ -240,11 +245,25 @@ static int tear_down(struct application *app, struct error *err)
     return code;
 }
 
+/* Where to listen was said by who started us, or is said by the options; not by both. */
+static int take_activation(struct application *app, struct error *err)
+{
+    int count = activation_take(app->activation_fds, err);
+    if (count > 0 && (app->config.names_place || app->config.run))
+        return error_set(err, -EINVAL,
+                         "sockets were handed over by LISTEN_FDS, so -k, -b, -p and --run cannot "
+                         "be used; leave them out");
+    app->activation_count = count;
+    return count < 0 ? count : 0;
+}
+
 static int run(struct application *app, struct error *err)
 {
     signals_block();
     log_set_verbose(app->config.verbose);
-    int code = app->config.fork ? daemon_fork(&app->daemon, err) : 0;
+    int code = take_activation(app, err);
+    if (code == 0 && app->config.fork)
+        code = daemon_fork(&app->daemon, err);
     if (code == 0)
         code = set_up(app, err);
     if (code == 0)
