@@ -95,6 +95,8 @@ static uint16_t draw_command(struct sim_client *client)
         return NBD_CMD_READ;
     if (drawn < 45 && client->handshake.has_context)
         return NBD_CMD_BLOCK_STATUS;
+    if (drawn < 47 && has_flag(client, NBD_FLAG_SEND_CACHE))
+        return NBD_CMD_CACHE;
     if (drawn < 52)
         return has_flag(client, NBD_FLAG_SEND_FLUSH) ? NBD_CMD_FLUSH : NBD_CMD_READ;
     /* On a read-only export changes are refused; that is tried now and then. */
@@ -110,11 +112,15 @@ static uint16_t draw_command(struct sim_client *client)
 static void draw_flags(struct sim_client *client, struct sim_request *request)
 {
     struct random *random = &client->random;
-    bool changes = request->command != NBD_CMD_READ && request->command != NBD_CMD_BLOCK_STATUS;
+    bool changes = request->command != NBD_CMD_READ && request->command != NBD_CMD_BLOCK_STATUS &&
+                   request->command != NBD_CMD_CACHE;
     if (has_flag(client, NBD_FLAG_SEND_FUA) && random_once_in(random, changes ? 5 : 40))
         request->flags |= NBD_CMD_FLAG_FUA;
     if (request->command == NBD_CMD_WRITE_ZEROES && random_once_in(random, 2))
         request->flags |= NBD_CMD_FLAG_NO_HOLE;
+    if (request->command == NBD_CMD_WRITE_ZEROES && has_flag(client, NBD_FLAG_SEND_FAST_ZERO) &&
+        random_once_in(random, 3))
+        request->flags |= NBD_CMD_FLAG_FAST_ZERO;
     if (request->command == NBD_CMD_BLOCK_STATUS && random_once_in(random, 2))
         request->flags |= NBD_CMD_FLAG_REQ_ONE;
     if (request->command == NBD_CMD_READ && has_flag(client, NBD_FLAG_SEND_DF) &&

@@ -52,6 +52,21 @@ static void data_cases_pass_through(void **state)
     with_posix_drivers(state, formats_registry, data_body);
 }
 
+static void part_cache_body(struct posix_fixture *fixture)
+{
+    make_image(fixture, 5001);
+    struct block_node *node = open_raw(fixture, "offset", "1000");
+    assert_int_equal(node_co_cache(node, 1, 10), 0);
+    assert_int_equal(fixture->odd.needed_offset, 1001);
+    assert_int_equal(fixture->odd.needed_length, 10);
+    block_co_node_unref(node);
+}
+
+static void a_cache_request_of_a_part_is_for_its_place_in_the_file(void **state)
+{
+    with_posix_drivers(state, formats_registry, part_cache_body);
+}
+
 static void limits_body(struct posix_fixture *fixture)
 {
     make_image(fixture, 100000);
@@ -104,6 +119,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(data_cases_pass_through),
+        cmocka_unit_test(a_cache_request_of_a_part_is_for_its_place_in_the_file),
         cmocka_unit_test(limits_of_the_file_are_the_images),
         cmocka_unit_test(an_image_is_made_and_resized_by_its_file),
     };
