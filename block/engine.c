@@ -6,11 +6,7 @@
 #include "block/coroutine.h"
 
 const struct engine_ops *const engines_by_preference[] = {
-    &engine_uring,
-    &engine_threads,
-    &engine_native,
-    &engine_sync,
-    NULL,
+    &engine_uring, &engine_threads, &engine_native, &engine_sync, NULL,
 };
 
 const struct engine_ops *engine_find(const char *name)

@@ -23,6 +23,8 @@ static const char usage[] =
     "  -s, --seconds=N      how long (5)\n"
     "  -n, --requests=N     how many instead\n"
     "  -r, --seed=N         of the places (1)\n"
+    "  -o, --offset=BYTES   only the part of the export from here on (0)\n"
+    "  -l, --length=BYTES   and as long as this (to the end)\n"
     "  -S, --structured     structured replies (simple ones)\n"
     "  -v, --verify         write a pattern that depends on the place; check it in reads\n"
     "  -j, --json           the result as JSON\n"
@@ -35,6 +37,8 @@ static const struct option long_options[] = {
     {"seconds", required_argument, NULL, 's'},
     {"requests", required_argument, NULL, 'n'},
     {"seed", required_argument, NULL, 'r'},
+    {"offset", required_argument, NULL, 'o'},
+    {"length", required_argument, NULL, 'l'},
     {"structured", no_argument, NULL, 'S'},
     {"verify", no_argument, NULL, 'v'},
     {"json", no_argument, NULL, 'j'},
@@ -111,7 +115,7 @@ static bool parse_options(int argc, char **argv, struct lean_plan *plan)
 {
     bool json = false;
     int option;
-    while ((option = getopt_long(argc, argv, "d:c:b:s:n:r:Svjh", long_options, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "d:c:b:s:n:r:o:l:Svjh", long_options, NULL)) != -1) {
         switch (option) {
         case 'd':
             plan->depth = parse_number(optarg, 1, 4096);
@@ -130,6 +134,12 @@ static bool parse_options(int argc, char **argv, struct lean_plan *plan)
             break;
         case 'r':
             plan->seed = parse_number(optarg, 0, UINT64_MAX);
+            break;
+        case 'o':
+            plan->part_offset = parse_number(optarg, 0, UINT64_MAX);
+            break;
+        case 'l':
+            plan->part_bytes = parse_number(optarg, 1, UINT64_MAX);
             break;
         case 'S':
             plan->structured = true;

@@ -149,7 +149,7 @@ static bool is_over(const struct load *load)
 static void start_request(struct load *load, struct connection *connection, unsigned int index)
 {
     struct slot *slot = &connection->slots[index];
-    slot->offset = next_offset(load, connection);
+    slot->offset = load->plan->part_offset + next_offset(load, connection);
     slot->start_ns = load->now_ns;
     load->issued++;
     queue_request(load, connection, index,
@@ -412,9 +412,12 @@ static int open_connection(struct load *load, struct connection *connection, uns
         fprintf(stderr, "lean: the server has no structured replies; leave --structured out\n");
         return -ENOTSUP;
     }
-    load->block_count = connection->client.export_size_bytes / plan->block_bytes;
+    uint64_t size = connection->client.export_size_bytes;
+    uint64_t behind = plan->part_offset < size ? size - plan->part_offset : 0;
+    uint64_t part = plan->part_bytes && plan->part_bytes < behind ? plan->part_bytes : behind;
+    load->block_count = part / plan->block_bytes;
     if (load->block_count == 0) {
-        fprintf(stderr, "lean: the export is smaller than one block\n");
+        fprintf(stderr, "lean: the export, or the part of it, is smaller than one block\n");
         return -EINVAL;
     }
     connection->next_offset = load->block_count / plan->connections * index * plan->block_bytes;

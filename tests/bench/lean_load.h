@@ -21,6 +21,7 @@ struct lean_plan {
     uint64_t seconds;  /* 0: by requests */
     uint64_t requests; /* 0: by seconds */
     uint64_t seed;
+    uint64_t part_offset, part_bytes; /* of the export; 0 bytes: to its end */
 };
 
 struct lean_result {

@@ -8,7 +8,7 @@ packages_tests=(
   shellcheck mandoc git                               # source checks
   libcmocka-dev libnbd-dev                            # unit and integration tests
   libnbd-bin qemu-utils fio                           # clients no one here wrote
-  jq openssl strace                                   # what the tests' scripts use
+  jq openssl strace xfsprogs                          # what the tests' scripts use
 )
 packages_long=(valgrind debootstrap)
 
