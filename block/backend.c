@@ -218,3 +218,34 @@ void block_status_remembered(struct block_backend *backend, uint64_t offset, uin
     assert(range_is_inside(offset, length, node_size(backend->node)));
     node_status_remembered(backend->node, offset, length, ret_extent);
 }
+
+/* What stands between the borrower and the node: it counts what was taken. */
+struct counted_loan {
+    struct block_loan loan;
+    struct block_loan *borrower;
+    struct backend_lane *lane;
+};
+
+static size_t use_counted(struct block_loan *loan, int fd, uint64_t host_offset, size_t length)
+{
+    struct counted_loan *counted = container_of(loan, struct counted_loan, loan);
+    size_t taken = counted->borrower->use(counted->borrower, fd, host_offset, length);
+    assert(taken <= length);
+    if (taken > 0 && loan->begins)
+        count(counted->lane, BACKEND_READS, 1);
+    count(counted->lane, BACKEND_READ_BYTES, taken);
+    return taken;
+}
+
+int block_lend(struct block_backend *backend, uint64_t offset, uint64_t length,
+               struct block_loan *loan)
+{
+    struct backend_lane *lane = lane_of(backend);
+    struct counted_loan counted = {.loan = *loan, .borrower = loan, .lane = lane};
+    counted.loan.use = use_counted;
+    if (!drain_try_enter(backend, lane))
+        return -EAGAIN;
+    int rc = node_lend(backend->node, offset, length, &counted.loan);
+    drain_leave(backend, lane);
+    return rc;
+}

@@ -50,6 +50,8 @@ void drain_fini(struct block_backend *backend);
 
 /* Around every request; the same lane, the caller's loop's, both times. */
 void drain_co_enter(struct block_backend *backend, struct backend_lane *lane);
+/* False while a drain holds the door; the request is then not in. */
+bool drain_try_enter(struct block_backend *backend, struct backend_lane *lane);
 /* The last touch: the backend may be gone afterwards. */
 void drain_leave(struct block_backend *backend, struct backend_lane *lane);
 /* After a drain: returns when nobody is inside drain_leave() any more. */

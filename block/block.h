@@ -124,6 +124,29 @@ int block_co_resize(struct block_backend *backend, uint64_t size_bytes, struct e
 void block_status_remembered(struct block_backend *backend, uint64_t offset, uint64_t length,
                              struct block_extent *ret_extent);
 
+/*
+ * A look at stored bytes where they lie in the host, without a copy: for a reader that can hand
+ * them on from a descriptor, as sendfile(2) does.
+ *
+ * Nothing here waits, and nothing is held afterwards: the bytes are lent for the time of one call
+ * of use(). For that time they are tracked as a read in flight on every node they belong to, so
+ * drains, resizes and serialising writes come before or after it. What use() took in by reference,
+ * as a socket does with pages, may still change until it is read: see block/posix_lend.c.
+ */
+struct block_loan {
+    /* Called once at most. From host_offset on, `length` bytes are there: at least 1, at most what
+     * was asked for. Must not wait. Returns how many it took, for the counters. */
+    size_t (*use)(struct block_loan *loan, int fd, uint64_t host_offset, size_t length);
+    bool known_in_memory; /* this range was lent a moment ago: the host is not asked again */
+    bool begins;          /* a request's first loan: counts as a read */
+};
+
+/* 0: use() was called. -EAGAIN: not without waiting (not in memory, a drain, a serialising
+ * request). -ENOTSUP: never here. In both cases block_co_read() it. On a loop, in a coroutine or
+ * outside of one. */
+int block_lend(struct block_backend *backend, uint64_t offset, uint64_t length,
+               struct block_loan *loan);
+
 /* Holds new requests back and waits until none is in flight; block_backend_resume() lets them go
  * on. May be nested. */
 void block_co_backend_drain(struct block_backend *backend);

@@ -27,5 +27,8 @@ int doorway_co_status(struct block_node *node, uint64_t offset, uint64_t length,
                       struct block_extent *ret_extent);
 void doorway_status_remembered(struct block_node *node, uint64_t offset, uint64_t length,
                                struct block_extent *ret_extent);
+/* NULL call: -ENOTSUP. */
+int doorway_lend(struct block_node *node, uint64_t offset, uint64_t length,
+                 struct block_loan *loan);
 
 #endif

@@ -87,6 +87,16 @@ void drain_co_enter(struct block_backend *backend, struct backend_lane *lane)
         co_wait_at_door(backend, lane);
 }
 
+bool drain_try_enter(struct block_backend *backend, struct backend_lane *lane)
+{
+    add(&lane->touching, 1, memory_order_relaxed);
+    add(&lane->in_flight, 1, memory_order_seq_cst);
+    if (atomic_load(&backend->drain_depth) == 0)
+        return true;
+    drain_leave(backend, lane);
+    return false;
+}
+
 void drain_leave(struct block_backend *backend, struct backend_lane *lane)
 {
     lower_in_flight(backend, lane);

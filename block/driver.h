@@ -78,6 +78,11 @@ struct block_driver {
     /* What co_status would say, from memory alone; see block_status_remembered(). */
     void (*status_remembered)(struct block_node *node, uint64_t offset, uint64_t length,
                               struct block_extent *ret_extent);
+    /* Asks the child by node_lend() where the range lies there, or, in a protocol driver, calls
+     * loan->use(); see block.h. Never waits. -EAGAIN, -ENOTSUP. Only for a driver in which a place
+     * of the host belongs to one guest offset as long as the node is open: the reader may look at
+     * it, through references, after the loan is over, and must not see another offset's bytes. */
+    int (*lend)(struct block_node *node, uint64_t offset, uint64_t length, struct block_loan *loan);
 
     const struct block_driver_admin *admin;
 };
@@ -168,6 +173,8 @@ void node_status_remembered(struct block_node *node, uint64_t offset, uint64_t l
                             struct block_extent *ret_extent);
 /* As block_co_resize(), for a child; a driver calls it from its own co_resize. */
 int node_co_resize(struct block_node *node, uint64_t size_bytes, struct error *err);
+/* Gives -EAGAIN where it would have to wait, and for what is not wholly inside the node. */
+int node_lend(struct block_node *node, uint64_t offset, uint64_t length, struct block_loan *loan);
 
 /* The protocol driver for files: "file", as qemu names it. */
 extern const struct block_driver block_driver_file;

@@ -36,6 +36,13 @@ enum host_seek {
     HOST_SEEK_HOLE,
 };
 
+#define HOST_PAGES_ASK_MAX ((size_t)1 << 20)
+
+struct host_pages {
+    void *base;      /* the host's own; NULL: none */
+    uint64_t length; /* in bytes, from the file's beginning */
+};
+
 struct host_files {
     const char *name;
     /* flags as open(2); O_CLOEXEC is added. Returns a descriptor. */
@@ -58,6 +65,17 @@ struct host_files {
      */
     int (*will_need)(struct host_files *files, int fd, uint64_t offset, uint64_t length);
     int (*unlink)(struct host_files *files, const char *path);
+
+    /* A way to ask which of the first `length` bytes of a regular file are in the page cache; all
+     * NULL where there is none. -ENOTSUP: the host does not tell, or reads of this file may wait
+     * even for what is in memory. */
+    int (*pages_open)(struct host_files *files, int fd, uint64_t length,
+                      struct host_pages *ret_pages);
+    void (*pages_close)(struct host_files *files, struct host_pages *pages);
+    /* Whether all of the range, which lies inside and is HOST_PAGES_ASK_MAX bytes at most, is there
+     * and read from the disk. Does not block. */
+    bool (*pages_in_memory)(struct host_files *files, const struct host_pages *pages,
+                            uint64_t offset, size_t length);
 
     /* Locks of open file descriptions (fcntl(2), F_OFD_SETLK): shared ones, a byte each, which tell
      * others something and keep nobody from reading or writing. They last until fd, with its

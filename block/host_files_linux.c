@@ -4,8 +4,12 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
+
+#include "common/align.h"
 
 static int linux_open(struct host_files *files, const char *path, int flags, unsigned mode)
 {
@@ -129,6 +133,82 @@ static int linux_unlink(struct host_files *files, const char *path)
     return unlink(path) < 0 ? -errno : 0;
 }
 
+/* --- which pages are in memory ------------------------------------------------------------------
+ *
+ * mincore(2) on a mapping that is never touched (PROT_NONE, no page tables, no SIGBUS when the file
+ * shrinks) is used for the question alone. It says of a page whether it is there and up to date.
+ * cachestat(2), at a third of the cost, says only that a page is there: one that readahead has put
+ * there and the disk has not filled yet counts too, and that is what one would wait for. A read by
+ * RWF_NOWAIT tells the truth too, but it is the copy that we want to save.
+ */
+
+/* No page cache has pages so far behind a file's end; folios that reach over it are smaller. */
+#define BEHIND_END ((uint64_t)64 << 20)
+
+/* Whether the file system says of itself that it reads what is in memory without waiting: one that
+ * asks a server first does not. */
+static bool reads_without_waiting(int fd)
+{
+    char byte;
+    struct iovec iov = {.iov_base = &byte, .iov_len = 1};
+    return preadv2(fd, &iov, 1, 0, RWF_NOWAIT) >= 0 || errno == EAGAIN;
+}
+
+/* To those who may not write to the file the kernel says that all of it is in memory: then also
+ * what can not be. */
+static bool tells_the_truth(char *last_page, size_t page_bytes)
+{
+    unsigned char there;
+    return mincore(last_page, page_bytes, &there) == 0 && !(there & 1);
+}
+
+static int linux_pages_open(struct host_files *files, int fd, uint64_t length,
+                            struct host_pages *ret_pages)
+{
+    (void)files;
+    size_t page_bytes = (size_t)sysconf(_SC_PAGESIZE);
+    if (length > SIZE_MAX / 2 || !reads_without_waiting(fd))
+        return -ENOTSUP;
+    size_t mapped = (size_t)align_up(length, page_bytes) + BEHIND_END;
+    char *base = mmap(NULL, mapped, PROT_NONE, MAP_SHARED, fd, 0);
+    if (base == MAP_FAILED)
+        return -ENOTSUP;
+    if (!tells_the_truth(base + mapped - page_bytes, page_bytes)) {
+        munmap(base, mapped);
+        return -ENOTSUP;
+    }
+    *ret_pages = (struct host_pages){.base = base, .length = length};
+    return 0;
+}
+
+static void linux_pages_close(struct host_files *files, struct host_pages *pages)
+{
+    (void)files;
+    size_t page_bytes = (size_t)sysconf(_SC_PAGESIZE);
+    if (pages->base)
+        munmap(pages->base, (size_t)align_up(pages->length, page_bytes) + BEHIND_END);
+    pages->base = NULL;
+}
+
+static bool linux_pages_in_memory(struct host_files *files, const struct host_pages *pages,
+                                  uint64_t offset, size_t length)
+{
+    (void)files;
+    assert(length <= HOST_PAGES_ASK_MAX && offset + length <= pages->length);
+    size_t page_bytes = (size_t)sysconf(_SC_PAGESIZE);
+    unsigned char there[HOST_PAGES_ASK_MAX / 4096 + 1];
+    uint64_t start = align_down(offset, page_bytes);
+    size_t count = (size_t)(align_up(offset + length, page_bytes) - start) / page_bytes;
+    assert(count <= sizeof(there));
+    if (mincore((char *)pages->base + start, count * page_bytes, there) < 0)
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        if (!(there[i] & 1))
+            return false;
+    }
+    return true;
+}
+
 struct host_files host_files_linux = {
     .name = "linux",
     .open = linux_open,
@@ -142,6 +222,9 @@ struct host_files host_files_linux = {
     .seek = linux_seek,
     .will_need = linux_will_need,
     .unlink = linux_unlink,
+    .pages_open = linux_pages_open,
+    .pages_close = linux_pages_close,
+    .pages_in_memory = linux_pages_in_memory,
     .lock = linux_lock,
     .lock_is_held = linux_lock_is_held,
     .lock_holder = linux_lock_holder,

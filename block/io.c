@@ -213,3 +213,19 @@ void node_status_remembered(struct block_node *node, uint64_t offset, uint64_t l
     if (inside > 0)
         doorway_status_remembered(node, offset, inside, ret_extent);
 }
+
+int node_lend(struct block_node *node, uint64_t offset, uint64_t length, struct block_loan *loan)
+{
+    struct tracked_request request;
+    uint64_t size = node_size(node);
+    if (length == 0 || !range_is_inside(offset, length, size))
+        return -EAGAIN;
+    struct align_cover cover = align_cover_read(node, offset, length, size);
+    if (!tracked_try_begin(node, &request, cover.offset, cover.length))
+        return -EAGAIN;
+    int rc = -EAGAIN;
+    if (node_size(node) == size)
+        rc = doorway_lend(node, offset, length, loan);
+    tracked_end(node, &request, false);
+    return rc;
+}

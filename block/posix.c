@@ -13,6 +13,7 @@
  *   posix_status    what is data and what is a hole
  *   posix_cache    what will be read soon
  *   posix_extents   the data that is remembered
+ *   posix_lend      bytes handed on from the page cache without a copy
  *   posix_create    new files, new sizes
  *
  * Two ways to the disk. cache.direct=off: everything through the page cache. cache.direct=on:
@@ -144,5 +145,6 @@ const struct block_driver block_driver_file = {
     .co_flush = posix_co_flush,
     .co_status = posix_co_status,
     .status_remembered = posix_status_remembered,
+    .lend = posix_lend,
     .admin = &posix_admin,
 };

@@ -44,6 +44,7 @@ struct posix_file {
     /* So many quick writes must go through the engine before the next is made in the loop. */
     _Atomic unsigned engine_writes_due;
 
+    struct host_pages pages; /* for posix_lend(); base NULL: nothing is lent */
     struct posix_tail tail;
     struct posix_extents data; /* where SEEK_DATA found data */
 };
@@ -103,6 +104,14 @@ void posix_tail_fini(struct posix_tail *tail);
  */
 void posix_tail_co_enter(struct posix_tail *tail, bool is_odd);
 void posix_tail_leave(struct posix_tail *tail, bool is_odd);
+
+/* --- posix_lend.c ---------------------------------------------------------------------------- */
+
+/* On a worker, after a file of this size was opened to be buffered, and before it is closed. */
+void posix_lend_open(struct host_files *files, int fd, uint64_t size_bytes,
+                     struct host_pages *ret_pages);
+void posix_lend_close(struct posix_file *file);
+int posix_lend(struct block_node *node, uint64_t offset, uint64_t length, struct block_loan *loan);
 
 /* --- posix.c --------------------------------------------------------------------------------- */
 

@@ -170,6 +170,7 @@ struct open_job {
     int fd, buffered_fd;
     struct host_file_info info;
     struct block_limits limits;
+    struct host_pages pages;
 };
 
 static int open_again(struct host_files *files, const char *path, int flags)
@@ -264,6 +265,8 @@ static int open_work(void *arg)
     }
     if (ret < 0)
         close_both(job->files, job->fd, job->buffered_fd);
+    else if (!job->options.direct)
+        posix_lend_open(job->files, job->fd, job->info.size_bytes, &job->pages);
     return ret;
 }
 
@@ -295,6 +298,7 @@ int posix_co_open(struct block_node *node, struct node_options *options, struct 
     file->direct = job.options.direct;
     file->no_flush = job.options.no_flush;
     file->unmap = job.options.unmap;
+    file->pages = job.pages;
     posix_tail_init(&file->tail);
     posix_extents_init(&file->data);
 
@@ -311,6 +315,7 @@ int posix_co_open(struct block_node *node, struct node_options *options, struct 
 static int close_work(void *arg)
 {
     struct posix_file *file = arg;
+    posix_lend_close(file); /* first: it holds the file, and its locks, open */
     close_both(file->files, file->fd, file->buffered_fd);
     return 0;
 }

@@ -184,6 +184,31 @@ void tracked_co_begin(struct block_node *node, struct tracked_request *request, 
         co_give_way(node, request);
 }
 
+/* As a plain request that steps back where the other would register and wait: what it leaves behind
+ * is the same, so the invariants hold. */
+bool tracked_try_begin(struct block_node *node, struct tracked_request *request, uint64_t offset,
+                       uint64_t length)
+{
+    assert(length > 0 && offset <= UINT64_MAX - length);
+    struct node_lane *lane = tracked_lane(node);
+    *request = (struct tracked_request){.offset = offset, .length = length, .lane = lane};
+    co_queue_init(&request->waiters);
+    pthread_mutex_lock(&lane->mutex);
+    list_append(&lane->in_flight, &request->link);
+    unsigned registered = atomic_load_explicit(&node->serialising.count, memory_order_relaxed);
+    pthread_mutex_unlock(&lane->mutex);
+    if (registered == 0)
+        return true;
+    struct node_serialising *serialising = &node->serialising;
+    pthread_mutex_lock(&serialising->mutex);
+    bool conflicts =
+        find_conflict(&serialising->requests, &serialising->requests.head, request) != NULL;
+    pthread_mutex_unlock(&serialising->mutex);
+    if (conflicts)
+        tracked_end(node, request, false);
+    return !conflicts;
+}
+
 void tracked_co_begin_exclusive(struct block_node *node, struct tracked_request *request)
 {
     tracked_co_begin(node, request, 0, UINT64_MAX, true);

@@ -34,6 +34,10 @@ void tracked_fini(struct block_node *node);
  * A coroutine begins nothing on a node while it has something begun there. */
 void tracked_co_begin(struct block_node *node, struct tracked_request *request, uint64_t offset,
                       uint64_t length, bool serialising);
+/* The same for a plain request, without waiting: false where it would have to, and nothing is begun
+ * then. Also outside of a coroutine. */
+bool tracked_try_begin(struct block_node *node, struct tracked_request *request, uint64_t offset,
+                       uint64_t length);
 /* As a serialising request over everything there is or may be: for a resize. */
 void tracked_co_begin_exclusive(struct block_node *node, struct tracked_request *request);
 

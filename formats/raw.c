@@ -177,6 +177,13 @@ static void raw_status_remembered(struct block_node *node, uint64_t offset, uint
     node_status_remembered(node->file, in_file(node, offset), length, ret_extent);
 }
 
+/* Where the range lies without a copy: in the child. */
+static int raw_lend(struct block_node *node, uint64_t offset, uint64_t length,
+                    struct block_loan *loan)
+{
+    return node_lend(node->file, in_file(node, offset), length, loan);
+}
+
 /* --- what a person asks for now and then --------------------------------------------------------
  */
 
@@ -243,5 +250,6 @@ const struct block_driver format_raw = {
     .co_cache = raw_co_cache,
     .co_status = raw_co_status,
     .status_remembered = raw_status_remembered,
+    .lend = raw_lend,
     .admin = &raw_admin,
 };

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +25,7 @@ void memory_disk_init(struct memory_disk *disk, uint64_t size_bytes, uint64_t ca
     random_seed(&disk->random, seed);
     co_queue_init(&disk->held);
     disk->fail_at_call = UINT64_MAX;
+    disk->lends_refused_from = UINT_MAX;
 }
 
 void memory_disk_fini(struct memory_disk *disk)
@@ -236,6 +238,19 @@ static int memory_co_cache(struct block_node *node, uint64_t offset, uint64_t le
     return rc == 0 && disk->refuses_cache ? -ENOTSUP : rc;
 }
 
+static int memory_lend(struct block_node *node, uint64_t offset, uint64_t length,
+                       struct block_loan *loan)
+{
+    struct memory_disk *disk = node->state;
+    if (disk->lend_fd == 0)
+        return -ENOTSUP;
+    if (disk->lend_count >= disk->lends_refused_from)
+        return -EAGAIN;
+    disk->lend_count++;
+    loan->use(loan, disk->lend_fd, offset, length);
+    return 0;
+}
+
 /* A block of 16 bytes that is all zero is a hole. */
 static int memory_co_status(struct block_node *node, uint64_t offset, uint64_t length,
                             struct block_extent *ret_extent)
@@ -298,6 +313,12 @@ static int pass_co_cache(struct block_node *node, uint64_t offset, uint64_t leng
     return node_co_cache(node->file, offset, length);
 }
 
+static int pass_lend(struct block_node *node, uint64_t offset, uint64_t length,
+                     struct block_loan *loan)
+{
+    return node_lend(node->file, offset, length, loan);
+}
+
 static int pass_co_status(struct block_node *node, uint64_t offset, uint64_t length,
                           struct block_extent *ret_extent)
 {
@@ -312,7 +333,7 @@ static int pass_co_status(struct block_node *node, uint64_t offset, uint64_t len
 
 #define MEMORY_MORE_CALLS                                                                    \
     .co_zero = memory_co_zero, .co_discard = memory_co_discard, .co_flush = memory_co_flush, \
-    .co_status = memory_co_status, .co_cache = memory_co_cache
+    .co_status = memory_co_status, .co_cache = memory_co_cache, .lend = memory_lend
 
 static const struct block_driver memory_file = {
     .name = "file", .flags = BLOCK_DRIVER_PROTOCOL, MEMORY_CALLS, MEMORY_MORE_CALLS};
@@ -337,6 +358,7 @@ static const struct block_driver memory_pass = {
     .co_discard = pass_co_discard,
     .co_status = pass_co_status,
     .co_cache = pass_co_cache,
+    .lend = pass_lend,
 };
 
 const struct block_driver *const memory_drivers[] = {&memory_file, &memory_growing, &memory_bare,

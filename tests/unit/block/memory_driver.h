@@ -48,6 +48,7 @@ struct memory_disk {
     struct block_limits limits;
     bool refuses_zero;   /* co_zero answers -ENOTSUP */
     bool refuses_cache;  /* and co_cache */
+    int lend_fd;         /* what lend() lends, at the same offsets; 0: it lends nothing */
     unsigned pauses_max; /* every call lets others run 0 to this many times, before and after */
 
     /* guards all below; the loops of a stress test share a disk */
@@ -64,6 +65,9 @@ struct memory_disk {
     uint64_t fail_at_call; /* the call with this number, from 0, fails with fail_code */
     unsigned fail_ops;     /* or every call of these kinds (1 << enum memory_op) does */
     int fail_code;         /* 0: nothing fails */
+
+    unsigned lends_refused_from; /* so many loans are given, then -EAGAIN; UINT_MAX at first */
+    unsigned lend_count;
 
     unsigned hold_ops; /* calls of these kinds wait for memory_disk_release() */
     unsigned held_count;

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Bytes handed on where they lie: the page cache lends them to who can send them from a descriptor
+ * (server/dispatch_lend.c), and nobody copies them.
+ *
+ * Never the disk. sendfile(2) has no way to say "only what is in memory", so the page cache is
+ * asked first (host_files, pages_in_memory). A range that is not there in whole is not lent; it is
+ * read as any other, by the engine, which does not stop the loop. What is left is a page that is
+ * dropped between the question and the use. The borrower asks again when his answer is older than
+ * some milliseconds, so that takes memory pressure at that very moment, and then costs the loop the
+ * read of that page. Where the host does not answer (no RWF_NOWAIT for this file, a file that we
+ * may not write to, the simulation) nothing is lent at all.
+ *
+ * O_DIRECT files are not lent: they are not in the page cache on purpose.
+ *
+ * What the reader may see. The socket takes references to pages, not their bytes. So until the
+ * client's kernel (UNIX socket) or the network card (TCP) has fetched them, a write to the same
+ * place shows through, in whole or in part, also within a page or a sector:
+ *
+ * - A write that begins after the read's reply came in whole is never seen by it: nothing refers to
+ *   the pages any more. (A TCP segment sent again with other bytes is one the client has already.)
+ * - A write that was acknowledged before the read was sent is always seen: it was in the page cache
+ *   before.
+ * - Between the two, read and write are in flight together, whoever sent the write: the read's
+ *   reply is not there yet. NBD gives such requests no order, and no promise that one is whole
+ *   before the other: a server may carry a READ out in pieces. The client sees old bytes, new bytes
+ *   or some of both, as it may from a pread() that runs beside a pwrite().
+ * - Discard, write-zeroes and truncation take the pages out of the file; the reader keeps the old
+ *   ones until he has read them: old bytes, or zeroes where a page was cut. The kernel gives the
+ *   memory to nobody else before that.
+ * - A page of this file is never anything but its own offset's. In a format that gives freed
+ *   clusters to other offsets the last point would not hold: such a driver must not lend without
+ *   keeping the cluster until the reader has it (driver.h says so).
+ *
+ * Past the end there is nothing to be lent, so the zeroes there are read() as ever; so is what a
+ * file shows that another process has cut (sendfile then sends less, and the rest is read).
+ */
+#include <errno.h>
+
+#include "block/posix.h"
+#include "common/checked.h"
+
+void posix_lend_open(struct host_files *files, int fd, uint64_t size_bytes,
+                     struct host_pages *ret_pages)
+{
+    struct host_pages pages = {.base = NULL};
+    if (size_bytes > 0 && files->pages_open)
+        files->pages_open(files, fd, size_bytes, &pages); /* without it nothing is lent */
+    *ret_pages = pages;
+}
+
+void posix_lend_close(struct posix_file *file)
+{
+    if (file->pages.base)
+        file->files->pages_close(file->files, &file->pages);
+}
+
+int posix_lend(struct block_node *node, uint64_t offset, uint64_t length, struct block_loan *loan)
+{
+    struct posix_file *file = posix_of(node);
+    if (!file->pages.base)
+        return -ENOTSUP;
+    if (!range_is_inside(offset, length, file->pages.length)) /* it has grown since */
+        return -EAGAIN;
+    size_t part = length < HOST_PAGES_ASK_MAX ? (size_t)length : HOST_PAGES_ASK_MAX;
+    if (!loan->known_in_memory &&
+        !file->files->pages_in_memory(file->files, &file->pages, offset, part))
+        return -EAGAIN;
+    loan->use(loan, file->fd, offset, part);
+    return 0;
+}
