@@ -9,6 +9,7 @@
 #include "common/log.h"
 #include "server/connection_private.h"
 #include "server/dispatch.h"
+#include "server/dispatch_lend.h"
 #include "server/export.h"
 #include "server/lane.h"
 #include "server/server.h"
@@ -82,8 +83,11 @@ static void close_stream(struct connection *connection)
     struct list_link *link;
     list_init(&dropped);
     sendq_drop(&connection->sendq, &dropped);
-    while ((link = list_pop(&dropped)) != NULL)
-        connection_free_request(connection, container_of(link, struct server_request, reply.link));
+    while ((link = list_pop(&dropped)) != NULL) {
+        struct server_request *request = container_of(link, struct server_request, reply.link);
+        if (request != connection->fetching) /* else it is freed when it was fetched */
+            connection_free_request(connection, request);
+    }
     free_greeting(connection);
 }
 
@@ -347,6 +351,7 @@ struct server_request *connection_new_request(struct connection *connection,
     request->pinned = NULL;
     request->buffer = NULL;
     request->buffer_length = 0;
+    request->may_lend = connection->stream && connection->stream->ops->write_file;
     request->done = NULL;
     request->owner = connection;
     request->cost_bytes = cost_bytes;
@@ -379,7 +384,7 @@ void connection_reply(struct connection *connection, struct server_request *requ
 
 void connection_send_soon(struct connection *connection)
 {
-    if (!connection->write_blocked)
+    if (!connection->write_blocked && !connection->fetching)
         loop_at_turn_end(connection->lane->loop, &connection->send_task);
 }
 
@@ -419,6 +424,34 @@ static void free_sent(struct connection *connection, struct server_request *requ
     connection_free_request(connection, request);
 }
 
+/* Bytes that were promised in a header that is out must come; there is no way back but the end. */
+static void fetched(struct server_request *request, int code)
+{
+    struct connection *connection = request->owner;
+    connection_enter(connection);
+    connection->fetching = NULL;
+    if (!connection->stream) {
+        connection_free_request(connection, request);
+    } else if (code < 0 && connection->sendq.front_sent > 0) {
+        connection_lose_by(connection, "cannot be sent the rest of what it reads", code);
+    } else {
+        if (code < 0)
+            dispatch_fail(request, code);
+        connection_send_soon(connection);
+    }
+    connection_leave(connection);
+}
+
+/* What the first in the queue was to lend is not in memory any more. */
+static void fetch_first(struct connection *connection)
+{
+    struct server_request *request =
+        container_of(sendq_first(&connection->sendq), struct server_request, reply);
+    connection->fetching = request;
+    request->fetched = fetched;
+    dispatch_fetch(request);
+}
+
 static void send_at_turn_end(struct loop_task *task)
 {
     struct connection *connection = container_of(task, struct connection, send_task);
@@ -432,7 +465,9 @@ static void send_at_turn_end(struct loop_task *task)
     while ((link = list_pop(&sent)) != NULL)
         free_sent(connection, container_of(link, struct server_request, reply.link));
     connection->write_blocked = code == -EAGAIN;
-    if (code < 0 && code != -EAGAIN)
+    if (code == -ENODATA)
+        fetch_first(connection);
+    else if (code < 0 && code != -EAGAIN)
         connection_lose_by(connection, "cannot be sent its answers", code);
     connection_leave(connection);
 }

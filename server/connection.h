@@ -106,7 +106,9 @@ struct connection {
     struct sendq sendq;
     struct loop_task send_task;
     bool write_blocked; /* the stream is full: wait until it can be written */
-    unsigned wanted;    /* what the stream was asked to tell */
+    /* The first in the queue, while the bytes it was to lend are read into memory; or NULL. */
+    struct server_request *fetching;
+    unsigned wanted; /* what the stream was asked to tell */
 
     /* READs started in this turn, and replies that wait for the stream: see may_read_on(). */
     size_t started_read_bytes;

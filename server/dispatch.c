@@ -13,6 +13,7 @@
 #include "protocol/reply_simple.h"
 #include "protocol/reply_status.h"
 #include "protocol/wire.h"
+#include "server/dispatch_lend.h"
 #include "server/export.h"
 #include "server/receive.h"
 
@@ -117,6 +118,13 @@ static int read_pieces(struct server_request *request, const struct read_piece *
     return 0;
 }
 
+/* Where a piece's data lies; with no buffer it is the one that is lent. */
+static struct iovec data_at(const struct server_request *request, uint32_t done, uint32_t length)
+{
+    char *buffer = request->buffer;
+    return (struct iovec){.iov_base = buffer ? buffer + done : NULL, .iov_len = length};
+}
+
 static void reply_with_pieces(struct server_request *request, const struct read_piece *pieces,
                               unsigned count)
 {
@@ -132,8 +140,7 @@ static void reply_with_pieces(struct server_request *request, const struct read_
                           : reply_chunk_offset_data(head, wire, last, offset, pieces[i].length);
         request->iov[iov_count++] = (struct iovec){.iov_base = head, .iov_len = size};
         if (!pieces[i].is_hole)
-            request->iov[iov_count++] = (struct iovec){.iov_base = (char *)request->buffer + done,
-                                                       .iov_len = pieces[i].length};
+            request->iov[iov_count++] = data_at(request, done, pieces[i].length);
         head += size;
         done += pieces[i].length;
     }
@@ -147,7 +154,12 @@ static int co_read_structured(struct server_request *request)
     unsigned count = 1;
     if (!(request->wire.flags & NBD_CMD_FLAG_DF))
         count = plan_pieces(request, pieces);
-    bool all_hole = count == 1 && pieces[0].is_hole;
+    bool is_one = count == 1;
+    if (is_one && !pieces[0].is_hole && dispatch_may_lend(request)) {
+        reply_with_pieces(request, pieces, 1);
+        return 0;
+    }
+    bool all_hole = is_one && pieces[0].is_hole;
     if (!all_hole && !get_buffer(request, request->wire.length))
         return -ENOMEM;
     int code = read_pieces(request, pieces, count);
@@ -159,13 +171,16 @@ static int co_read_structured(struct server_request *request)
 static int co_read_simple(struct server_request *request)
 {
     const struct request *wire = &request->wire;
-    if (!get_buffer(request, wire->length))
-        return -ENOMEM;
-    request->iov[1] = (struct iovec){.iov_base = request->buffer, .iov_len = wire->length};
-    struct block_vec vec = {.iov = &request->iov[1], .length = wire->length};
-    int code = block_co_read(request->export->backend, wire->offset, &vec);
-    if (code < 0)
-        return code;
+    request->iov[1] = (struct iovec){.iov_base = NULL, .iov_len = wire->length};
+    if (!dispatch_may_lend(request)) {
+        if (!get_buffer(request, wire->length))
+            return -ENOMEM;
+        request->iov[1].iov_base = request->buffer;
+        struct block_vec vec = {.iov = &request->iov[1], .length = wire->length};
+        int code = block_co_read(request->export->backend, wire->offset, &vec);
+        if (code < 0)
+            return code;
+    }
     size_t size = reply_simple(request->head, wire->cookie, NBD_SUCCESS);
     request->iov[0] = (struct iovec){.iov_base = request->head, .iov_len = size};
     reply_set(request, 2);
@@ -298,17 +313,23 @@ void dispatch_answer(struct server_request *request, const struct request_verdic
     reply_set(request, 1);
 }
 
+void dispatch_fail(struct server_request *request, int code)
+{
+    struct request_verdict verdict = {
+        .error = nbd_error_from_errno(code, request->wire.command, request->wire.flags),
+        .text = error_text(code),
+    };
+    dispatch_release(request);
+    dispatch_answer(request, &verdict);
+}
+
 static void finish(struct server_request *request, int code)
 {
-    if (code < 0 || request->reply.iov_count == 0) {
-        struct request_verdict verdict = {
-            .error = code < 0
-                         ? nbd_error_from_errno(code, request->wire.command, request->wire.flags)
-                         : NBD_SUCCESS,
-            .text = code < 0 ? error_text(code) : NULL,
-        };
+    if (code < 0) {
+        dispatch_fail(request, code);
+    } else if (request->reply.iov_count == 0) {
         dispatch_release(request);
-        dispatch_answer(request, &verdict);
+        dispatch_answer(request, &(struct request_verdict){.error = NBD_SUCCESS});
     }
     request->done(request);
 }

@@ -49,8 +49,15 @@ struct server_request {
     void *buffer;
     size_t buffer_length;
 
+    /* The client's stream takes bytes of a file without a copy. And when a READ's data was last
+     * found in memory, by loop_now_ns(): see dispatch_lend.c. */
+    bool may_lend;
+    uint64_t found_in_memory_ns;
+
     /* On the loop: the reply is ready. */
     void (*done)(struct server_request *request);
+    /* On the loop: what dispatch_fetch() was called for is in memory, or cannot be had. */
+    void (*fetched)(struct server_request *request, int code);
     void *owner;
     size_t cost_bytes; /* the owner's accounting */
 
@@ -67,6 +74,9 @@ void dispatch_start(struct server_request *request);
 
 /* Answers without work: fills the reply at once, does not call done(). */
 void dispatch_answer(struct server_request *request, const struct request_verdict *verdict);
+
+/* Makes an error of the reply. */
+void dispatch_fail(struct server_request *request, int code);
 
 /* Gives back what the request still holds: buffer and pin. */
 void dispatch_release(struct server_request *request);

@@ -10,6 +10,7 @@
  */
 
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
@@ -17,6 +18,12 @@ struct loop;
 struct stream;
 
 #define STREAM_PEER_MAX 96
+
+struct stream_file {
+    int fd;
+    uint64_t offset;
+    size_t length; /* at least 1 */
+};
 
 struct stream_ops {
     /* From now on the stream lives on this loop. Once, before anything below but close(). */
@@ -27,6 +34,13 @@ struct stream_ops {
     /* Returns a count, at least 1; less than all means that no more fits now; -EAGAIN: nothing
      * fits; another negative errno: the stream is broken. Never raises SIGPIPE. */
     ssize_t (*writev)(struct stream *stream, const struct iovec *iov, unsigned iov_count);
+    /* The buffers, then a range of a file, which the stream takes from the descriptor without a
+     * copy; it may refer to the file's pages until the client has them. Returns a count of both, at
+     * least 1; less than all means that no more fits now, or that the file does not have it;
+     * -EAGAIN: nothing fits; -ENODATA: there was no buffer, and the file does not have it; another
+     * negative errno: the stream is broken. Never raises SIGPIPE. NULL: it must be copied. */
+    ssize_t (*write_file)(struct stream *stream, const struct iovec *iov, unsigned iov_count,
+                          const struct stream_file *file);
     /* Which of LOOP_READABLE and LOOP_WRITABLE shall be told by ready(), once in every turn while
      * it is so; 0 for none. The end of the client's bytes counts as readable, a broken stream as
      * both. */

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -46,14 +47,45 @@ static ssize_t socket_readv(struct stream *stream, const struct iovec *iov, unsi
     return got < 0 ? -errno : got;
 }
 
-static ssize_t socket_writev(struct stream *stream, const struct iovec *iov, unsigned iov_count)
+static ssize_t send_buffers(int fd, const struct iovec *iov, unsigned iov_count, int flags)
 {
     struct msghdr message = {.msg_iov = (struct iovec *)iov, .msg_iovlen = iov_count};
     ssize_t put;
     do {
-        put = sendmsg(socket_of(stream)->fd, &message, MSG_NOSIGNAL);
+        put = sendmsg(fd, &message, MSG_NOSIGNAL | flags);
     } while (put < 0 && errno == EINTR);
     return put < 0 ? -errno : put;
+}
+
+static ssize_t socket_writev(struct stream *stream, const struct iovec *iov, unsigned iov_count)
+{
+    return send_buffers(socket_of(stream)->fd, iov, iov_count, 0);
+}
+
+/* sendfile(2) has no MSG_NOSIGNAL: who calls it must not die of SIGPIPE (server/signals.c). What it
+ * fails with may be the file's or the stream's; whoever then sends the bytes himself finds out. */
+static ssize_t socket_write_file(struct stream *stream, const struct iovec *iov, unsigned iov_count,
+                                 const struct stream_file *file)
+{
+    int fd = socket_of(stream)->fd;
+    size_t buffers_length = 0;
+    for (unsigned i = 0; i < iov_count; i++)
+        buffers_length += iov[i].iov_len;
+    if (iov_count > 0) {
+        ssize_t put = send_buffers(fd, iov, iov_count, MSG_MORE);
+        if (put < 0 || (size_t)put < buffers_length)
+            return put;
+    }
+    off_t offset = (off_t)file->offset;
+    ssize_t put;
+    do {
+        put = sendfile(fd, file->fd, &offset, file->length);
+    } while (put < 0 && errno == EINTR);
+    if (put > 0)
+        return (ssize_t)buffers_length + put;
+    if (iov_count > 0)
+        return (ssize_t)buffers_length; /* the next call tells what is wrong */
+    return put < 0 && errno == EAGAIN ? -EAGAIN : -ENODATA;
 }
 
 static void socket_want(struct stream *stream, unsigned events)
@@ -80,6 +112,7 @@ static const struct stream_ops socket_ops = {
     .attach = socket_attach,
     .readv = socket_readv,
     .writev = socket_writev,
+    .write_file = socket_write_file,
     .want = socket_want,
     .shut_down = socket_shut_down,
     .close = socket_close,

@@ -223,6 +223,149 @@ static void a_broken_stream_is_reported_and_the_rest_can_be_dropped(void **state
     assert_memory_equal(fake.output, "abcdefghijklmn", 14);
 }
 
+/* --- lent buffers -------------------------------------------------------------------------------
+ */
+
+/* Five bytes of head, then nine that are lent in pieces of `piece_max`; refused after `loans`. */
+struct lender {
+    struct sendq_item item;
+    struct iovec iov[2];
+    char head[5], lent[9];
+    size_t piece_max;
+    unsigned loans;
+};
+
+static ssize_t lend(struct sendq_item *item, size_t skip, struct stream *stream,
+                    const struct iovec *before, unsigned before_count, bool *ret_full)
+{
+    struct lender *lender = container_of(item, struct lender, item);
+    struct iovec iov[8];
+    size_t bytes = 0;
+    assert_true(before_count < 8 && skip < sizeof(lender->lent));
+    if (lender->loans == 0)
+        return -ENODATA;
+    lender->loans--;
+    memcpy(iov, before, before_count * sizeof(iov[0]));
+    size_t length = sizeof(lender->lent) - skip;
+    if (length > lender->piece_max)
+        length = lender->piece_max;
+    iov[before_count] = (struct iovec){.iov_base = lender->lent + skip, .iov_len = length};
+    for (unsigned i = 0; i <= before_count; i++)
+        bytes += iov[i].iov_len;
+    ssize_t put = stream->ops->writev(stream, iov, before_count + 1);
+    *ret_full = put >= 0 && (size_t)put < bytes;
+    return put;
+}
+
+/* Between two of the three, so that there is something before and after it. */
+struct lending_queue {
+    struct three_items three;
+    struct lender lender;
+    struct sendq queue;
+};
+
+static void lending_queue_init(struct lending_queue *all, size_t piece_max)
+{
+    three_items_init(&all->three, &all->queue);
+    all->lender = (struct lender){.piece_max = piece_max, .loans = UINT_MAX};
+    memcpy(all->lender.lent, "123456789", 9);
+    memcpy(all->lender.head, "HEAD:", 5);
+    all->lender.iov[0] = (struct iovec){.iov_base = all->lender.head, .iov_len = 5};
+    all->lender.iov[1] = (struct iovec){.iov_base = NULL, .iov_len = 9};
+    all->lender.item =
+        (struct sendq_item){.iov = all->lender.iov, .iov_count = 2, .send_lent = lend};
+    list_remove(&all->three.items[2].link);
+    sendq_add(&all->queue, &all->lender.item);
+    sendq_add(&all->queue, &all->three.items[2]);
+}
+
+static const char lending_output[] = "abcdefghijklHEAD:123456789mn";
+#define LENDING_BYTES (sizeof(lending_output) - 1)
+
+static void a_lent_buffer_is_carried_on_at_every_split_in_pieces_of_every_size(void **state)
+{
+    (void)state;
+    for (size_t piece_max = 1; piece_max <= 9; piece_max++) {
+        for (size_t first = 0; first < LENDING_BYTES; first++) {
+            for (size_t second = first; second < LENDING_BYTES; second++) {
+                struct lending_queue all;
+                struct fake_stream fake;
+                struct list sent;
+                list_init(&sent);
+                lending_queue_init(&all, piece_max);
+                fake_init(&fake, first);
+                assert_int_equal(sendq_flush(&all.queue, &fake.stream, &sent), -EAGAIN);
+                assert_int_equal(fake.output_length, first);
+                fake.room = second - first;
+                assert_int_equal(sendq_flush(&all.queue, &fake.stream, &sent), -EAGAIN);
+                assert_int_equal(fake.output_length, second);
+                fake.room = 100;
+                assert_int_equal(sendq_flush(&all.queue, &fake.stream, &sent), 0);
+                assert_int_equal(fake.output_length, LENDING_BYTES);
+                assert_memory_equal(fake.output, lending_output, LENDING_BYTES);
+                assert_int_equal(count_of(&sent), 4);
+            }
+        }
+    }
+}
+
+/* Refused at the first loan or a later one: what is before it is out, and what is said of the first
+ * item is true; with the bytes in memory it goes on. */
+static void what_is_not_lent_any_more_goes_on_from_memory_at_the_very_byte(void **state)
+{
+    (void)state;
+    for (unsigned loans = 0; loans < 9; loans++) {
+        struct lending_queue all;
+        struct fake_stream fake;
+        struct list sent;
+        list_init(&sent);
+        lending_queue_init(&all, 1);
+        all.lender.loans = loans;
+        fake_init(&fake, 100);
+        assert_int_equal(sendq_flush(&all.queue, &fake.stream, &sent), -ENODATA);
+        assert_int_equal(count_of(&sent), 2);
+        assert_ptr_equal(sendq_first(&all.queue), &all.lender.item);
+        assert_int_equal(all.queue.front_sent, loans == 0 ? 0 : 5 + loans);
+        assert_int_equal(fake.output_length, 12 + all.queue.front_sent);
+        assert_int_equal(sendq_flush(&all.queue, &fake.stream, &sent), -ENODATA);
+        all.lender.iov[1].iov_base = all.lender.lent;
+        assert_int_equal(sendq_flush(&all.queue, &fake.stream, &sent), 0);
+        assert_int_equal(fake.output_length, LENDING_BYTES);
+        assert_memory_equal(fake.output, lending_output, LENDING_BYTES);
+    }
+}
+
+static void what_is_before_a_refused_loan_waits_for_a_full_stream_as_ever(void **state)
+{
+    (void)state;
+    struct lending_queue all;
+    struct fake_stream fake;
+    struct list sent;
+    list_init(&sent);
+    lending_queue_init(&all, 9);
+    all.lender.loans = 0;
+    fake_init(&fake, 7);
+    assert_int_equal(sendq_flush(&all.queue, &fake.stream, &sent), -EAGAIN);
+    assert_int_equal(fake.output_length, 7);
+    fake.room = 100;
+    assert_int_equal(sendq_flush(&all.queue, &fake.stream, &sent), -ENODATA);
+    assert_int_equal(fake.output_length, 12);
+}
+
+static void a_stream_that_breaks_in_a_loan_is_reported(void **state)
+{
+    (void)state;
+    struct lending_queue all;
+    struct fake_stream fake;
+    struct list sent;
+    list_init(&sent);
+    lending_queue_init(&all, 9);
+    fake_init(&fake, 14);
+    assert_int_equal(sendq_flush(&all.queue, &fake.stream, &sent), -EAGAIN);
+    fake.failure = -EPIPE;
+    assert_int_equal(sendq_flush(&all.queue, &fake.stream, &sent), -EPIPE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -231,6 +374,10 @@ int main(void)
         cmocka_unit_test(a_partial_send_is_carried_on_at_every_split),
         cmocka_unit_test(what_comes_during_a_stall_goes_out_after_it),
         cmocka_unit_test(more_buffers_than_one_call_takes_go_out_in_several),
+        cmocka_unit_test(a_lent_buffer_is_carried_on_at_every_split_in_pieces_of_every_size),
+        cmocka_unit_test(what_is_not_lent_any_more_goes_on_from_memory_at_the_very_byte),
+        cmocka_unit_test(what_is_before_a_refused_loan_waits_for_a_full_stream_as_ever),
+        cmocka_unit_test(a_stream_that_breaks_in_a_loan_is_reported),
         cmocka_unit_test(a_broken_stream_is_reported_and_the_rest_can_be_dropped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
