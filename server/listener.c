@@ -24,6 +24,10 @@
 
 #define ACCEPTS_A_TURN_MAX 16
 /* After accept() failed for want of descriptors or memory, and no connection has ended since. */
+/* A UNIX socket's own send buffer, 208 KiB, holds less than one large reply, and its writer is told
+ * of space only when three quarters of it are free: server and client would take turns. TCP sizes
+ * its buffers itself. The kernel doubles this for its own needs, and keeps to net.core.wmem_max. */
+#define UNIX_SEND_BUFFER_BYTES (512 << 10)
 #define RETRY_MS 1000
 
 struct accept_socket {
@@ -73,13 +77,15 @@ static void take_client(struct listener *listener, int fd, const struct sockaddr
                         socklen_t length)
 {
     char peer[STREAM_PEER_MAX];
-    const int on = 1;
+    const int on = 1, send_buffer_bytes = UNIX_SEND_BUFFER_BYTES;
     listener->accepted_count++;
     name_peer(listener, address, length, peer, sizeof(peer));
     if (address->ss_family == AF_INET || address->ss_family == AF_INET6) {
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
         setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
     }
+    if (address->ss_family == AF_UNIX)
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &send_buffer_bytes, sizeof(send_buffer_bytes));
     struct stream *stream = stream_socket_new(fd, peer);
     if (!stream) {
         log_warning("%s: no memory for another client", peer);
