@@ -12,6 +12,7 @@
 #include "server/dispatch_lend.h"
 #include "server/export.h"
 #include "server/lane.h"
+#include "server/pressure.h"
 #include "server/server.h"
 #include "server/server_private.h"
 #include "server/stream.h"
@@ -41,6 +42,7 @@ struct connection *connection_new(struct server_lane *lane, struct export *expor
     connection->greeting = greeting;
     link_init(&connection->link);
     link_init(&connection->deadline.link);
+    link_init(&connection->waiting_link);
     sendq_init(&connection->sendq);
     connection->send_task.run = send_at_turn_end;
     link_init(&connection->send_task.link);
@@ -357,6 +359,7 @@ struct server_request *connection_new_request(struct connection *connection,
     request->cost_bytes = cost_bytes;
     connection->request_count++;
     connection->request_bytes += request->cost_bytes;
+    pressure_add(connection->lane, request->cost_bytes);
     return request;
 }
 
@@ -365,6 +368,7 @@ void connection_free_request(struct connection *connection, struct server_reques
     assert(connection->request_count > 0 && connection->request_bytes >= request->cost_bytes);
     connection->request_count--;
     connection->request_bytes -= request->cost_bytes;
+    pressure_remove(connection->lane, request->cost_bytes);
     dispatch_release(request);
     lane_put_request(connection->lane, request);
 }
@@ -458,12 +462,16 @@ static void send_at_turn_end(struct loop_task *task)
     struct list sent;
     struct list_link *link;
     list_init(&sent);
+    size_t front_sent = connection->sendq.front_sent;
     connection_enter(connection);
     int code = send_greeting(connection);
     if (code == 0)
         code = sendq_flush(&connection->sendq, connection->stream, &sent);
+    bool sent_some = !list_is_empty(&sent);
     while ((link = list_pop(&sent)) != NULL)
         free_sent(connection, container_of(link, struct server_request, reply.link));
+    if (!connection->write_blocked || sent_some || connection->sendq.front_sent != front_sent)
+        connection->sent_ns = loop_now_ns(connection->lane->loop);
     connection->write_blocked = code == -EAGAIN;
     if (code == -ENODATA)
         fetch_first(connection);

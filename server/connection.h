@@ -27,6 +27,8 @@
  * payloads, that were received and not yet answered to the last byte, the socket is not read. One
  * request always goes on, however large.
  *
+ * What all connections of the lane hold together is bounded by pressure.h.
+ *
  * READs are started about CONNECTION_READ_AHEAD_BYTES at a time, and the next when those were sent
  * or turned out to need the disk. What the page cache has is so read into memory that is still in
  * the processor's cache when it is sent, and used again for the next; and a client that never reads
@@ -99,6 +101,7 @@ struct connection {
     struct server_request *receiving; /* a WRITE whose payload is not yet whole */
     size_t receiving_filled;          /* bytes of its buffer that came */
     uint64_t received_ns;             /* when bytes last came, or were last looked at */
+    struct list_link waiting_link;    /* on lane->waiting: the held request is too much now */
     struct loop_job resume_job;
     bool resume_posted;
 
@@ -106,6 +109,7 @@ struct connection {
     struct sendq sendq;
     struct loop_task send_task;
     bool write_blocked; /* the stream is full: wait until it can be written */
+    uint64_t sent_ns;   /* when it last took something, or became full */
     /* The first in the queue, while the bytes it was to lend are read into memory; or NULL. */
     struct server_request *fetching;
     unsigned wanted; /* what the stream was asked to tell */

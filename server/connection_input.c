@@ -16,6 +16,7 @@
 #include "server/dispatch.h"
 #include "server/export.h"
 #include "server/lane.h"
+#include "server/pressure.h"
 #include "server/stream.h"
 
 /* Bytes that were received, and the chunk they lie in. */
@@ -65,7 +66,7 @@ static bool may_read_on(const struct connection *connection)
     return ahead + held_cost_bytes(connection) <= CONNECTION_READ_AHEAD_BYTES;
 }
 
-static bool may_start_held(const struct connection *connection)
+static bool own_bounds_allow(const struct connection *connection)
 {
     if (connection->request_count == 0)
         return true;
@@ -73,6 +74,17 @@ static bool may_start_held(const struct connection *connection)
         return false;
     return connection->request_count < CONNECTION_REQUESTS_MAX &&
            connection->request_bytes + held_cost_bytes(connection) <= CONNECTION_BYTES_MAX;
+}
+
+static bool may_start_held(const struct connection *connection)
+{
+    return own_bounds_allow(connection) && pressure_allows(connection, held_cost_bytes(connection));
+}
+
+bool connection_waits_for_pressure(const struct connection *connection)
+{
+    return connection->has_held && own_bounds_allow(connection) &&
+           !pressure_allows(connection, held_cost_bytes(connection));
 }
 
 bool connection_can_resume(const struct connection *connection)
@@ -102,6 +114,7 @@ static void drop_receiving(struct connection *connection)
 void connection_drop_input(struct connection *connection)
 {
     connection->has_held = false;
+    pressure_forget(connection);
     connection->head_length = 0;
     drop_unseen(connection);
     drop_receiving(connection);
@@ -182,6 +195,7 @@ static void start_held(struct connection *connection, struct input *input)
     struct server_request *request =
         connection_new_request(connection, &item->request, held_cost_bytes(connection));
     connection->has_held = false;
+    pressure_forget(connection);
     if (!request) {
         connection_lose(connection, "no memory for another request");
         return;
@@ -208,8 +222,11 @@ static void take_requests(struct connection *connection, struct input *input)
 {
     while (connection->stream && !connection->receiving) {
         if (connection->has_held) {
-            if (!may_start_held(connection))
+            if (!may_start_held(connection)) {
+                if (connection_waits_for_pressure(connection))
+                    pressure_wait(connection);
                 return;
+            }
             start_held(connection, input);
             continue;
         }

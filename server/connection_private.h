@@ -51,6 +51,8 @@ void connection_receive(struct connection *connection);
 bool connection_discard(struct connection *connection);
 /* Looks at what was held back, as far as the bounds now allow. */
 void connection_resume(struct connection *connection);
+/* It is held back by nothing but what the lane holds already. */
+bool connection_waits_for_pressure(const struct connection *connection);
 /* A request has come in part, and the rest of it is waited for. */
 bool connection_is_mid_request(const struct connection *connection);
 /* Something is held back; nothing is received until it is not. */

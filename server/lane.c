@@ -6,6 +6,7 @@
 
 #include "block/env.h"
 #include "server/dispatch.h"
+#include "server/pressure.h"
 
 void lane_init(struct server_lane *lane, struct server *server, struct block_env *env,
                unsigned index)
@@ -18,12 +19,14 @@ void lane_init(struct server_lane *lane, struct server *server, struct block_env
     receive_pool_init(&lane->receive);
     list_init(&lane->spare_requests);
     list_init(&lane->connections);
+    pressure_init(lane, env->loop_count);
     link_init(&lane->stop_timer.link);
 }
 
 void lane_fini(struct server_lane *lane)
 {
     assert(list_is_empty(&lane->connections));
+    pressure_fini(lane);
     receive_pool_fini(&lane->receive);
     struct list_link *link;
     while ((link = list_pop(&lane->spare_requests)) != NULL)

@@ -29,6 +29,13 @@ struct server_lane {
     unsigned spare_request_count;
     struct list connections; /* struct connection.link */
 
+    /* See pressure.h. */
+    size_t request_bytes; /* what the connections' request_bytes are in all */
+    size_t request_bytes_max;
+    struct list waiting; /* struct connection.waiting_link, the longest first */
+    struct loop_task feed_task;
+    struct loop_timer waiting_timer; /* on while somebody waits */
+
     bool stopping;
     struct loop_timer stop_timer; /* on while stopping and connections are left */
     struct loop_job stop_job;     /* loop 0 to this: stop */

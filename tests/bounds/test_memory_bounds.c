@@ -197,6 +197,11 @@ static void half_sent_writes_of_4_MiB_cost_what_came(void **state)
     half_sent_writes(*state, 4 * MIB, 128 * 1024, 64 * 1024);
 }
 
+static void half_sent_writes_of_32_MiB_that_came_half_are_bounded_together(void **state)
+{
+    half_sent_writes(*state, 32 * MIB, 16 * MIB, 280 * 1024);
+}
+
 /* Buffers of small classes are kept and used again: they may be resident whatever came. */
 static void half_sent_writes_cost_what_came_after_whole_ones(void **state)
 {
@@ -259,7 +264,8 @@ static void ask_without_reading(const struct raw_client *client, uint32_t length
     }
 }
 
-static void never_reading(struct server *server, unsigned count, unsigned long growth_max_kib)
+static void never_reading(struct server *server, const char *const options[], unsigned count,
+                          unsigned long growth_max_kib)
 {
     struct raw_client clients[64];
     uint8_t *data = malloc(MIB);
@@ -268,14 +274,14 @@ static void never_reading(struct server *server, unsigned count, unsigned long g
         image_write(server, data, MIB, i * (uint64_t)MIB);
     }
     free(data);
-    server_start(server, open_house);
+    server_start(server, options);
     struct raw_client good = measure_open_warm(server);
     bool memory = measure_memory(server);
     unsigned descriptors = measure_descriptors(server);
     unsigned long before_kib = measure_resident_kib(server);
     for (unsigned i = 0; i < count; i++) {
         clients[i] = measure_open(server);
-        ask_without_reading(&clients[i], i % 2 ? MIB : 8 * MIB);
+        ask_without_reading(&clients[i], count == 1 ? MIB : 32 * MIB);
     }
     unsigned long after_kib = measure_resident_kib(server);
     print_message("%u readers that never read: %ld KiB more\n", count,
@@ -291,9 +297,42 @@ static void never_reading(struct server *server, unsigned count, unsigned long g
     server_stop(server);
 }
 
-static void a_reader_that_never_reads_costs_less_than_36_MiB(void **state)
+static void a_reader_that_never_reads_costs_less_than_32_MiB(void **state)
 {
-    never_reading(*state, 1, 36 * 1024);
+    never_reading(*state, open_house, 1, 32 * 1024);
+}
+
+/* Alone each would be within its bounds; together they would have 1.2 GiB. */
+static void readers_that_never_read_cost_less_than_280_MiB_together(void **state)
+{
+    never_reading(*state, open_house, 40, 280 * 1024);
+}
+
+/* More than is let through beside those who hold it all: it waits until they are closed. */
+static void who_never_reads_is_closed_when_others_need_the_memory(void **state)
+{
+    enum { COUNT = 40 };
+    struct server *server = *state;
+    struct raw_client clients[COUNT];
+    struct raw_reply reply;
+    server_start(server, (const char *const[]){"-t", "-e", "0", "--stall-limit=2", NULL});
+    for (unsigned i = 0; i < COUNT; i++) {
+        clients[i] = measure_open(server);
+        assert_int_equal(raw_request(&clients[i], RAW_FLAG_DF, RAW_CMD_READ, i, 0, 32 * MIB), 0);
+    }
+    measure_pause_ms(500);
+    struct raw_client good = measure_open(server);
+    assert_true(measure_read_us(&good) < MEASURE_QUICK_US);
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(raw_request(&good, 0, RAW_CMD_READ, i, 0, 8 * MIB), 0);
+        assert_int_equal(raw_receive_reply(&good, &reply, NULL, 0, 8 * MIB), 0);
+        assert_int_equal(reply.error, 0);
+    }
+    for (unsigned i = 0; i < COUNT; i++) {
+        raw_close(&clients[i]);
+    }
+    raw_close(&good);
+    server_stop(server);
 }
 
 /* --- many connections ---------------------------------------------------------------------------
@@ -399,7 +438,10 @@ int main(void)
         with_server(half_sent_writes_of_4_MiB_cost_what_came),
         with_server(half_sent_writes_cost_what_came_after_whole_ones),
         with_server(a_half_sent_write_is_closed_at_the_stall_limit),
-        with_server(a_reader_that_never_reads_costs_less_than_36_MiB),
+        with_server(half_sent_writes_of_32_MiB_that_came_half_are_bounded_together),
+        with_server(a_reader_that_never_reads_costs_less_than_32_MiB),
+        with_server(readers_that_never_read_cost_less_than_280_MiB_together),
+        with_server(who_never_reads_is_closed_when_others_need_the_memory),
         with_server(idle_connections_by_thousands_cost_8_KiB_and_one_descriptor_each),
         with_server(sizes_at_and_over_each_internal_buffer_come_out_right),
     };

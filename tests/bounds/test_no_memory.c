@@ -215,7 +215,7 @@ static bool fail_the_nth(struct bench *bench, const char *engine, uint64_t n, bo
 
 static void each_allocation_fails(struct bench *bench, const char *engine, bool sticky)
 {
-    start(bench, engine);
+    server_start(&bench->server, (const char *const[]){"-t", NULL});
     bool sanitized = !measure_memory(&bench->server);
     server_stop(&bench->server);
     if (sanitized) {
