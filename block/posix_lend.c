@@ -11,6 +11,10 @@
  * read of that page. Where the host does not answer (no RWF_NOWAIT for this file, a file that we
  * may not write to, the simulation) nothing is lent at all.
  *
+ * Readahead is still started inside sendfile(2), at the page that the kernel has marked for it, and
+ * may wait for room in the disk's queue; so it is inside a read that io_uring makes without
+ * waiting.
+ *
  * O_DIRECT files are not lent: they are not in the page cache on purpose.
  *
  * What the reader may see. The socket takes references to pages, not their bytes. So until the
