@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "block/env.h"
+#include "block/flush.h"
 #include "block/loop.h"
 #include "block/node.h"
 #include "common/checked.h"
@@ -49,7 +50,7 @@ int block_co_backend_free(struct block_backend *backend)
         return 0;
     block_co_backend_drain(backend);
     drain_settle(backend);
-    int rc = backend->read_only ? 0 : node_co_flush(backend->node);
+    int rc = backend->read_only ? 0 : flush_co_changes(backend->node);
     block_co_node_unref(backend->node);
     drain_fini(backend);
     free(backend->lanes);

@@ -9,14 +9,17 @@
 
 /*
  * What a flush of a node costs: nothing when nothing was written since the last, and one call of
- * the driver for all that wait together.
+ * the driver for all that wait together. The first one after opening always calls the driver: a
+ * server that was killed has left what it acknowledged in the page cache, and a client that comes
+ * back asks this one to make it durable.
  *
- * The *generation* of a node is how many changes (writes, zeroes, discards, failed ones too) have
- * ended on it: the sum of its lanes' counts, each raised after the change has ended and before it
- * is answered. A flush *wants* the generation it sees when it comes. Who comes while nobody leads
- * becomes the *leader*: it lets everything that is ready in this turn go first, so that those who
- * came together wait together; then it takes the generation, and calls the driver. All others wait
- * until it has ended and look again.
+ * The *generation* of a node is 1, for whatever was written before it was opened, and how many
+ * changes (writes, zeroes, discards, failed ones too) have ended on it: the sum of its lanes'
+ * counts, each raised after the change has ended and before it is answered. A flush *wants* the
+ * generation it sees when it comes. Who comes while nobody leads becomes the *leader*: it lets
+ * everything that is ready in this turn go first, so that those who came together wait together;
+ * then it takes the generation, and calls the driver. All others wait until it has ended and look
+ * again.
  *
  * Invariants:
  * 1. flushed_generation never goes back: one leader at a time, and the sum only grows.
@@ -50,9 +53,11 @@ int flush_failed(const struct block_node *node)
     return atomic_load(&node->flush.failed);
 }
 
+#define GENERATION_AT_OPENING 1
+
 static uint64_t generation(const struct block_node *node)
 {
-    uint64_t sum = 0;
+    uint64_t sum = GENERATION_AT_OPENING;
     for (unsigned i = 0; i < node->env->loop_count; i++)
         sum += atomic_load_explicit(&node->lanes[i].write_generation, memory_order_acquire);
     return sum;
@@ -92,4 +97,11 @@ int flush_co_node(struct block_node *node)
     int rc = flush_failed(node);
     pthread_mutex_unlock(&flush->mutex);
     return rc;
+}
+
+int flush_co_changes(struct block_node *node)
+{
+    if (generation(node) == GENERATION_AT_OPENING)
+        return flush_failed(node);
+    return flush_co_node(node);
 }

@@ -9,8 +9,11 @@
 void flush_init(struct block_node *node);
 void flush_fini(struct block_node *node);
 
-/* Every change whose request ended before is on stable storage afterwards. */
+/* Every change whose request ended before is on stable storage afterwards; also those that someone
+ * else made before the node was opened. */
 int flush_co_node(struct block_node *node);
+/* The same for this node's own changes alone: for closing, where nobody asks for more. */
+int flush_co_changes(struct block_node *node);
 
 /* 0, or the errno of the flush that failed: from then on no FUA may be promised either. */
 int flush_failed(const struct block_node *node);

@@ -68,7 +68,7 @@ void block_co_node_unref(struct block_node *node)
     if (before > 1)
         return;
     bool was_told = flush_failed(node) != 0;
-    int rc = node_co_flush(node);
+    int rc = flush_co_changes(node);
     if (rc < 0 && !was_told)
         log_error("'%s': what was written last could not be made durable: %s", node->name,
                   error_text(rc));
