@@ -9,7 +9,7 @@
 
 #include "common/checked.h"
 
-#define INITIAL 1 /* the initial image's number */
+#define INITIAL 1 /* the number of what the base shows */
 #define HOLD_BYTES_MAX \
     16384 /* larger reads are left out of rule 6: they would cost half of the run */
 
@@ -81,26 +81,30 @@ void oracle_init(struct oracle *oracle, struct sim *sim, uint64_t size_bytes)
     *oracle = (struct oracle){.sim = sim, .size_bytes = size_bytes, .tick = 1};
     op_add(oracle, (struct oracle_op){0});
     op_add(oracle, (struct oracle_op){.kind = ORACLE_INITIAL, .length = size_bytes});
-    oracle->not_durable_from = INITIAL + 1;
+    oracle->not_durable_from = oracle->first_live = INITIAL + 1;
     oracle->since = bytewise(oracle);
     oracle->holder = bytewise(oracle);
     oracle->zeroed = bytewise(oracle);
     oracle->durable_since = bytewise(oracle);
+    oracle->base = calloc(1, size_bytes + 1);
+    assert(oracle->base);
 
     struct random random = sim_random(sim, "initial image", 0);
-    uint64_t units = size_bytes / ORACLE_INITIAL_UNIT + 1;
-    oracle->initial_is_data = calloc(units, 1);
-    assert(oracle->initial_is_data);
     bool is_data = random_once_in(&random, 2);
-    for (uint64_t at = 0; at < units; is_data = !is_data)
-        for (uint64_t run = draw_scaled(&random, 1, 64); run > 0 && at < units; run--)
-            oracle->initial_is_data[at++] = is_data;
+    for (uint64_t at = 0; at < size_bytes; is_data = !is_data) {
+        uint64_t run = draw_scaled(&random, 1, 64) * ORACLE_INITIAL_UNIT;
+        if (run > size_bytes - at)
+            run = size_bytes - at;
+        if (is_data)
+            pattern_fill(INITIAL, at, oracle->base + at, run);
+        at += run;
+    }
 }
 
 void oracle_fini(struct oracle *oracle)
 {
     free(oracle->ops);
-    free(oracle->initial_is_data);
+    free(oracle->base);
     free(oracle->since);
     free(oracle->holder);
     free(oracle->zeroed);
@@ -108,12 +112,13 @@ void oracle_fini(struct oracle *oracle)
     free(oracle->zeroing);
 }
 
-bool oracle_initial(const struct oracle *oracle, uint64_t offset, void *bytes, uint64_t length)
+const uint8_t *oracle_initial(const struct oracle *oracle, uint64_t offset)
 {
-    if (!oracle->initial_is_data[offset / ORACLE_INITIAL_UNIT])
-        return false;
-    pattern_fill(INITIAL, offset, bytes, length);
-    return true;
+    uint64_t end = offset + ORACLE_INITIAL_UNIT;
+    for (uint64_t at = offset; at < end && at < oracle->size_bytes; at++)
+        if (oracle->base[at] != 0)
+            return oracle->base + offset;
+    return NULL;
 }
 
 /* --- requests that change -------------------------------------------------------------------- */
@@ -153,12 +158,16 @@ static void raise_since(uint32_t *since, const struct oracle_op *op)
             since[at] = op->sent;
 }
 
-static void zeroing_remove(struct oracle *oracle, uint32_t number)
+/* Of a zero or a trim that has an answer: it takes no effect any more. */
+static void zeroing_end(struct oracle *oracle, uint32_t number)
 {
-    uint32_t at = 0;
-    while (oracle->zeroing[at] != number)
-        at++;
-    oracle->zeroing[at] = oracle->zeroing[--oracle->zeroing_count];
+    const struct oracle_op *op = &oracle->ops[number];
+    uint32_t index = 0;
+    while (oracle->zeroing[index] != number)
+        index++;
+    oracle->zeroing[index] = oracle->zeroing[--oracle->zeroing_count];
+    for (uint64_t at = op->offset; at < op->offset + op->length; at++)
+        oracle->zeroed[at] = op->answered;
 }
 
 void oracle_answer(struct oracle *oracle, uint32_t number)
@@ -174,9 +183,17 @@ void oracle_answer(struct oracle *oracle, uint32_t number)
     }
     if (op->kind == ORACLE_WRITE)
         return;
-    zeroing_remove(oracle, number);
-    for (uint64_t at = op->offset; at < op->offset + op->length; at++)
-        oracle->zeroed[at] = op->answered;
+    zeroing_end(oracle, number);
+}
+
+void oracle_fail(struct oracle *oracle, uint32_t number)
+{
+    struct oracle_op *op = &oracle->ops[number];
+    assert(op->answered == ORACLE_NEVER);
+    op->answered = ++oracle->tick;
+    op->is_durable = true; /* nobody may ask that of it */
+    if (op->kind != ORACLE_WRITE)
+        zeroing_end(oracle, number);
 }
 
 /* --- what may be seen ------------------------------------------------------------------------ */
@@ -188,7 +205,7 @@ static bool op_covers(const struct oracle_op *op, uint64_t offset, uint64_t leng
 
 static bool may_be_zero(const struct oracle *oracle, uint64_t offset, uint32_t since)
 {
-    if (since == 0 && !oracle->initial_is_data[offset / ORACLE_INITIAL_UNIT])
+    if (since == 0 && oracle->base[offset] == 0)
         return true;
     if (oracle->zeroed[offset] != 0 && oracle->zeroed[offset] >= since)
         return true;
@@ -198,15 +215,22 @@ static bool may_be_zero(const struct oracle *oracle, uint64_t offset, uint32_t s
     return false;
 }
 
+/* INITIAL: that the bytes are the base's is for the caller to see. */
 static bool may_be_of(const struct oracle *oracle, uint32_t number, uint64_t offset,
                       uint64_t length, uint32_t since)
 {
-    if (number < INITIAL || number >= oracle->op_count)
+    if (number == INITIAL)
+        return since == 0;
+    if (number < oracle->first_live || number >= oracle->op_count)
         return false;
     const struct oracle_op *op = &oracle->ops[number];
-    if (op->kind == ORACLE_INITIAL)
-        return since == 0 && oracle->initial_is_data[offset / ORACLE_INITIAL_UNIT];
     return op->kind == ORACLE_WRITE && op_covers(op, offset, length) && op->answered >= since;
+}
+
+/* The byte that the request would have left at that place. */
+static uint8_t byte_of(const struct oracle *oracle, uint32_t number, uint64_t offset)
+{
+    return number == INITIAL ? oracle->base[offset] : pattern_byte(number, offset);
 }
 
 static bool byte_is_good(const struct oracle *oracle, uint64_t offset, uint8_t byte, uint32_t since,
@@ -214,10 +238,25 @@ static bool byte_is_good(const struct oracle *oracle, uint64_t offset, uint8_t b
 {
     if (byte == 0 && may_be_zero(oracle, offset, since))
         return true;
-    for (uint32_t number = oracle->op_count - 1; number >= INITIAL; number--)
+    if (since == 0 && byte == oracle->base[offset])
+        return true;
+    for (uint32_t number = oracle->op_count - 1; number >= oracle->first_live; number--)
         if (may_be_of(oracle, number, offset, 1, since) && byte == pattern_byte(number, offset))
             return true;
-    return holder != 0 && byte == pattern_byte(holder, offset);
+    return holder != 0 && byte == byte_of(oracle, holder, offset);
+}
+
+/* Whose word this is, at an aligned place; 0: it is of no one request. */
+static uint32_t word_owner(const struct oracle *oracle, uint64_t offset, const uint8_t *bytes)
+{
+    uint64_t word;
+    uint32_t number, word_index;
+    memcpy(&word, bytes, 8);
+    if (memcmp(oracle->base + offset, bytes, 8) == 0)
+        return INITIAL;
+    word_read(word, &number, &word_index);
+    bool is_live = number >= oracle->first_live && number < oracle->op_count;
+    return is_live && word_index == offset / 8 ? number : 0;
 }
 
 /* A whole aligned word, by what it says of itself: nearly all of what is read. */
@@ -232,12 +271,11 @@ static bool word_is_good(const struct oracle *oracle, uint64_t offset, const uin
                 return false;
         return true;
     }
-    uint32_t number, word_index, latest = 0;
-    word_read(word, &number, &word_index);
+    uint32_t number = word_owner(oracle, offset, bytes), latest = 0;
     for (unsigned i = 0; i < 8; i++)
         if (since[i] > latest && !(holder && holder[i] == number))
             latest = since[i];
-    return word_index == offset / 8 && may_be_of(oracle, number, offset, 8, latest);
+    return number != 0 && may_be_of(oracle, number, offset, 8, latest);
 }
 
 /* A sentence on where a byte that should not be there comes from. */
@@ -327,11 +365,9 @@ static void hold_all(struct oracle *oracle, const struct oracle_view *view, cons
     uint64_t at = (8 - view->offset % 8) % 8;
     for (; at + 8 <= view->length; at += 8) {
         uint64_t word;
-        uint32_t number, word_index;
         memcpy(&word, bytes + at, 8);
-        word_read(word, &number, &word_index);
-        if (number < INITIAL || number >= oracle->op_count ||
-            word_index != (view->offset + at) / 8 || oracle->ops[number].answered >= view->sent)
+        uint32_t number = word ? word_owner(oracle, view->offset + at, bytes + at) : 0;
+        if (number == 0 || oracle->ops[number].answered >= view->sent)
             continue;
         for (unsigned i = 0; i < 8; i++)
             hold(oracle, view, at + i, number);
@@ -368,7 +404,7 @@ void oracle_view_check_zero(struct oracle *oracle, const struct oracle_view *vie
 bool oracle_keeps_space(const struct oracle *oracle, uint32_t number)
 {
     const struct oracle_op *op = &oracle->ops[number];
-    for (uint32_t i = INITIAL + 1; i < oracle->op_count; i++) {
+    for (uint32_t i = oracle->first_live; i < oracle->op_count; i++) {
         const struct oracle_op *other = &oracle->ops[i];
         if (i != number && other->kind != ORACLE_WRITE && other->answered > op->sent &&
             ranges_overlap(op->offset, op->length, other->offset, other->length))
@@ -428,11 +464,48 @@ void oracle_forced(struct oracle *oracle, uint32_t number, const uint8_t *durabl
     check_durable(oracle, op, durable, who);
 }
 
+/* --- the server ends, or the power ----------------------------------------------------------- */
+
+void oracle_server_gone(struct oracle *oracle, bool is_lost)
+{
+    oracle->tick++;
+    for (uint32_t i = oracle->first_live; i < oracle->op_count; i++) {
+        struct oracle_op *op = &oracle->ops[i];
+        if (op->answered == ORACLE_NEVER)
+            oracle_fail(oracle, i);
+        op->is_durable |= is_lost;
+    }
+}
+
+void oracle_closed(struct oracle *oracle, const uint8_t *durable)
+{
+    oracle_flushed(oracle, ++oracle->tick, durable, "after the image was closed");
+}
+
+void oracle_check_survivor(struct oracle *oracle, const uint8_t *image)
+{
+    oracle->survivors_checked++;
+    check(oracle, 0, oracle->size_bytes, image, oracle->durable_since, NULL,
+          "what a power cut left");
+}
+
+void oracle_go_on_with(struct oracle *oracle, const uint8_t *image)
+{
+    size_t table_bytes = oracle->size_bytes * sizeof(*oracle->since);
+    oracle_server_gone(oracle, true);
+    assert(oracle->zeroing_count == 0);
+    memcpy(oracle->base, image, oracle->size_bytes);
+    memset(oracle->since, 0, table_bytes);
+    memset(oracle->holder, 0, table_bytes);
+    memset(oracle->zeroed, 0, table_bytes);
+    memset(oracle->durable_since, 0, table_bytes);
+    oracle->first_live = oracle->not_durable_from = oracle->op_count;
+}
+
 void oracle_check_end(struct oracle *oracle, const uint8_t *cached, const uint8_t *durable)
 {
     check(oracle, 0, oracle->size_bytes, cached, oracle->since, oracle->holder,
           "the file at the end");
-    if (memcmp(cached, durable, oracle->size_bytes) != 0)
-        check(oracle, 0, oracle->size_bytes, durable, oracle->since, oracle->holder,
-              "the file's stable storage at the end");
+    check(oracle, 0, oracle->size_bytes, durable, oracle->durable_since, NULL,
+          "the file's stable storage at the end");
 }

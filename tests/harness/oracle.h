@@ -14,12 +14,17 @@
  *    not over. So overlapping requests that were in flight together have no order.
  * 3. It may show zero where a zero or a trim takes the place of the write in rule 2. A trim ends
  *    nothing: the old bytes may stay.
- * 4. A request that was never answered, or failed, may take effect at any time, or never.
+ * 4. A request that was never answered may take effect at any time, or never. One that failed may
+ *    have had an effect, in whole or in part, until its answer came, and none afterwards.
  * 5. Once a flush is answered, the durable bytes obey rule 2 as a reader would that was sent when
  *    the flush was sent. A request with FUA does that for itself.
  * 6. When a read has shown a write that was answered before the read was sent, all others that were
  *    answered by then are over: reads, one after the other, agree on the order. (Not where a trim
  *    leaves a choice.)
+ * 7. When the server is thrown away, the requests without an answer had their effect by then, or
+ *    never. What was answered waits for a flush of the next server as it did for one of this.
+ * 8. After a power cut the bytes obey rule 5: each may be of any request that rule 1 does not end,
+ *    counting those requests alone that were made durable. From then on the image is what survived.
  *
  * Each eight aligned bytes of a written pattern carry the request and the offset, mixed so that no
  * byte looks like another's: what is read says where it comes from, and a wrong byte says so too.
@@ -43,7 +48,7 @@ struct oracle_op {
     uint64_t offset, length;
     uint32_t sent;
     uint32_t answered; /* ORACLE_NEVER until then */
-    bool is_durable;   /* its range was checked after a flush or FUA */
+    bool is_durable;   /* its range was checked after a flush or FUA, or none is to be asked */
 };
 
 #define ORACLE_NEVER UINT32_MAX
@@ -55,8 +60,9 @@ struct oracle {
     uint32_t tick;
     struct oracle_op *ops; /* index 0 is not used, 1 is the initial image */
     uint32_t op_count, op_room;
-    uint8_t *initial_is_data; /* one a ORACLE_INITIAL_UNIT */
+    uint32_t first_live; /* ops before it are over: the base shows what is left of them */
     /* By byte: */
+    uint8_t *base;           /* the image at start, or what survived the last power cut */
     uint32_t *since;         /* rule 1: the latest `sent` of the answered writes and zeroes */
     uint32_t *holder;        /* rule 6: a write that is good however old it is; 0: none */
     uint32_t *zeroed;        /* the latest `answered` of zeroes and trims; 0: none */
@@ -64,23 +70,25 @@ struct oracle {
     uint32_t *zeroing;       /* ops: zeroes and trims that were not answered */
     uint32_t zeroing_count, zeroing_room;
     uint32_t not_durable_from; /* ops before it are durable or never will be asked */
-    uint64_t bytes_checked, reads_checked, statuses_checked, durables_checked;
+    uint64_t bytes_checked, reads_checked, statuses_checked, durables_checked, survivors_checked;
 };
 
 /* The initial image has runs of data and holes drawn from the seed. */
 void oracle_init(struct oracle *oracle, struct sim *sim, uint64_t size_bytes);
 void oracle_fini(struct oracle *oracle);
 
-/* The initial bytes of [offset, offset + length), which is one unit or its rest; false: a hole. */
-bool oracle_initial(const struct oracle *oracle, uint64_t offset, void *bytes, uint64_t length);
+/* The initial bytes of the unit at offset; NULL: a hole. */
+const uint8_t *oracle_initial(const struct oracle *oracle, uint64_t offset);
 
 /* A request that changes the range is about to be sent. Returns its number. */
 uint32_t oracle_send(struct oracle *oracle, unsigned client, enum oracle_kind kind, uint64_t offset,
                      uint64_t length);
 /* What a write carries: its bytes from the beginning. */
 void oracle_pattern(const struct oracle *oracle, uint32_t number, void *bytes);
-/* It was answered with success. Everything else leaves it unanswered for ever. */
+/* It was answered with success. */
 void oracle_answer(struct oracle *oracle, uint32_t number);
+/* It was answered with an error. */
+void oracle_fail(struct oracle *oracle, uint32_t number);
 
 /* A request that looks at a range: a read, or a status. */
 struct oracle_view {
@@ -108,7 +116,17 @@ void oracle_flushed(struct oracle *oracle, uint32_t sent, const uint8_t *durable
 /* A request with FUA was answered (after oracle_answer()). */
 void oracle_forced(struct oracle *oracle, uint32_t number, const uint8_t *durable, const char *who);
 
-/* Nothing is in flight and everything was flushed: both images, to the last byte. */
+/* The server is gone, and with it all that was in flight. is_lost: what was not durable can not be
+ * made so by a flush any more, since a sync has failed, or nobody was asked to. */
+void oracle_server_gone(struct oracle *oracle, bool is_lost);
+/* The server was closed and said that all is well: everything that was answered is durable. */
+void oracle_closed(struct oracle *oracle, const uint8_t *durable);
+/* An image that a power cut may leave behind. */
+void oracle_check_survivor(struct oracle *oracle, const uint8_t *image);
+/* Power is back, and this is the image. */
+void oracle_go_on_with(struct oracle *oracle, const uint8_t *image);
+
+/* Nothing is in flight: what reads see, and stable storage, to the last byte. */
 void oracle_check_end(struct oracle *oracle, const uint8_t *cached, const uint8_t *durable);
 
 #endif

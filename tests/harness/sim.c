@@ -51,7 +51,7 @@ static uint64_t mix(uint64_t hash, uint64_t value)
 struct random sim_random(const struct sim *sim, const char *part, uint64_t number)
 {
     struct random random;
-    random_seed(&random, mix(mix(mix(sim->seed, 1), hash_name(part)), number));
+    random_seed(&random, mix(mix(mix(sim->seed, 1 + sim->life), hash_name(part)), number));
     random_u64(&random);
     return random;
 }
@@ -132,6 +132,31 @@ void event_set_no_later(struct sim_event *event, uint64_t delay_ns)
         event_set(event, delay_ns);
 }
 
+bool sim_holds(struct sim *sim, struct sim_event *event)
+{
+    if (sim->hold_at == 0 || --sim->hold_at > 0)
+        return false;
+    sim->held = event;
+    sim_note(sim, "is held", 0, 0, 0);
+    return true;
+}
+
+void sim_release(struct sim *sim, uint64_t delay_ns)
+{
+    sim->hold_at = 0;
+    if (sim->held)
+        event_set(sim->held, delay_ns);
+    sim->held = NULL;
+}
+
+void sim_forget_events(struct sim *sim)
+{
+    sim->hold_at = 0;
+    sim->held = NULL;
+    while (sim->heap_count > 0)
+        event_clear(sim->heap[sim->heap_count]);
+}
+
 void sim_pass_time(struct sim *sim, uint64_t delay_ns)
 {
     sim->now_ns += delay_ns;
@@ -139,7 +164,7 @@ void sim_pass_time(struct sim *sim, uint64_t delay_ns)
 
 void sim_run(struct sim *sim)
 {
-    while (sim->heap_count > 0 && !sim_failed(sim)) {
+    while (sim->heap_count > 0 && !sim_failed(sim) && !sim->is_halted) {
         struct sim_event *event = sim->heap[1];
         event_clear(event);
         if (event->due_ns > sim->now_ns)

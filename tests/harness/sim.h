@@ -37,11 +37,15 @@ struct sim_event {
 struct sim {
     struct clock clock; /* for loop_new() */
     uint64_t seed;
+    unsigned life; /* what is drawn in one life is not drawn again in the next */
     uint64_t now_ns;
+    bool is_halted;  /* sim_run() returns */
     bool is_traced;  /* prints each note */
     uint64_t hash;   /* of all notes so far */
     uint64_t events; /* that ran */
     uint64_t events_max;
+    uint64_t hold_at;                     /* see sim_holds(); 0: never */
+    struct sim_event *held;               /* the one that is; NULL: none */
     uint64_t call_began_ns;               /* when the system call under way began; 0: just now */
     void (*after_event)(struct sim *sim); /* NULL: nothing */
     char failure[SIM_FAILURE_MAX];        /* the first one; empty while all is well */
@@ -73,8 +77,17 @@ static inline bool event_is_set(const struct sim_event *event)
 /* Time passes inside a call that blocks its thread. */
 void sim_pass_time(struct sim *sim, uint64_t delay_ns);
 
-/* Runs events until none is left or the run failed. More than events_max of them is a failure. */
+/* Runs events until none is left, the run failed, or it is halted. More than events_max of them is
+ * a failure. */
 void sim_run(struct sim *sim);
+
+/* An operation begins that could take very long: the hold_at-th of them does, until somebody calls
+ * sim_release(). True: the caller leaves the event alone. */
+bool sim_holds(struct sim *sim, struct sim_event *event);
+void sim_release(struct sim *sim, uint64_t delay_ns);
+
+/* All that was to come does not. */
+void sim_forget_events(struct sim *sim);
 
 /* One step of the run, for the hash and the trace: `what` is a constant, a to c are numbers. */
 void sim_note(struct sim *sim, const char *what, uint64_t a, uint64_t b, uint64_t c);

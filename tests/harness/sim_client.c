@@ -29,9 +29,13 @@ static void leave(struct sim_client *client, bool is_reset)
     event_clear(&client->event);
     sim_stream_client_close(client->stream, is_reset);
     client->stream = NULL;
-    for (unsigned i = 0; i < SIM_DEPTH_MAX; i++)
-        if (client->requests[i].is_used)
-            sim_request_end(client, &client->requests[i]);
+    for (unsigned i = 0; i < SIM_DEPTH_MAX; i++) {
+        if (!client->requests[i].is_used)
+            continue;
+        struct sim_faults_request wanted = sim_request_for_faults(client, &client->requests[i]);
+        sim_faults_abandon(client->all->faults, &wanted);
+        sim_request_end(client, &client->requests[i]);
+    }
 }
 
 /* --- the phases ------------------------------------------------------------------------------ */

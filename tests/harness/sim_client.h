@@ -21,6 +21,7 @@
 #include "tests/harness/sim.h"
 #include "tests/harness/sim_bytes.h"
 #include "tests/harness/sim_disk.h"
+#include "tests/harness/sim_faults.h"
 #include "tests/harness/sim_handshake.h"
 #include "tests/harness/sim_stream.h"
 
@@ -63,6 +64,7 @@ struct sim_request {
     uint32_t expected_error; /* NBD_E...; 0: it must succeed */
     uint32_t op;             /* the oracle's number, 0: none */
     uint32_t flush_sent;
+    uint64_t sent_ns;
     struct oracle_view view; /* READ and BLOCK_STATUS */
     uint8_t *data;           /* READ: what came */
     uint32_t error;          /* that chunks told */
@@ -77,12 +79,16 @@ struct sim_clients {
     struct oracle *oracle;
     struct sim_file *file; /* the image, to look at its stable storage */
     const char *export_name;
+    struct sim_faults *faults;
     bool read_only, write_through;
+    bool is_unsafe;   /* no answer promises stable storage */
     bool is_stopping; /* the server was told to stop: an early end is no fault */
     uint64_t hot_spots[4];
     uint64_t requests_checked;
     uint64_t stop_at; /* so many: then stop() is called, once; 0: never */
     void (*stop)(struct sim_clients *clients);
+    uint64_t cut_at; /* so many: then cut_soon() is called, once; 0: never */
+    void (*cut_soon)(struct sim_clients *clients);
 };
 
 struct sim_client {
@@ -139,6 +145,9 @@ void sim_client_send_disconnect(struct sim_client *client);
 void sim_request_name(const struct sim_client *client, const struct sim_request *request,
                       char *text, size_t room);
 void sim_request_end(struct sim_client *client, struct sim_request *request);
+/* What the book of faults wants to know of it. */
+struct sim_faults_request sim_request_for_faults(const struct sim_client *client,
+                                                 const struct sim_request *request);
 
 /* --- sim_reply.c ----------------------------------------------------------------------------- */
 

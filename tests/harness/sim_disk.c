@@ -60,6 +60,9 @@ static int disk_open(struct host_files *files, const char *path, int flags, unsi
     (void)mode;
     if (flags & O_DIRECT && disk->nature.direct_alignment == 0)
         return -EINVAL;
+    int fault = sim_faults_strike(&disk->faults, FAULT_OPEN, 0, 0);
+    if (fault < 0)
+        return fault;
     struct sim_file *file = find_file(disk, path);
     if (!file && !(flags & O_CREAT))
         return -ENOENT;
@@ -148,6 +151,15 @@ static uint64_t draw_transfer(struct sim_disk *disk, const struct sim_descriptor
     return draw_between(&disk->random, 1, (length - 1) / unit) * unit;
 }
 
+/* How much of a write that fails is done in spite of that. */
+static uint64_t draw_damage(struct sim_disk *disk, const struct sim_descriptor *fd, uint64_t length)
+{
+    uint64_t unit = fd->flags & O_DIRECT ? disk->nature.direct_alignment : 1;
+    if (random_once_in(&disk->random, 2))
+        return 0;
+    return random_below(&disk->random, length / unit + 1) * unit;
+}
+
 static uint64_t iovec_length(const struct iovec *iov, int iov_count)
 {
     uint64_t length = 0;
@@ -181,6 +193,9 @@ static ssize_t disk_preadv(struct host_files *files, int fd, const struct iovec 
     if (is_interrupted(disk))
         return -EINTR;
     uint64_t length = draw_transfer(disk, descriptor, iovec_length(iov, iov_count));
+    int fault = sim_faults_strike(&disk->faults, FAULT_READ, offset, length);
+    if (fault < 0)
+        return fault;
     uint64_t left = file->size_bytes > offset ? file->size_bytes - offset : 0;
     if (length > left)
         length = left;
@@ -212,6 +227,12 @@ static ssize_t disk_pwritev(struct host_files *files, int fd, const struct iovec
         return 0;
     if (!range_is_inside(offset, length, FILE_BYTES_MAX))
         return -EFBIG;
+    int fault = sim_faults_strike(&disk->faults, FAULT_WRITE, offset, length);
+    if (fault < 0) {
+        length = draw_damage(disk, descriptor, length);
+        if (length == 0)
+            return fault;
+    }
     meet_direct(disk, descriptor, offset, length);
     uint64_t done = 0;
     for (int i = 0; i < iov_count && done < length; i++) {
@@ -221,7 +242,7 @@ static ssize_t disk_pwritev(struct host_files *files, int fd, const struct iovec
         sim_note_bytes(disk->sim, "disk write", offset + done, iov[i].iov_base, part);
         done += part;
     }
-    return (ssize_t)length;
+    return fault < 0 ? fault : (ssize_t)length;
 }
 
 static int disk_sync(struct host_files *files, int fd)
@@ -230,6 +251,11 @@ static int disk_sync(struct host_files *files, int fd)
     struct sim_file *file = descriptor_of(disk, fd)->file;
     if (is_interrupted(disk))
         return -EINTR;
+    int fault = sim_faults_strike(&disk->faults, FAULT_SYNC, 0, 0);
+    if (fault < 0) {
+        sim_file_fail_sync(file, &disk->random);
+        return fault;
+    }
     sim_file_sync(file);
     disk->syncs++;
     sim_note(disk->sim, "disk sync", file->number, disk->syncs, 0);
@@ -256,6 +282,9 @@ static int disk_fallocate(struct host_files *files, int fd, int mode, uint64_t o
         return -EFBIG;
     if (is_interrupted(disk))
         return -EINTR;
+    int fault = sim_faults_strike(&disk->faults, FAULT_FALLOCATE, offset, length);
+    if (fault < 0)
+        return fault;
 
     if (!(mode & FALLOC_FL_KEEP_SIZE) && offset + length > file->size_bytes)
         sim_file_set_size(file, offset + length);
@@ -294,6 +323,9 @@ static int disk_seek(struct host_files *files, int fd, enum host_seek what, uint
         return -EINVAL;
     if (offset >= file->size_bytes)
         return -ENXIO;
+    int fault = sim_faults_strike(&disk->faults, FAULT_SEEK, offset, file->size_bytes - offset);
+    if (fault < 0)
+        return fault;
     uint64_t at = offset / SIM_FILE_BLOCK;
     while (at * SIM_FILE_BLOCK < file->size_bytes &&
            shows_as_data(disk, file, at) != (what == HOST_SEEK_DATA))
@@ -367,8 +399,26 @@ void sim_disk_init(struct sim_disk *disk, struct sim *sim, const struct sim_disk
     };
 }
 
+void sim_disk_forget_users(struct sim_disk *disk, bool is_cut)
+{
+    for (unsigned i = 0; i < SIM_DISK_FDS; i++)
+        if (disk->fds[i].file)
+            disk_close(&disk->files, SIM_DISK_FD_BASE + (int)i);
+    for (struct sim_file *file = disk->first_file; is_cut && file; file = file->next)
+        sim_file_cut(file);
+}
+
+unsigned sim_disk_open_count(const struct sim_disk *disk)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < SIM_DISK_FDS; i++)
+        count += disk->fds[i].file != NULL;
+    return count;
+}
+
 void sim_disk_fini(struct sim_disk *disk)
 {
+    sim_faults_fini(&disk->faults);
     while (disk->first_file) {
         struct sim_file *file = disk->first_file;
         disk->first_file = file->next;

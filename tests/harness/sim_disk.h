@@ -14,6 +14,7 @@
 
 #include "block/host_files.h"
 #include "tests/harness/sim.h"
+#include "tests/harness/sim_faults.h"
 #include "tests/harness/sim_file.h"
 
 /* What kind of disk and file system it is; drawn once a run. */
@@ -43,6 +44,7 @@ struct sim_disk {
     struct sim *sim;
     struct random random;
     struct sim_disk_nature nature;
+    struct sim_faults faults; /* for the user to set */
     struct sim_file *first_file;
     struct sim_descriptor fds[SIM_DISK_FDS];
     uint64_t syncs, shorts, interrupts, stalls; /* that happened */
@@ -56,5 +58,9 @@ struct sim_disk_nature sim_disk_nature_draw(struct random *random, uint32_t dire
 
 /* A file of holes; what it holds is put there by sim_file_fill(), and is durable. */
 struct sim_file *sim_disk_add_file(struct sim_disk *disk, const char *path, uint64_t size_bytes);
+
+/* Whoever had files open is gone without a word. is_cut: and the power too. */
+void sim_disk_forget_users(struct sim_disk *disk, bool is_cut);
+unsigned sim_disk_open_count(const struct sim_disk *disk);
 
 #endif

@@ -77,7 +77,8 @@ static void sim_engine_queue(struct engine *base, struct engine_op *op)
     link_init(&op->link);
     sim_note(engine->sim, "op queued", flight->number, op->kind, op->offset);
     event_init(&flight->event, engine->sim, take_effect);
-    event_set(&flight->event, draw_delay_ns(engine));
+    if (op->kind != ENGINE_SYNC || !sim_holds(engine->sim, &flight->event))
+        event_set(&flight->event, draw_delay_ns(engine));
 }
 
 static bool sim_engine_turn(struct loop_source *source)

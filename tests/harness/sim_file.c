@@ -7,6 +7,7 @@
 
 #include "common/align.h"
 #include "common/checked.h"
+#include "common/random.h"
 
 enum change_kind {
     CHANGE_WRITE,
@@ -103,15 +104,21 @@ static void change_play(struct sim_file *file, const struct sim_change *change)
     }
 }
 
-static void journal_play(struct sim_file *file)
+static void journal_drop(struct sim_file *file)
 {
     while (file->journal_first) {
         struct sim_change *change = file->journal_first;
-        change_play(file, change);
         file->journal_first = change->next;
         free(change);
     }
     file->journal_end = &file->journal_first;
+}
+
+static void journal_play(struct sim_file *file)
+{
+    for (const struct sim_change *change = file->journal_first; change; change = change->next)
+        change_play(file, change);
+    journal_drop(file);
 }
 
 /* --- the page cache -------------------------------------------------------------------------- */
@@ -249,4 +256,80 @@ void sim_file_sync(struct sim_file *file)
 {
     write_back_all(file);
     journal_play(file);
+}
+
+/* --- what goes wrong ------------------------------------------------------------------------- */
+
+static void play_sectors(const struct sim_change *change, struct random *random, unsigned of_8,
+                         uint8_t *image)
+{
+    uint64_t end = change->offset + change->length;
+    for (uint64_t at = change->offset, part; at < end; at += part) {
+        part = SIM_FILE_SECTOR - at % SIM_FILE_SECTOR;
+        if (part > end - at)
+            part = end - at;
+        if (random_below(random, 8) >= of_8)
+            continue;
+        if (change->kind == CHANGE_WRITE)
+            memcpy(image + at, change->data + (at - change->offset), part);
+        else
+            memset(image + at, 0, part);
+    }
+}
+
+/* Some of the journal onto the image: each change with a chance of so many in 8, now and then in
+ * pieces, now and then behind one that is younger. The size is the file system's, which keeps its
+ * order. */
+static void play_some(const struct sim_file *file, struct random *random, unsigned of_8,
+                      uint8_t *image)
+{
+    const struct sim_change *late = NULL;
+    for (const struct sim_change *change = file->journal_first; change; change = change->next) {
+        bool is_torn = random_once_in(random, 4);
+        if (change->kind == CHANGE_SIZE || (!is_torn && random_below(random, 8) >= of_8))
+            continue;
+        if (!late && random_once_in(random, 8)) {
+            late = change;
+            continue;
+        }
+        play_sectors(change, random, is_torn ? of_8 : 8, image);
+        if (late && random_once_in(random, 4)) {
+            play_sectors(late, random, 8, image);
+            late = NULL;
+        }
+    }
+    if (late)
+        play_sectors(late, random, 8, image);
+}
+
+void sim_file_fail_sync(struct sim_file *file, struct random *random)
+{
+    write_back_all(file);
+    play_some(file, random, (unsigned)random_below(random, 8), file->durable);
+    file->durable_size_bytes = file->size_bytes;
+    journal_drop(file);
+}
+
+void sim_file_cut(struct sim_file *file)
+{
+    write_back_all(file);
+    file->direct_count = 0;
+}
+
+void sim_file_survivor(const struct sim_file *file, struct random *random, uint8_t *image)
+{
+    static const unsigned of_8[] = {0, 1, 4, 7, 8};
+    memcpy(image, file->durable, file->size_bytes);
+    play_some(file, random, of_8[random_below(random, 5)], image);
+}
+
+void sim_file_go_on_with(struct sim_file *file, const uint8_t *image)
+{
+    journal_drop(file);
+    memcpy(file->cached, image, file->size_bytes);
+    memcpy(file->durable, image, file->size_bytes);
+    file->durable_size_bytes = file->size_bytes;
+    for (uint64_t at = 0; at < file->size_bytes; at++)
+        if (image[at] != 0)
+            file->blocks[at / SIM_FILE_BLOCK] = SIM_BLOCK_DATA;
 }

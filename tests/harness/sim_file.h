@@ -6,8 +6,12 @@
  * One file of the simulated disk. It is there twice: the *cached* bytes, which reads see (through
  * the folios of the page cache, where O_DIRECT and buffered access meet: sim_folios.h), and the
  * *durable* bytes, which a power cut would leave. What changed since the last sync is kept in order
- * in the journal, with its data; a sync plays the journal onto the durable bytes. So a cut at any
- * moment is the durable bytes and any part of the journal.
+ * in the journal, with its data; a sync plays the journal onto the durable bytes. So a power cut at
+ * any moment leaves the durable bytes and any part of the journal, in any order, torn at
+ * SIM_FILE_SECTOR.
+ *
+ * A sync that fails does what Linux does: some of it is written, the rest never will be, the page
+ * cache goes on showing all of it, and the next sync says that all is well.
  */
 
 #include <stdbool.h>
@@ -16,6 +20,7 @@
 #include "tests/harness/sim_folios.h"
 
 #define SIM_FILE_BLOCK 4096 /* holes are kept in these */
+#define SIM_FILE_SECTOR 512 /* a disk writes one of these whole, or not at all */
 
 enum sim_block {
     SIM_BLOCK_HOLE,
@@ -23,6 +28,7 @@ enum sim_block {
     SIM_BLOCK_DATA,
 };
 
+struct random;
 struct sim_change; /* an entry of the journal */
 
 struct sim_file {
@@ -59,6 +65,13 @@ void sim_file_set_size(struct sim_file *file, uint64_t size_bytes);
 void sim_file_write_back(struct sim_file *file, uint64_t offset, uint64_t length,
                          uint64_t until_ns);
 void sim_file_sync(struct sim_file *file);
+void sim_file_fail_sync(struct sim_file *file, struct random *random);
+/* The power is cut: nobody has it open, and what only the page cache knew is in the journal. */
+void sim_file_cut(struct sim_file *file);
+/* What the disk may show after that: size_bytes of it into image. */
+void sim_file_survivor(const struct sim_file *file, struct random *random, uint8_t *image);
+/* The power is back, and the disk shows this. */
+void sim_file_go_on_with(struct sim_file *file, const uint8_t *image);
 uint64_t sim_file_allocated_bytes(const struct sim_file *file);
 
 #endif

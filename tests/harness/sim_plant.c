@@ -21,6 +21,11 @@ const char *const sim_plant_names[PLANT_COUNT] = {
     [PLANT_WIDE_ZERO] = "wide-zero",
     [PLANT_FALSE_HOLE] = "false-hole",
     [PLANT_LOST_BYTE] = "lost-byte",
+    [PLANT_LOST_SYNC] = "lost-sync",
+    [PLANT_HIDDEN_WRITE_ERROR] = "hidden-write-error",
+    [PLANT_HIDDEN_SYNC_ERROR] = "hidden-sync-error",
+    [PLANT_RETRIED_SYNC] = "retried-sync",
+    [PLANT_FORGOTTEN_FAILURE] = "forgotten-failure",
 };
 
 static struct sim_planted_files *planted_of(struct host_files *files)
@@ -102,14 +107,27 @@ static ssize_t planted_pwritev(struct host_files *files, int fd, const struct io
     bool fits = offset + SECTOR + (uint64_t)total(iov, iov_count) <= size;
     if (fits && strikes(files, PLANT_MISPLACED_WRITE))
         offset += SECTOR;
-    return below(files)->pwritev(below(files), fd, iov, iov_count, offset);
+    ssize_t done = below(files)->pwritev(below(files), fd, iov, iov_count, offset);
+    if (done < 0 && done != -EINTR && planted_of(files)->plant == PLANT_HIDDEN_WRITE_ERROR)
+        return total(iov, iov_count);
+    return done;
 }
 
 static int planted_sync(struct host_files *files, int fd)
 {
+    struct sim_planted_files *planted = planted_of(files);
     if (strikes(files, PLANT_LYING_SYNC))
         return 0;
-    return below(files)->sync(below(files), fd);
+    if (planted->plant == PLANT_LOST_SYNC && planted->syncs-- == 0)
+        return 0;
+    int ret = below(files)->sync(below(files), fd);
+    if (ret == 0 || ret == -EINTR)
+        return ret;
+    if (planted->plant == PLANT_HIDDEN_SYNC_ERROR)
+        return 0;
+    if (planted->plant == PLANT_RETRIED_SYNC)
+        return below(files)->sync(below(files), fd);
+    return ret;
 }
 
 static int planted_fallocate(struct host_files *files, int fd, int mode, uint64_t offset,
@@ -143,6 +161,22 @@ static int planted_unlink(struct host_files *files, const char *path)
     return below(files)->unlink(below(files), path);
 }
 
+static uint64_t draw_syncs(const struct sim *sim)
+{
+    struct random random = sim_random(sim, "lost sync", 0);
+    return draw_scaled(&random, 1, 16) - 1;
+}
+
+bool sim_plant_needs_fault(enum sim_plant plant)
+{
+    return plant >= PLANT_HIDDEN_WRITE_ERROR && plant <= PLANT_FORGOTTEN_FAILURE;
+}
+
+enum sim_fault_kind sim_plant_fault(enum sim_plant plant)
+{
+    return plant == PLANT_HIDDEN_WRITE_ERROR ? FAULT_WRITE : FAULT_SYNC;
+}
+
 void sim_plant_init(struct sim_planted_files *planted, struct sim_disk *disk, enum sim_plant plant)
 {
     assert(plant < PLANT_COUNT);
@@ -161,6 +195,7 @@ void sim_plant_init(struct sim_planted_files *planted, struct sim_disk *disk, en
         .disk = disk,
         .plant = plant,
         .random = sim_random(disk->sim, "plant", plant),
+        .syncs = draw_syncs(disk->sim),
         .once_in = plant == PLANT_WIDE_ZERO || plant == PLANT_STALE_READ ? 3 : 10,
     };
 }

@@ -49,12 +49,13 @@ static void check_success(struct sim_client *client, struct sim_request *request
     case NBD_CMD_TRIM:
     case NBD_CMD_WRITE_ZEROES:
         oracle_answer(all->oracle, request->op);
-        if (request->flags & NBD_CMD_FLAG_FUA || all->write_through)
+        if (!all->is_unsafe && (request->flags & NBD_CMD_FLAG_FUA || all->write_through))
             oracle_forced(all->oracle, request->op, all->file->durable, who);
         check_space(client, request);
         break;
     case NBD_CMD_FLUSH:
-        oracle_flushed(all->oracle, request->flush_sent, all->file->durable, who);
+        if (!all->is_unsafe)
+            oracle_flushed(all->oracle, request->flush_sent, all->file->durable, who);
         break;
     case NBD_CMD_BLOCK_STATUS:
         if (!request->status_came)
@@ -63,21 +64,42 @@ static void check_success(struct sim_client *client, struct sim_request *request
     }
 }
 
+/* An error that the request itself does not explain. */
+static void check_error(struct sim_client *client, struct sim_request *request, uint32_t error)
+{
+    struct sim_clients *all = client->all;
+    struct sim_faults_request wanted = sim_request_for_faults(client, request);
+    bool is_shutdown = error == NBD_ESHUTDOWN && all->is_stopping;
+    bool is_too_slow = error == NBD_ENOTSUP && request->command == NBD_CMD_WRITE_ZEROES &&
+                       request->flags & NBD_CMD_FLAG_FAST_ZERO;
+    if (!is_shutdown && !is_too_slow && !sim_faults_explain(all->faults, &wanted, error))
+        sim_client_fail(client, request, "answered with error %" PRIu32 " for no reason", error);
+    if (request->op)
+        oracle_fail(all->oracle, request->op);
+}
+
 static void finish(struct sim_client *client, struct sim_request *request, uint32_t error)
 {
-    sim_note(client->all->sim, "reply", client->number, request->number, error);
-    bool is_shutdown = error == NBD_ESHUTDOWN && client->all->is_stopping;
-    /* It was not done then; the oracle takes it for one that may or may not have been. */
-    bool is_too_slow = error == NBD_ENOTSUP && request->command == NBD_CMD_WRITE_ZEROES &&
-                       request->flags & NBD_CMD_FLAG_FAST_ZERO && !request->expected_error;
-    if (error != request->expected_error && !is_shutdown && !is_too_slow)
+    struct sim_clients *all = client->all;
+    struct sim_faults_request wanted = sim_request_for_faults(client, request);
+    sim_note(all->sim, "reply", client->number, request->number, error);
+    if (request->expected_error && error != request->expected_error && error != NBD_ESHUTDOWN)
         sim_client_fail(client, request, "answered with error %" PRIu32 ", not %" PRIu32, error,
                         request->expected_error);
+    else if (error != 0 && error != request->expected_error)
+        check_error(client, request, error);
+    else if (error == 0 && !sim_faults_allow(all->faults, &wanted))
+        sim_client_fail(client, request,
+                        "answered with success, and what was to be on stable storage may be lost: "
+                        "a sync had failed before it was sent");
     else if (error == 0)
         check_success(client, request);
     sim_request_end(client, request);
-    if (++client->all->requests_checked == client->all->stop_at)
-        client->all->stop(client->all);
+    all->requests_checked++;
+    if (all->requests_checked == all->stop_at)
+        all->stop(all);
+    if (all->requests_checked == all->cut_at)
+        all->cut_soon(all);
 }
 
 /* --- simple replies -------------------------------------------------------------------------- */

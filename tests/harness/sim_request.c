@@ -31,6 +31,26 @@ void sim_request_end(struct sim_client *client, struct sim_request *request)
     client->outstanding--;
 }
 
+struct sim_faults_request sim_request_for_faults(const struct sim_client *client,
+                                                 const struct sim_request *request)
+{
+    bool writes = request->command == NBD_CMD_WRITE;
+    bool zeroes = request->command == NBD_CMD_WRITE_ZEROES || request->command == NBD_CMD_TRIM;
+    bool is_fua = request->flags & NBD_CMD_FLAG_FUA ||
+                  (client->all->write_through && request->command != NBD_CMD_TRIM);
+    return (struct sim_faults_request){
+        .offset = request->offset,
+        .length = request->length,
+        .sent_ns = request->sent_ns,
+        .reads = request->command == NBD_CMD_READ || request->command == NBD_CMD_CACHE,
+        .writes = writes,
+        .zeroes = zeroes,
+        .seeks = request->command == NBD_CMD_BLOCK_STATUS,
+        .syncs = request->command == NBD_CMD_FLUSH ||
+                 ((writes || zeroes) && is_fua && request->length > 0),
+    };
+}
+
 static struct sim_request *free_request(struct sim_client *client)
 {
     unsigned at = 0;
@@ -210,6 +230,7 @@ static void tell_oracle(struct sim_client *client, struct sim_request *request)
 static void send_request(struct sim_client *client, struct sim_request *request)
 {
     request->is_used = true;
+    request->sent_ns = client->all->sim->now_ns;
     request->number = client->next_number++;
     request->cookie = request->number << 32 | (uint32_t)random_u64(&client->random);
     client->outstanding++;

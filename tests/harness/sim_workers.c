@@ -19,6 +19,8 @@ static uint64_t draw_delay_ns(struct sim_workers *workers)
 {
     if (random_once_in(&workers->random, 3))
         return random_below(&workers->random, 1000);
+    if (workers->stalls_once_in > 0 && random_once_in(&workers->random, workers->stalls_once_in))
+        return draw_between(&workers->random, 1, 40) * NS_PER_S;
     return draw_scaled(&workers->random, 1000, workers->slow_ns);
 }
 
@@ -58,7 +60,8 @@ static void sim_workers_submit(struct workers *base, struct worker_job *job)
     sim_job->number = workers->jobs++;
     workers->in_flight++;
     event_init(&sim_job->event, workers->sim, work);
-    event_set(&sim_job->event, draw_delay_ns(workers));
+    if (!sim_holds(workers->sim, &sim_job->event))
+        event_set(&sim_job->event, draw_delay_ns(workers));
 }
 
 static void sim_workers_free(struct workers *base)
@@ -80,4 +83,6 @@ void sim_workers_init(struct sim_workers *workers, struct sim *sim)
         .random = sim_random(sim, "workers", 0),
     };
     workers->slow_ns = draw_scaled(&workers->random, 2000, 5 * NS_PER_MS);
+    if (random_once_in(&workers->random, 8))
+        workers->stalls_once_in = (unsigned)draw_between(&workers->random, 3, 60);
 }

@@ -5,7 +5,7 @@
 /*
  * Workers without threads: a job is worked off at a moment drawn from the seed (at once, or later
  * and so behind others that came after it), and its end is told at a later turn of the loop that
- * submitted it.
+ * submitted it. Some take longer than every time limit of the server, while others pass them.
  */
 
 #include "block/workers.h"
@@ -15,8 +15,9 @@ struct sim_workers {
     struct workers workers;
     struct sim *sim;
     struct random random;
-    uint64_t slow_ns; /* the longest that a job takes */
-    uint64_t jobs;    /* that were submitted */
+    uint64_t slow_ns;        /* the longest that a job takes, but for */
+    unsigned stalls_once_in; /* one in so many, which takes longer than every time limit; 0: none */
+    uint64_t jobs;           /* that were submitted */
     unsigned in_flight;
 };
 

@@ -4,7 +4,14 @@
 
 /*
  * One whole run: the real server on simulated loops, workers, files and streams, with its clients
- * and the oracle. Opened, served, verified, stopped and closed, all of it drawn from one seed.
+ * and the oracle, all of it drawn from one seed.
+ *
+ * A run is one or several *lives* of the server on one image. A life is opened, served, verified,
+ * stopped and closed; or it ends in the middle: the process is killed (what it wrote stays in the
+ * page cache), or the power is cut (stable storage stays, and any part of what was not synced).
+ *
+ *   sim_world  the disk, the lives, what the ends leave behind
+ *   sim_life   one life: loops, export, server, clients
  */
 
 #include <stdbool.h>
@@ -32,12 +39,20 @@ struct sim_world {
     uint64_t size_bytes;
     enum sim_plant plant;
 
-    struct sim_workers workers;
     struct sim_disk disk;
     struct sim_planted_files planted;
     struct sim_file *file;
     struct oracle oracle;
+    unsigned lives, cuts, kills;
+    uint64_t faults; /* that happened */
 
+    /* Of this life; drawn before it begins. */
+    uint64_t end_at_answer, end_at_call; /* cut or killed soon after; 0: not by that */
+    bool is_power_cut;                   /* else killed */
+    bool holds;                          /* an operation does not end before the server stops */
+
+    struct sim_event end; /* the life ends when this runs */
+    struct sim_workers workers;
     struct loop *loops[SIM_LOOPS_MAX];
     struct block_env env;
     struct export *export;
@@ -46,6 +61,7 @@ struct sim_world {
     struct error err;
     int result; /* of the coroutine that ran last */
     bool stopped;
+    struct sim_event patience; /* nobody is to be connected any more */
 
     struct sim_clients all;
     struct sim_client clients[SIM_CLIENTS_MAX];
@@ -53,6 +69,17 @@ struct sim_world {
     bool wants_in[SIM_CLIENTS_MAX];
     unsigned client_count; /* the last one is the verifier */
 };
+
+extern const struct engine_ops *const sim_engines[]; /* NULL-ended */
+
+enum sim_ending {
+    ENDING_CLOSED,
+    ENDING_MIDDLE, /* the power was cut, or the process was killed: all of it is left as it was */
+    ENDING_WRONG,  /* the run has failed */
+};
+
+/* One life; what closing said is in world->result. */
+enum sim_ending sim_life_run(struct sim_world *world);
 
 /* Runs the seed. On failure world->sim.failure says what was wrong, and nothing is taken down: what
  * was in flight stays as it is, and the process is of no other use. The world is large: not for the
