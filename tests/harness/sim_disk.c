@@ -151,13 +151,29 @@ static uint64_t draw_transfer(struct sim_disk *disk, const struct sim_descriptor
     return draw_between(&disk->random, 1, (length - 1) / unit) * unit;
 }
 
-/* How much of a write that fails is done in spite of that. */
-static uint64_t draw_damage(struct sim_disk *disk, const struct sim_descriptor *fd, uint64_t length)
+/* Whether this write fails. As with Linux, it may do a part in spite of that (*length says how
+ * much), or give a short count first and the errno to whoever carries on. */
+static int draw_write_fault(struct sim_disk *disk, const struct sim_descriptor *fd, uint64_t offset,
+                            uint64_t *length)
 {
     uint64_t unit = fd->flags & O_DIRECT ? disk->nature.direct_alignment : 1;
-    if (random_once_in(&disk->random, 2))
+    bool is_late = disk->faults.is_armed && disk->late_code < 0 && offset == disk->late_offset;
+    int code = is_late ? disk->late_code : sim_faults_draw(&disk->faults, FAULT_WRITE);
+    if (code == 0)
         return 0;
-    return random_below(&disk->random, length / unit + 1) * unit;
+    uint64_t done = 0;
+    if (!is_late && !random_once_in(&disk->random, 3))
+        done = random_below(&disk->random, (*length - 1) / unit + 1) * unit;
+    if (is_late || done == 0 || random_once_in(&disk->random, 2)) {
+        sim_faults_happen(&disk->faults, FAULT_WRITE, code, offset, *length);
+        disk->late_code = 0;
+    } else {
+        disk->late_code = code;
+        disk->late_offset = offset + done;
+        code = 0;
+    }
+    *length = done;
+    return code;
 }
 
 static uint64_t iovec_length(const struct iovec *iov, int iov_count)
@@ -227,12 +243,9 @@ static ssize_t disk_pwritev(struct host_files *files, int fd, const struct iovec
         return 0;
     if (!range_is_inside(offset, length, FILE_BYTES_MAX))
         return -EFBIG;
-    int fault = sim_faults_strike(&disk->faults, FAULT_WRITE, offset, length);
-    if (fault < 0) {
-        length = draw_damage(disk, descriptor, length);
-        if (length == 0)
-            return fault;
-    }
+    int fault = draw_write_fault(disk, descriptor, offset, &length);
+    if (length == 0)
+        return fault;
     meet_direct(disk, descriptor, offset, length);
     uint64_t done = 0;
     for (int i = 0; i < iov_count && done < length; i++) {
@@ -401,6 +414,7 @@ void sim_disk_init(struct sim_disk *disk, struct sim *sim, const struct sim_disk
 
 void sim_disk_forget_users(struct sim_disk *disk, bool is_cut)
 {
+    disk->late_code = 0;
     for (unsigned i = 0; i < SIM_DISK_FDS; i++)
         if (disk->fds[i].file)
             disk_close(&disk->files, SIM_DISK_FD_BASE + (int)i);

@@ -45,6 +45,8 @@ struct sim_disk {
     struct random random;
     struct sim_disk_nature nature;
     struct sim_faults faults; /* for the user to set */
+    uint64_t late_offset;     /* a write that was cut short there is followed by this errno */
+    int late_code;            /* 0: none is */
     struct sim_file *first_file;
     struct sim_descriptor fds[SIM_DISK_FDS];
     uint64_t syncs, shorts, interrupts, stalls; /* that happened */

@@ -93,30 +93,40 @@ static bool plan_strikes(struct sim_faults *faults, struct sim_fault_plan *plan,
     return true;
 }
 
-int sim_faults_strike(struct sim_faults *faults, enum sim_fault_kind kind, uint64_t offset,
-                      uint64_t length)
+int sim_faults_draw(struct sim_faults *faults, enum sim_fault_kind kind)
 {
     if (!faults->is_armed)
         return 0;
     uint64_t call = faults->calls_of[kind]++;
     if (++faults->calls == faults->cut_at_call)
         event_set(faults->cut, draw_scaled(&faults->random, 1, 50000));
-    for (unsigned i = 0; i < faults->plan_count; i++) {
-        struct sim_fault_plan *plan = &faults->plans[i];
-        if (plan->kind != kind || !plan_strikes(faults, plan, call))
-            continue;
-        append(&faults->happened, &faults->happened_count, &faults->happened_room,
-               (struct sim_fault){.kind = kind,
-                                  .code = plan->code,
-                                  .offset = offset,
-                                  .length = length,
-                                  .at_ns = faults->sim->now_ns});
-        if (kind == FAULT_SYNC && faults->sync_failed_ns == 0)
-            faults->sync_failed_ns = faults->sim->now_ns;
-        sim_note(faults->sim, "disk fails", kind, offset, (uint64_t)-plan->code);
-        return plan->code;
-    }
+    for (unsigned i = 0; i < faults->plan_count; i++)
+        if (faults->plans[i].kind == kind && plan_strikes(faults, &faults->plans[i], call))
+            return faults->plans[i].code;
     return 0;
+}
+
+void sim_faults_happen(struct sim_faults *faults, enum sim_fault_kind kind, int code,
+                       uint64_t offset, uint64_t length)
+{
+    append(&faults->happened, &faults->happened_count, &faults->happened_room,
+           (struct sim_fault){.kind = kind,
+                              .code = code,
+                              .offset = offset,
+                              .length = length,
+                              .at_ns = faults->sim->now_ns});
+    if (kind == FAULT_SYNC && faults->sync_failed_ns == 0)
+        faults->sync_failed_ns = faults->sim->now_ns;
+    sim_note(faults->sim, "disk fails", kind, offset, (uint64_t)-code);
+}
+
+int sim_faults_strike(struct sim_faults *faults, enum sim_fault_kind kind, uint64_t offset,
+                      uint64_t length)
+{
+    int code = sim_faults_draw(faults, kind);
+    if (code < 0)
+        sim_faults_happen(faults, kind, code, offset, length);
+    return code;
 }
 
 /* --- who must hear of it --------------------------------------------------------------------- */

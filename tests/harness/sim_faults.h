@@ -72,7 +72,12 @@ void sim_faults_plan(struct sim_faults *faults, enum sim_fault_kind kind);
 void sim_faults_plan_any(struct sim_faults *faults);
 void sim_faults_describe(const struct sim_faults *faults, char *text, size_t room);
 
-/* A call is made: 0, or the errno it fails with. */
+/* A call is made: 0, or the errno it is to fail with. */
+int sim_faults_draw(struct sim_faults *faults, enum sim_fault_kind kind);
+/* It has failed, and that goes into the book. */
+void sim_faults_happen(struct sim_faults *faults, enum sim_fault_kind kind, int code,
+                       uint64_t offset, uint64_t length);
+/* Both. */
 int sim_faults_strike(struct sim_faults *faults, enum sim_fault_kind kind, uint64_t offset,
                       uint64_t length);
 

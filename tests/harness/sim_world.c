@@ -53,7 +53,7 @@ static void draw_faults(struct sim_world *world)
         sim_faults_plan(faults, sim_plant_fault(world->plant));
     else if (random_once_in(&faults->random, 20))
         sim_faults_plan(faults, FAULT_OPEN);
-    else if (random_once_in(&faults->random, 3))
+    else if (random_once_in(&faults->random, 2))
         for (unsigned i = 0; i == 0 || (i < 3 && random_once_in(&faults->random, 3)); i++)
             sim_faults_plan_any(faults);
 }
