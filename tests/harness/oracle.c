@@ -81,7 +81,7 @@ void oracle_init(struct oracle *oracle, struct sim *sim, uint64_t size_bytes)
     *oracle = (struct oracle){.sim = sim, .size_bytes = size_bytes, .tick = 1};
     op_add(oracle, (struct oracle_op){0});
     op_add(oracle, (struct oracle_op){.kind = ORACLE_INITIAL, .length = size_bytes});
-    oracle->not_durable_from = oracle->first_live = INITIAL + 1;
+    oracle->not_durable_from = oracle->first_live = oracle->life_from = INITIAL + 1;
     oracle->since = bytewise(oracle);
     oracle->holder = bytewise(oracle);
     oracle->zeroed = bytewise(oracle);
@@ -435,9 +435,12 @@ static bool awaits_flush(const struct oracle_op *op)
     return !op->is_durable && op->kind != ORACLE_TRIM;
 }
 
-void oracle_flushed(struct oracle *oracle, uint32_t sent, const uint8_t *durable, const char *who)
+/* Of the requests from `first` on, those that were answered before the flush was sent. */
+static void flushed_from(struct oracle *oracle, uint32_t first, uint32_t sent,
+                         const uint8_t *durable, const char *who)
 {
-    uint32_t first = oracle->not_durable_from;
+    if (first < oracle->not_durable_from)
+        first = oracle->not_durable_from;
     for (uint32_t i = first; i < oracle->op_count; i++)
         if (awaits_flush(&oracle->ops[i]) && oracle->ops[i].answered < sent)
             raise_since(oracle->durable_since, &oracle->ops[i]);
@@ -452,6 +455,11 @@ void oracle_flushed(struct oracle *oracle, uint32_t sent, const uint8_t *durable
            !(awaits_flush(&oracle->ops[oracle->not_durable_from])))
         oracle->not_durable_from++;
     oracle->tick++;
+}
+
+void oracle_flushed(struct oracle *oracle, uint32_t sent, const uint8_t *durable, const char *who)
+{
+    flushed_from(oracle, oracle->first_live, sent, durable, who);
 }
 
 void oracle_forced(struct oracle *oracle, uint32_t number, const uint8_t *durable, const char *who)
@@ -475,11 +483,12 @@ void oracle_server_gone(struct oracle *oracle, bool is_lost)
             oracle_fail(oracle, i);
         op->is_durable |= is_lost;
     }
+    oracle->life_from = oracle->op_count;
 }
 
 void oracle_closed(struct oracle *oracle, const uint8_t *durable)
 {
-    oracle_flushed(oracle, ++oracle->tick, durable, "after the image was closed");
+    flushed_from(oracle, oracle->life_from, ++oracle->tick, durable, "after the image was closed");
 }
 
 void oracle_check_survivor(struct oracle *oracle, const uint8_t *image)

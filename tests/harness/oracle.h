@@ -61,6 +61,7 @@ struct oracle {
     struct oracle_op *ops; /* index 0 is not used, 1 is the initial image */
     uint32_t op_count, op_room;
     uint32_t first_live; /* ops before it are over: the base shows what is left of them */
+    uint32_t life_from;  /* ops before it were another server's */
     /* By byte: */
     uint8_t *base;           /* the image at start, or what survived the last power cut */
     uint32_t *since;         /* rule 1: the latest `sent` of the answered writes and zeroes */
@@ -119,7 +120,9 @@ void oracle_forced(struct oracle *oracle, uint32_t number, const uint8_t *durabl
 /* The server is gone, and with it all that was in flight. is_lost: what was not durable can not be
  * made so by a flush any more, since a sync has failed, or nobody was asked to. */
 void oracle_server_gone(struct oracle *oracle, bool is_lost);
-/* The server was closed and said that all is well: everything that was answered is durable. */
+/* The server was closed and said that all is well: everything that it answered is durable. (What
+ * one before it left when it was killed waits for a client's flush.) Before oracle_server_gone().
+ */
 void oracle_closed(struct oracle *oracle, const uint8_t *durable);
 /* An image that a power cut may leave behind. */
 void oracle_check_survivor(struct oracle *oracle, const uint8_t *image);

@@ -160,9 +160,9 @@ static void check_closed(struct sim_world *world)
     sim_faults_check_told(&world->disk.faults);
     if (sim_failed(&world->sim))
         return;
-    oracle_server_gone(&world->oracle, is_lost);
     if (is_flushed && !is_lost)
         oracle_closed(&world->oracle, file->durable);
+    oracle_server_gone(&world->oracle, is_lost);
 }
 
 /* --- the run --------------------------------------------------------------------------------- */
