@@ -19,7 +19,8 @@ counts() {
     local server=$1 mode=$2 word=$3 before all threads=()
     sock=$dir/s$((++number))
     [ "$server" = qemu-nbd ] || threads=(--aio=threads) # each sync a system call that strace sees
-    strace -f -o "$dir/trace" -e signal=none -e trace=openat,fdatasync,fsync,pwritev2 \
+    env "$no_leak_check" strace -f -o "$dir/trace" -e signal=none \
+        -e trace=openat,fdatasync,fsync,pwritev2 \
         "$server" --cache="$mode" "${threads[@]}" --discard=unmap -f raw -e 2 -t -k "$sock" \
         --pid-file="$dir/pid" "$dir/disk.img" >>"$log" 2>&1 </dev/null &
     local tracer=$!

@@ -39,8 +39,8 @@ fi
 
 # "Both the client and server SHOULD disable Nagle's algorithm."
 if strace -o "$dir/trace" true 2>/dev/null; then
-    printf '#!/bin/sh\nexec strace -D -f -o "%s" -e trace=setsockopt "%s" "$@"\n' \
-        "$dir/trace" "$PLATTER" >"$dir/traced"
+    printf '#!/bin/sh\nexec env "%s" strace -D -f -o "%s" -e trace=setsockopt "%s" "$@"\n' \
+        "$no_leak_check" "$dir/trace" "$PLATTER" >"$dir/traced"
     chmod +x "$dir/traced"
     PLATTER=$dir/traced
     start_tcp_server "$bind" -t -f raw "$dir/disk.img"
