@@ -82,6 +82,17 @@ static void jobs_init(struct job *jobs)
         jobs[i] = (struct job){.log = -1, .outcome = &outcomes[i]};
 }
 
+/* Ends a process that ran one seed. What was in flight when a life was cut off, or went wrong, is
+ * no leak; after the others, exit() lets the sanitizers look for leaks. */
+static _Noreturn void end_of_seed(const struct outcome *outcome)
+{
+    bool failed = outcome->failure[0] != '\0';
+    if (!failed && outcome->cuts + outcome->kills == 0)
+        exit(0);
+    fflush(stdout);
+    _exit(failed);
+}
+
 static void job_start(struct job *job, uint64_t seed, enum sim_plant plant)
 {
     memset(job->outcome, 0, sizeof(*job->outcome));
@@ -95,11 +106,7 @@ static void job_start(struct job *job, uint64_t seed, enum sim_plant plant)
     alarm(SECONDS_MAX);
     dup2(job->log, STDERR_FILENO);
     run_seed(job->outcome, seed, plant, false);
-    if (job->outcome->failure[0] != '\0')
-        _exit(1);
-    if (job->outcome->cuts + job->outcome->kills > 0)
-        _exit(0); /* what was in flight is no leak */
-    exit(0);      /* not _exit(): the sanitizers look for leaks here */
+    end_of_seed(job->outcome);
 }
 
 /* What a child that died said, into the failure. */
@@ -285,11 +292,9 @@ static int run_one(int argc, char **argv)
     printf("seed %" PRIu64 ": %s\n%" PRIu64 " events, hash %016" PRIx64 ", %" PRIu64
            " requests checked\n",
            outcome.seed, outcome.description, outcome.events, outcome.hash, outcome.requests);
-    if (outcome.failure[0] == '\0')
-        return 0;
-    report(&outcome);
-    fflush(stdout);
-    _exit(1); /* what was in flight is no leak */
+    if (outcome.failure[0] != '\0')
+        report(&outcome);
+    end_of_seed(&outcome);
 }
 
 int main(int argc, char **argv)
