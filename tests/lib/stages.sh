@@ -60,7 +60,7 @@ stage_tsan()
 {
   CC=clang-14 build tsan build-tsan -Db_sanitize=thread -Db_lundef=false || return
   run_sanitized tsan build-tsan --timeout-multiplier 10 \
-    --suite unit --suite stress --suite integration
+    --suite unit --suite stress --suite integration --no-suite slow
 }
 
 stage_fuzz()

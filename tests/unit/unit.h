@@ -22,7 +22,11 @@
 /* Whether a tool shares the address space, so that a test may not put a limit on it. */
 static inline bool unit_tool_shares_memory(void)
 {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(__has_feature) /* clang's way to tell */
+    if (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
+        return true;
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) /* gcc's */
     return true;
 #else
     const char *preload = getenv("LD_PRELOAD"); /* how valgrind comes in */
