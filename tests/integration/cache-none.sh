@@ -29,8 +29,12 @@ sync "$dir/disk.img"
 dd if="$dir/disk.img" iflag=nocache count=0 status=none
 client nbdcopy "$uri" "$dir/back"
 resident=$(fincore --noheadings --bytes --output RES "$dir/disk.img")
-[ "$resident" -le 1048576 ] || fail "reading brought $resident bytes into the page cache"
-ok "reads go past the page cache"
+if [ "$(stat -f -c %T "$dir")" = tmpfs ]; then
+    ok "reads work (tmpfs takes O_DIRECT, and has nothing but its page cache)"
+else
+    [ "$resident" -le 1048576 ] || fail "reading brought $resident bytes into the page cache"
+    ok "reads go past the page cache"
+fi
 
 tr "\0-\377" "\1-\377\0" <"$dir/random" >"$dir/new"
 mv "$dir/new" "$dir/random"
