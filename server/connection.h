@@ -32,7 +32,7 @@
  * READs are started about CONNECTION_READ_AHEAD_BYTES at a time, and the next when those were sent
  * or turned out to need the disk. What the page cache has is so read into memory that is still in
  * the processor's cache when it is sent, and used again for the next; and a client that never reads
- * costs that much, and a chunk of requests received and not looked at.
+ * costs that much. Where reads end in a later turn (a disk, tmpfs) it costs CONNECTION_BYTES_MAX.
  *
  * A request that came in part has a deadline too: its client is closed when nothing more of it came
  * for the server's stall_timeout_ms. It costs no timer a receive: one timer is set when there is
@@ -61,7 +61,7 @@ struct stream;
 
 #define CONNECTION_LINGER_MS 500
 #define CONNECTION_REQUESTS_MAX 256
-#define CONNECTION_BYTES_MAX ((size_t)32 << 20)
+#define CONNECTION_BYTES_MAX ((size_t)24 << 20)
 /* Replies to READs on their way to the stream: so many bytes are read ahead of it, no more. */
 #define CONNECTION_READ_AHEAD_BYTES ((size_t)1 << 20)
 /* A part of a payload that is smaller than this is copied to the payload's own buffer. */
