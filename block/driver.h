@@ -39,13 +39,17 @@ enum block_driver_flag {
     BLOCK_DRIVER_PROTOCOL = 1 << 0, /* the bottom of a graph: has no child */
     BLOCK_DRIVER_GROWS = 1 << 1,    /* a write past the end makes the node larger */
     BLOCK_DRIVER_FUA = 1 << 2,      /* honours BLOCK_FUA itself; else a flush is added */
+    /* Shows its child's bytes, offset by offset (block/filter.h). It may stand anywhere: on top, it
+     * is no format, and the format of an image below it is probed for. */
+    BLOCK_DRIVER_FILTER = 1 << 3,
 };
 
 #define BLOCK_PROBE_BYTES 2048 /* the head of a file that probes see; short files give less */
 
 struct block_driver {
     const char *name;
-    unsigned flags; /* enum block_driver_flag */
+    const char *alias; /* the name qemu has for it, where that is another; or NULL */
+    unsigned flags;    /* enum block_driver_flag */
 
     /* 0 to 100: how sure it is that this head begins one of its images. Pure. NULL: never probed.
      */
@@ -132,6 +136,8 @@ struct block_node {
     struct block_limits limits;
     _Atomic uint64_t size_bytes;
     bool read_only; /* set before co_open: the option "read-only", else as the parent */
+    bool is_image;  /* set before co_open: here an image stands, not the file below one, so a filter
+                     * here has an image below it too */
     bool is_guess;  /* set before co_open: nobody named the format; the driver sees to it that no
                      * client can make the image look like one of another */
     char *name;     /* for messages: the file name, or the driver's name */
@@ -154,6 +160,11 @@ struct block_node {
  * parent->file. */
 int block_co_open_child(struct block_node *parent, struct node_options *options, const char *key,
                         struct block_node **ret_child, struct error *err);
+/* The same for a child whose bytes a filter shows, so that it stands in the filter's own place:
+ * where that is an image's, a child without a driver is probed as block_co_open_image() does it. A
+ * filter that may be written has a child that may be. */
+int block_co_open_filtered(struct block_node *parent, struct node_options *options, const char *key,
+                           struct block_node **ret_child, struct error *err);
 
 /*
  * Requests to a node, as drivers send them to their children and the backend to the top node: the

@@ -24,8 +24,9 @@
 const struct block_driver *graph_find_driver(const struct block_env *env, const char *name)
 {
     for (unsigned i = 0; env->drivers[i]; i++) {
-        if (strcmp(env->drivers[i]->name, name) == 0)
-            return env->drivers[i];
+        const struct block_driver *driver = env->drivers[i];
+        if (strcmp(driver->name, name) == 0 || (driver->alias && strcmp(driver->alias, name) == 0))
+            return driver;
     }
     return NULL;
 }
@@ -44,13 +45,15 @@ static void list_drivers(const struct block_env *env, unsigned skip_flags, char 
     }
 }
 
+#define NO_FORMAT (BLOCK_DRIVER_PROTOCOL | BLOCK_DRIVER_FILTER)
+
 int graph_check_format(const struct block_env *env, const char *format, struct error *err)
 {
     const struct block_driver *driver = graph_find_driver(env, format);
-    if (driver && !(driver->flags & BLOCK_DRIVER_PROTOCOL))
+    if (driver && !(driver->flags & NO_FORMAT))
         return 0;
     char known[200];
-    list_drivers(env, BLOCK_DRIVER_PROTOCOL, known, sizeof(known));
+    list_drivers(env, NO_FORMAT, known, sizeof(known));
     return error_set(err, -EINVAL,
                      "the image format '%.100s' is not supported; supported formats: %s", format,
                      known);
@@ -59,7 +62,7 @@ int graph_check_format(const struct block_env *env, const char *format, struct e
 static int take_driver(const struct block_env *env, struct node_options *options,
                        const struct block_driver **ret_driver, struct error *err)
 {
-    char known[200];
+    char known[300];
     const char *name = node_options_take(options, "driver");
     const struct block_driver *driver = name ? graph_find_driver(env, name) : NULL;
     if (driver) {
@@ -68,7 +71,8 @@ static int take_driver(const struct block_env *env, struct node_options *options
     }
     list_drivers(env, 0, known, sizeof(known));
     if (!name)
-        return error_set(err, -EINVAL, "a node has no option 'driver'; say one of: %s", known);
+        return error_set(err, -EINVAL, "a node has no option '%sdriver'; say one of: %s",
+                         node_options_prefix(options), known);
     return error_set(err, -EINVAL, "the driver '%.100s' is not known; known drivers: %s", name,
                      known);
 }
@@ -146,12 +150,19 @@ static int node_co_open(struct block_node *node, struct node_options *options,
     return node_options_check_all_taken(options, owner, err);
 }
 
-/* Takes options in any case. is_guess: the driver is what probing came to. */
-static int co_open(struct block_env *env, struct node_options *options,
-                   const struct block_node *parent, bool is_guess, struct block_node **ret_node,
-                   struct error *err)
+/* Where in the graph a node is opened, and how its driver came to be known. */
+struct place {
+    const struct block_node *parent; /* NULL on top */
+    bool is_image;
+    bool is_guess; /* the driver is what probing came to */
+};
+
+/* Takes options in any case. */
+static int co_open(struct block_env *env, struct node_options *options, const struct place *place,
+                   struct block_node **ret_node, struct error *err)
 {
     const struct block_driver *driver = NULL;
+    const struct block_node *parent = place->parent;
     struct block_node *node = NULL;
     assert(coroutine_inside());
     int rc = take_driver(env, options, &driver, err);
@@ -169,7 +180,8 @@ static int co_open(struct block_env *env, struct node_options *options,
         rc = error_set(err, -ENOMEM, "no memory to open a node with the driver %s", driver->name);
         goto out;
     }
-    node->is_guess = is_guess;
+    node->is_image = place->is_image;
+    node->is_guess = place->is_guess;
     rc = node_co_open(node, options, parent, err);
     if (rc < 0)
         node_co_free(node);
@@ -183,77 +195,49 @@ out:
 int block_co_open(struct block_env *env, struct node_options *options, struct block_node **ret_node,
                   struct error *err)
 {
-    return co_open(env, options, NULL, false, ret_node, err);
-}
-
-/* What of a child's options need not be said: a path alone is a file. */
-static int complete_child(const struct block_node *parent, const struct node_options *options,
-                          const char *key, struct node_options *subtree, struct error *err)
-{
-    const char *reference = node_options_get(options, key);
-    if (reference)
-        return error_set(err, -EINVAL,
-                         "the option '%s' cannot be '%.100s': nodes have no names here; describe "
-                         "the node by %s.driver and %s.filename",
-                         key, reference, key, key);
-    int rc = graph_pass_down(options, subtree, err);
-    if (rc < 0 || node_options_has(subtree, "driver"))
-        return rc;
-    if (!node_options_has(subtree, "filename"))
-        return error_set(err, -EINVAL, "the driver %s needs a node below it; say %s.filename=PATH",
-                         parent->driver->name, key);
-    return node_options_set(subtree, "driver", "file", err);
-}
-
-/* The child that holds the image's bytes serves every request of its parent. */
-static int check_child_rights(const struct block_node *parent, const struct block_node *child,
-                              const char *key, struct error *err)
-{
-    if (strcmp(key, "file") != 0 || parent->read_only || !child->read_only)
-        return 0;
-    return error_set(err, -EROFS,
-                     "'%s' is read-only, but the node above it is to be written; say read-only=on "
-                     "for both",
-                     child->name);
-}
-
-int block_co_open_child(struct block_node *parent, struct node_options *options, const char *key,
-                        struct block_node **ret_child, struct error *err)
-{
-    struct block_node *child = NULL;
-    assert(parent->child_count < BLOCK_CHILDREN_MAX);
-    assert(!parent->opened);
-    struct node_options *subtree = node_options_take_subtree(options, key);
-    if (!subtree)
-        return error_set(err, -ENOMEM, "no memory to open the child '%s'", key);
-    int rc = complete_child(parent, options, key, subtree, err);
-    if (rc < 0) {
-        node_options_free(subtree);
-        return rc;
-    }
-    rc = co_open(parent->env, subtree, parent, false, &child, err);
-    if (rc < 0)
-        return rc;
-    parent->children[parent->child_count++] = child;
-    /* An image is spoken of by the name of the file that holds it. */
-    if (strcmp(key, "file") == 0)
-        (void)node_set_name(parent, child->name);
-    rc = check_child_rights(parent, child, key, err);
-    if (rc == 0)
-        *ret_child = child;
-    return rc;
+    return co_open(env, options, &(struct place){.is_image = true}, ret_node, err);
 }
 
 /* --- images ---------------------------------------------------------------------------------- */
 
-static int add_defaults(struct node_options *options, const char *filename, struct error *err)
+static bool is_filter(const struct block_env *env, const char *name)
+{
+    const struct block_driver *driver = name ? graph_find_driver(env, name) : NULL;
+    return driver && (driver->flags & BLOCK_DRIVER_FILTER);
+}
+
+/* filename may be NULL. */
+static int add_defaults(const struct block_env *env, struct node_options *options,
+                        const char *filename, struct error *err)
 {
     int rc = 0;
     if (!node_options_has(options, "file.driver"))
         rc = node_options_set(options, "file.driver", "file", err);
-    if (rc == 0 && !node_options_has(options, "file.filename"))
+    /* A filter between the format and its file has the path further down. */
+    bool has_path = node_options_has(options, "file.filename") ||
+                    is_filter(env, node_options_get(options, "file.driver"));
+    if (rc == 0 && filename && !has_path)
         rc = node_options_set(options, "file.filename", filename, err);
     return rc;
+}
+
+/* Options without a driver, whose file is below "file". Takes them in any case. */
+static int co_open_probed(struct block_env *env, struct node_options *options, const char *filename,
+                          const struct block_node *parent, struct block_node **ret_node,
+                          struct error *err)
+{
+    int rc = add_defaults(env, options, filename, err);
+    const char *path = node_options_get(options, "file.filename");
+    if (rc == 0)
+        rc = probe_co_image(env, path ? path : filename ? filename : "the image", options, err);
+    if (rc == 0)
+        rc = node_options_set(options, "driver", "raw", err);
+    if (rc < 0) {
+        node_options_free(options);
+        return rc;
+    }
+    struct place place = {.parent = parent, .is_image = true, .is_guess = true};
+    return co_open(env, options, &place, ret_node, err);
 }
 
 int block_co_open_image(struct block_env *env, const char *filename, const char *format,
@@ -262,19 +246,146 @@ int block_co_open_image(struct block_env *env, const char *filename, const char 
 {
     if (!format && node_options_has(options, "driver"))
         return block_co_open(env, options, ret_node, err);
-    bool is_guess = !format;
-    int rc = format ? graph_check_format(env, format, err) : 0;
+    if (!format)
+        return co_open_probed(env, options, filename, NULL, ret_node, err);
+    int rc = graph_check_format(env, format, err);
     if (rc == 0)
-        rc = add_defaults(options, filename, err);
-    if (rc == 0 && is_guess) {
-        rc = probe_co_image(env, node_options_get(options, "file.filename"), options, err);
-        format = "raw";
-    }
+        rc = add_defaults(env, options, filename, err);
     if (rc == 0)
         rc = node_options_set(options, "driver", format, err);
     if (rc < 0) {
         node_options_free(options);
         return rc;
     }
-    return co_open(env, options, NULL, is_guess, ret_node, err);
+    return block_co_open(env, options, ret_node, err);
+}
+
+/* --- children -------------------------------------------------------------------------------- */
+
+/* The options of the child under key, moved out of its parent's. */
+static int take_child(const struct block_node *parent, struct node_options *options,
+                      const char *key, struct node_options **ret_subtree, struct error *err)
+{
+    const char *reference = node_options_get(options, key);
+    if (reference)
+        return error_set(err, -EINVAL,
+                         "the option '%s%s' cannot be '%.100s': nodes have no names here; describe "
+                         "the node by %s.driver and %s.filename",
+                         node_options_prefix(options), key, reference, key, key);
+    struct node_options *subtree = node_options_take_subtree(options, key);
+    if (!subtree)
+        return error_set(err, -ENOMEM, "no memory to open the child '%s' of '%s'", key,
+                         parent->name);
+    int rc = graph_pass_down(options, subtree, err);
+    if (rc < 0)
+        node_options_free(subtree);
+    else
+        *ret_subtree = subtree;
+    return rc;
+}
+
+static int refuse_missing(const struct block_node *parent, const struct node_options *subtree,
+                          struct error *err)
+{
+    return error_set(err, -EINVAL, "the driver %s needs a node below it; say %sfilename=PATH",
+                     parent->driver->name, node_options_prefix(subtree));
+}
+
+/* What of a child's options need not be said: a path alone is a file. */
+static int complete_file(const struct block_node *parent, struct node_options *subtree,
+                         struct error *err)
+{
+    if (node_options_has(subtree, "driver"))
+        return 0;
+    if (!node_options_has(subtree, "filename"))
+        return refuse_missing(parent, subtree, err);
+    return node_options_set(subtree, "driver", "file", err);
+}
+
+/* In an image's place a path alone is an image. Its options go to the file that holds it, and what
+ * is said of rights to both. */
+static int complete_image(const struct block_node *parent, struct node_options *subtree,
+                          struct error *err)
+{
+    if (node_options_has(subtree, "file.filename") || node_options_has(subtree, "file.driver"))
+        return 0;
+    if (!node_options_has(subtree, "filename"))
+        return refuse_missing(parent, subtree, err);
+    int rc = node_options_move_below(subtree, "file", err);
+    const char *read_only = node_options_get(subtree, "file.read-only");
+    if (rc == 0 && read_only)
+        rc = node_options_set(subtree, "read-only", read_only, err);
+    return rc;
+}
+
+static int check_child_rights(const struct block_node *parent, const struct block_node *child,
+                              struct error *err)
+{
+    if (parent->read_only || !child->read_only)
+        return 0;
+    return error_set(err, -EROFS,
+                     "'%s' is read-only, but the node above it is to be written; say read-only=on "
+                     "for both",
+                     child->name);
+}
+
+/* Hangs an open child below its parent. */
+static int adopt(struct block_node *parent, const char *key, bool is_main, struct block_node *child,
+                 struct error *err)
+{
+    parent->children[parent->child_count++] = child;
+    /* An image is spoken of by the name of the file that holds it. */
+    if (strcmp(key, "file") == 0)
+        (void)node_set_name(parent, child->name);
+    return is_main ? check_child_rights(parent, child, err) : 0;
+}
+
+int block_co_open_child(struct block_node *parent, struct node_options *options, const char *key,
+                        struct block_node **ret_child, struct error *err)
+{
+    struct node_options *subtree;
+    struct block_node *child;
+    assert(parent->child_count < BLOCK_CHILDREN_MAX);
+    assert(!parent->opened);
+    int rc = take_child(parent, options, key, &subtree, err);
+    if (rc < 0)
+        return rc;
+    rc = complete_file(parent, subtree, err);
+    if (rc < 0) {
+        node_options_free(subtree);
+        return rc;
+    }
+    rc = co_open(parent->env, subtree, &(struct place){.parent = parent}, &child, err);
+    /* The child that holds the image's bytes serves every request of its parent. */
+    if (rc == 0)
+        rc = adopt(parent, key, strcmp(key, "file") == 0, child, err);
+    if (rc == 0)
+        *ret_child = child;
+    return rc;
+}
+
+int block_co_open_filtered(struct block_node *parent, struct node_options *options, const char *key,
+                           struct block_node **ret_child, struct error *err)
+{
+    struct node_options *subtree;
+    struct block_node *child;
+    assert(parent->child_count < BLOCK_CHILDREN_MAX);
+    assert(!parent->opened && (parent->driver->flags & BLOCK_DRIVER_FILTER));
+    int rc = take_child(parent, options, key, &subtree, err);
+    if (rc < 0)
+        return rc;
+    bool is_probed = parent->is_image && !node_options_has(subtree, "driver");
+    rc = is_probed ? complete_image(parent, subtree, err) : complete_file(parent, subtree, err);
+    if (rc < 0) {
+        node_options_free(subtree);
+        return rc;
+    }
+    struct place place = {.parent = parent, .is_image = parent->is_image};
+    rc = is_probed ? co_open_probed(parent->env, subtree, NULL, parent, &child, err)
+                   : co_open(parent->env, subtree, &place, &child, err);
+    if (rc == 0)
+        rc = adopt(parent, key, true, child, err);
+    if (rc == 0)
+        *ret_child = child;
+    return rc;
 }

@@ -231,6 +231,11 @@ int node_options_take_choice(struct node_options *options, const char *path,
                      path, value, choices);
 }
 
+const char *node_options_prefix(const struct node_options *options)
+{
+    return options->prefix;
+}
+
 /* What follows "key." in path; NULL when it does not begin so. */
 static char *below(char *path, const char *key)
 {

@@ -49,6 +49,10 @@ int node_options_take_size(struct node_options *options, const char *path, uint6
 int node_options_take_choice(struct node_options *options, const char *path,
                              const char *const *names, unsigned *ret_index, struct error *err);
 
+/* What stands before this tree's paths in the one the person gave: "" or "file.file."; for messages
+ * that name an option. Lives as long as options. */
+const char *node_options_prefix(const struct node_options *options);
+
 /* Moves everything under "key." into a tree of its own; never NULL but without memory. */
 struct node_options *node_options_take_subtree(struct node_options *options, const char *key);
 /* The same as a copy; nothing is moved or taken. */

@@ -101,17 +101,42 @@ bool probe_head(const struct block_driver *const *drivers, const uint8_t *head, 
     return true;
 }
 
+/* The options of the file whose head is to be read: filters above it are not opened, so that what
+ * they do, count or write down happens to requests alone. */
+static int copy_file_options(const struct block_env *env, const struct node_options *options,
+                             struct node_options **ret_copy, struct error *err)
+{
+    struct node_options *copy = NULL;
+    const struct node_options *above = options;
+    for (;;) {
+        struct node_options *below = node_options_copy_subtree(above, "file");
+        int rc = below ? graph_pass_down(above, below, err)
+                       : error_set(err, -ENOMEM, "no memory to learn an image's format");
+        node_options_free(copy);
+        if (rc < 0) {
+            node_options_free(below);
+            return rc;
+        }
+        above = copy = below;
+        const char *name = node_options_get(copy, "driver");
+        const struct block_driver *driver = name ? graph_find_driver(env, name) : NULL;
+        if (!driver || !(driver->flags & BLOCK_DRIVER_FILTER))
+            break;
+    }
+    *ret_copy = copy;
+    return 0;
+}
+
 static int co_read_head(struct block_env *env, const char *filename,
                         const struct node_options *options, uint8_t *head, size_t *ret_length,
                         struct error *err)
 {
     struct block_node *file;
-    struct node_options *copy = node_options_copy_subtree(options, "file");
-    if (!copy)
-        return error_set(err, -ENOMEM, "no memory to open '%.200s'", filename);
-    int rc = graph_pass_down(options, copy, err);
-    if (rc == 0)
-        rc = node_options_set(copy, "read-only", "on", err);
+    struct node_options *copy;
+    int rc = copy_file_options(env, options, &copy, err);
+    if (rc < 0)
+        return rc;
+    rc = node_options_set(copy, "read-only", "on", err);
     if (rc == 0 && !node_options_has(copy, "driver"))
         rc = node_options_set(copy, "driver", "file", err);
     if (rc < 0) {

@@ -30,7 +30,8 @@ static int parse_image(const struct config *config, struct node_options *options
     if (code < 0)
         return code;
     bool has_driver = !config->format && node_options_has(options, "driver");
-    if (!has_driver && !node_options_has(options, "file.filename"))
+    if (!has_driver && !node_options_has(options, "file.filename") &&
+        !node_options_has(options, "file.driver"))
         return error_set(err, -EINVAL, "the image's options name no file; say file.filename=PATH%s",
                          config->format ? "" : ", or name a driver");
     return 0;

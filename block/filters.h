@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef BLOCK_FILTERS_H
+#define BLOCK_FILTERS_H
+
+/* The filter drivers there are, for formats/registry.c; docs/filters.md tells what each does. */
+
+#include "block/driver.h"
+
+#endif
