@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "block/coroutine.h"
+#include "block/observer.h"
 #include "common/align.h"
 #include "common/checked.h"
 
@@ -69,7 +70,8 @@ int doorway_co_write(struct block_node *node, uint64_t offset, const struct bloc
     assert_range(node, offset, vec->length, node->limits.transfer_bytes_max, true);
     assert_memory(node, vec);
     assert_flags(node, flags, 0);
-    return checked_result(node->driver->co_write(node, offset, vec, flags));
+    int rc = observer_co_before(node, BLOCK_CHANGE_WRITE, offset, vec->length);
+    return rc < 0 ? rc : checked_result(node->driver->co_write(node, offset, vec, flags));
 }
 
 int doorway_co_zero(struct block_node *node, uint64_t offset, uint64_t length, unsigned flags)
@@ -78,7 +80,8 @@ int doorway_co_zero(struct block_node *node, uint64_t offset, uint64_t length, u
     assert_flags(node, flags, BLOCK_NO_UNMAP | BLOCK_FAST);
     if (!node->driver->co_zero)
         return -ENOTSUP;
-    return checked_result(node->driver->co_zero(node, offset, length, flags));
+    int rc = observer_co_before(node, BLOCK_CHANGE_ZERO, offset, length);
+    return rc < 0 ? rc : checked_result(node->driver->co_zero(node, offset, length, flags));
 }
 
 int doorway_co_discard(struct block_node *node, uint64_t offset, uint64_t length)
@@ -87,7 +90,8 @@ int doorway_co_discard(struct block_node *node, uint64_t offset, uint64_t length
     assert_flags(node, 0, 0);
     if (!node->driver->co_discard)
         return 0;
-    return checked_result(node->driver->co_discard(node, offset, length));
+    int rc = observer_co_before(node, BLOCK_CHANGE_DISCARD, offset, length);
+    return rc < 0 ? rc : checked_result(node->driver->co_discard(node, offset, length));
 }
 
 int doorway_co_flush(struct block_node *node)

@@ -5,7 +5,8 @@
 /*
  * The one place from which a driver's data calls are made: what driver.h promises the driver is
  * asserted before each call, what the driver promises after it, and what a NULL call means is
- * decided here.
+ * decided here. Observers are called here, before a change (observer.h): what fails because one
+ * of them did has not reached the driver.
  */
 
 #include "block/driver.h"

@@ -126,6 +126,12 @@ struct node_flush {
     uint64_t flushed_generation; /* everything up to here is on stable storage */
 };
 
+/* Kept by block/observer; see there. */
+struct node_observers {
+    _Atomic unsigned count;
+    struct list list; /* struct block_observer.link; changes while nothing is in flight */
+};
+
 #define BLOCK_CHILDREN_MAX 8
 
 struct block_node {
@@ -151,6 +157,7 @@ struct block_node {
     struct node_lane *lanes; /* env->loop_count of them */
     struct node_serialising serialising;
     struct node_flush flush;
+    struct node_observers observers;
 };
 
 #define BLOCK_GRAPH_DEPTH_MAX 64

@@ -21,7 +21,7 @@
  *       align     whole blocks for this node, by read-modify-write of the ends
  *       split     pieces that the driver's limits allow
  *       bounce    memory as the driver wants it
- *       doorway   asserts, the driver's call, asserts
+ *       doorway   asserts, observers before a change, the driver's call, asserts
  *       tracked   out of flight; the generation is raised
  *       flush     where BLOCK_FUA was asked for and the driver lacks it
  *

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "block/flush.h"
+#include "block/observer.h"
 #include "block/tracked.h"
 #include "common/log.h"
 
@@ -22,6 +23,7 @@ struct block_node *node_new(struct block_env *env, const struct block_driver *dr
     node->depth = parent ? parent->depth + 1 : 1;
     atomic_store(&node->references, 1);
     flush_init(node);
+    observer_init(node);
     if (tracked_init(node) < 0 || node_set_name(node, driver->name) < 0) {
         node_co_free(node);
         return NULL;
@@ -38,6 +40,7 @@ void node_co_free(struct block_node *node)
         block_co_node_unref(node->children[i]);
     tracked_fini(node);
     flush_fini(node);
+    observer_fini(node);
     free(node->name);
     free(node);
 }

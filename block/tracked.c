@@ -40,7 +40,9 @@
  * 4. A request that is linked and has begun waits for nothing on this node any more: its coroutine
  *    begins nothing else here (tracked.h), the inner reads and writes of a read-modify-write are
  *    not tracked again, and drivers send requests down, never to their own node.
- * 5. Lock order: the node's mutex, then a lane's. No mutex is held across a wait.
+ * 5. The count is read with acquire. So who finds it zero sees all that a request which was alone
+ * on the node has changed of the node in memory: its observers, its driver's state.
+ * 6. Lock order: the node's mutex, then a lane's. No mutex is held across a wait.
  *
  * No overlap is lost. Serialising S, plain P linked to a lane. S takes that lane's mutex at its
  * visit, P took it when it linked. If P was first, S finds P linked (and waits), or P has left it:
@@ -178,7 +180,7 @@ void tracked_co_begin(struct block_node *node, struct tracked_request *request, 
     }
     pthread_mutex_lock(&lane->mutex);
     list_append(&lane->in_flight, &request->link);
-    unsigned registered = atomic_load_explicit(&node->serialising.count, memory_order_relaxed);
+    unsigned registered = atomic_load_explicit(&node->serialising.count, memory_order_acquire);
     pthread_mutex_unlock(&lane->mutex);
     if (registered > 0)
         co_give_way(node, request);
@@ -195,7 +197,7 @@ bool tracked_try_begin(struct block_node *node, struct tracked_request *request,
     co_queue_init(&request->waiters);
     pthread_mutex_lock(&lane->mutex);
     list_append(&lane->in_flight, &request->link);
-    unsigned registered = atomic_load_explicit(&node->serialising.count, memory_order_relaxed);
+    unsigned registered = atomic_load_explicit(&node->serialising.count, memory_order_acquire);
     pthread_mutex_unlock(&lane->mutex);
     if (registered == 0)
         return true;
