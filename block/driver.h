@@ -196,5 +196,7 @@ int node_lend(struct block_node *node, uint64_t offset, uint64_t length, struct 
 
 /* The protocol driver for files: "file", as qemu names it. */
 extern const struct block_driver block_driver_file;
+/* The one for measurements: a disk that keeps nothing; see null.c. */
+extern const struct block_driver block_driver_null;
 
 #endif

@@ -95,7 +95,7 @@ int graph_pass_down(const struct node_options *options, struct node_options *chi
     return rc;
 }
 
-static void take_passed_down(struct node_options *options)
+void graph_take_passed_down(struct node_options *options)
 {
     for (unsigned i = 0; passed_down[i]; i++)
         node_options_take(options, passed_down[i]);
@@ -133,7 +133,7 @@ static int node_co_open(struct block_node *node, struct node_options *options,
     if (rc < 0)
         return rc;
     if (!(node->driver->flags & BLOCK_DRIVER_PROTOCOL))
-        take_passed_down(options);
+        graph_take_passed_down(options);
     if (!node->driver->co_write && !node->read_only)
         return error_set(err, -EROFS, "'%s': the driver %s can only read; open it read-only",
                          node->name, node->driver->name);
@@ -200,23 +200,14 @@ int block_co_open(struct block_env *env, struct node_options *options, struct bl
 
 /* --- images ---------------------------------------------------------------------------------- */
 
-static bool is_filter(const struct block_env *env, const char *name)
-{
-    const struct block_driver *driver = name ? graph_find_driver(env, name) : NULL;
-    return driver && (driver->flags & BLOCK_DRIVER_FILTER);
-}
-
 /* filename may be NULL. */
-static int add_defaults(const struct block_env *env, struct node_options *options,
-                        const char *filename, struct error *err)
+static int add_defaults(struct node_options *options, const char *filename, struct error *err)
 {
-    int rc = 0;
-    if (!node_options_has(options, "file.driver"))
-        rc = node_options_set(options, "file.driver", "file", err);
-    /* A filter between the format and its file has the path further down. */
-    bool has_path = node_options_has(options, "file.filename") ||
-                    is_filter(env, node_options_get(options, "file.driver"));
-    if (rc == 0 && filename && !has_path)
+    const char *driver = node_options_get(options, "file.driver");
+    /* What is no file has no path, or, as a filter, further down. */
+    bool wants_path = !driver || strcmp(driver, "file") == 0;
+    int rc = driver ? 0 : node_options_set(options, "file.driver", "file", err);
+    if (rc == 0 && filename && wants_path && !node_options_has(options, "file.filename"))
         rc = node_options_set(options, "file.filename", filename, err);
     return rc;
 }
@@ -226,7 +217,7 @@ static int co_open_probed(struct block_env *env, struct node_options *options, c
                           const struct block_node *parent, struct block_node **ret_node,
                           struct error *err)
 {
-    int rc = add_defaults(env, options, filename, err);
+    int rc = add_defaults(options, filename, err);
     const char *path = node_options_get(options, "file.filename");
     if (rc == 0)
         rc = probe_co_image(env, path ? path : filename ? filename : "the image", options, err);
@@ -250,7 +241,7 @@ int block_co_open_image(struct block_env *env, const char *filename, const char 
         return co_open_probed(env, options, filename, NULL, ret_node, err);
     int rc = graph_check_format(env, format, err);
     if (rc == 0)
-        rc = add_defaults(env, options, filename, err);
+        rc = add_defaults(options, filename, err);
     if (rc == 0)
         rc = node_options_set(options, "driver", format, err);
     if (rc < 0) {

@@ -13,5 +13,7 @@ int graph_check_format(const struct block_env *env, const char *format, struct e
 /* What is said of a node by options and not of its child is set for the child. */
 int graph_pass_down(const struct node_options *options, struct node_options *child,
                     struct error *err);
+/* For who has no use for it: a format, a protocol driver without files. */
+void graph_take_passed_down(struct node_options *options);
 
 #endif

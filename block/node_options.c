@@ -172,18 +172,28 @@ static int suffix_power(const char *suffix)
     return suffix[1] == '\0' && found ? (int)(found - letters) + 1 : -1;
 }
 
-static bool parse_size(const char *text, uint64_t *ret_bytes)
+/* NULL: no digits, or too many; else what follows them. */
+static const char *parse_digits(const char *text, uint64_t *ret_number)
 {
     const char *at = text;
-    uint64_t bytes = 0;
+    uint64_t number = 0;
     for (; *at >= '0' && *at <= '9'; at++) {
-        if (!checked_multiply(bytes, 10, &bytes) ||
-            !checked_add(bytes, (uint64_t)(*at - '0'), &bytes))
-            return false;
+        if (!checked_multiply(number, 10, &number) ||
+            !checked_add(number, (uint64_t)(*at - '0'), &number))
+            return NULL;
     }
-    int power = suffix_power(at);
-    if (at == text || power < 0 ||
-        !checked_multiply(bytes, UINT64_C(1) << (10 * (unsigned)power), &bytes))
+    if (at == text)
+        return NULL;
+    *ret_number = number;
+    return at;
+}
+
+static bool parse_size(const char *text, uint64_t *ret_bytes)
+{
+    uint64_t bytes;
+    const char *suffix = parse_digits(text, &bytes);
+    int power = suffix ? suffix_power(suffix) : -1;
+    if (power < 0 || !checked_multiply(bytes, UINT64_C(1) << (10 * (unsigned)power), &bytes))
         return false;
     *ret_bytes = bytes;
     return true;
@@ -199,6 +209,23 @@ int node_options_take_size(struct node_options *options, const char *path, uint6
                      "the option '%s%s' cannot be '%.100s'; say a number of bytes "
                      "below 2^64, as 4096, 64K, 10M, 1G or 2T",
                      options->prefix, path, value);
+}
+
+int node_options_take_number(struct node_options *options, const char *path, uint64_t *ret_number,
+                             struct error *err)
+{
+    const char *value = node_options_take(options, path);
+    uint64_t number;
+    if (!value)
+        return 0;
+    const char *rest = parse_digits(value, &number);
+    if (!rest || *rest)
+        return error_set(err, -EINVAL,
+                         "the option '%s%s' cannot be '%.100s'; say a number, in digits alone, "
+                         "below 2^64",
+                         options->prefix, path, value);
+    *ret_number = number;
+    return 0;
 }
 
 /* "a, b or c" into text, cut when it does not fit. */

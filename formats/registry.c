@@ -6,5 +6,6 @@
 const struct block_driver *const formats_registry[] = {
     &format_raw,
     &block_driver_file,
+    &block_driver_null,
     NULL,
 };

@@ -225,6 +225,32 @@ static void a_tree_is_moved_below_a_key(void **state)
     node_options_free(options);
 }
 
+static void a_number_is_digits_alone(void **state)
+{
+    (void)state;
+    static const char *const wrong[] = {
+        "", "-1", "+1", " 1", "1 ", "1K", "0x10", "1.5", "18446744073709551616"};
+    struct node_options *options = new_options();
+    struct error err;
+    uint64_t number = 7;
+    assert_int_equal(node_options_take_number(options, "missing", &number, &err), 0);
+    assert_int_equal(number, 7);
+    for (unsigned i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
+        set(options, "count", wrong[i]);
+        assert_int_equal(node_options_take_number(options, "count", &number, &err), -EINVAL);
+        assert_int_equal(number, 7);
+        assert_non_null(strstr(err.message, "'count'"));
+    }
+    set(options, "count", "18446744073709551615");
+    assert_int_equal(node_options_take_number(options, "count", &number, &err), 0);
+    assert_int_equal(number, UINT64_MAX);
+    set(options, "count", "0");
+    assert_int_equal(node_options_take_number(options, "count", &number, &err), 0);
+    assert_int_equal(number, 0);
+    assert_int_equal(node_options_check_all_taken(options, "nobody", &err), 0);
+    node_options_free(options);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -233,6 +259,7 @@ int main(void)
         cmocka_unit_test(sixty_four_parts_are_the_most),
         cmocka_unit_test(a_bool_is_spelled_in_three_ways),
         cmocka_unit_test(a_size_has_a_suffix_and_a_bound),
+        cmocka_unit_test(a_number_is_digits_alone),
         cmocka_unit_test(a_choice_is_one_of_the_names),
         cmocka_unit_test(a_subtree_is_what_lies_under_its_key),
         cmocka_unit_test(a_subtree_speaks_of_its_options_by_their_whole_path),
