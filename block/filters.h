@@ -6,4 +6,6 @@
 
 #include "block/driver.h"
 
+extern const struct block_driver block_filter_delay;
+
 #endif

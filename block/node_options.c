@@ -228,6 +228,37 @@ int node_options_take_number(struct node_options *options, const char *path, uin
     return 0;
 }
 
+static bool parse_duration(const char *text, uint64_t *ret_ns)
+{
+    static const struct {
+        const char *suffix;
+        uint64_t ns;
+    } units[] = {{"", 1000000000}, {"s", 1000000000}, {"ms", 1000000}, {"us", 1000}};
+    uint64_t number;
+    const char *suffix = parse_digits(text, &number);
+    for (unsigned i = 0; suffix && i < sizeof(units) / sizeof(*units); i++) {
+        if (strcmp(suffix, units[i].suffix) == 0)
+            return checked_multiply(number, units[i].ns, ret_ns);
+    }
+    return false;
+}
+
+int node_options_take_duration(struct node_options *options, const char *path, uint64_t *ret_ns,
+                               struct error *err)
+{
+    const char *value = node_options_take(options, path);
+    uint64_t ns;
+    if (!value)
+        return 0;
+    if (!parse_duration(value, &ns))
+        return error_set(err, -EINVAL,
+                         "the option '%s%s' cannot be '%.100s'; say a time, as 2 (seconds), 300ms "
+                         "or 40us",
+                         options->prefix, path, value);
+    *ret_ns = ns;
+    return 0;
+}
+
 /* "a, b or c" into text, cut when it does not fit. */
 static void join_names(char *text, size_t size, const char *const *names)
 {

@@ -47,6 +47,8 @@ int node_options_take_size(struct node_options *options, const char *path, uint6
                            struct error *err); /* 4096, 64K, 10M, 1G, 2T */
 int node_options_take_number(struct node_options *options, const char *path, uint64_t *ret_number,
                              struct error *err); /* decimal digits; below 2^64 */
+int node_options_take_duration(struct node_options *options, const char *path, uint64_t *ret_ns,
+                               struct error *err); /* 2, 2s, 300ms, 40us: a number is seconds */
 /* names is NULL-ended; *ret_index is which of them. */
 int node_options_take_choice(struct node_options *options, const char *path,
                              const char *const *names, unsigned *ret_index, struct error *err);

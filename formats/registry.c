@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "formats/registry.h"
 
+#include "block/filters.h"
 #include "formats/raw.h"
 
 const struct block_driver *const formats_registry[] = {
-    &format_raw,
-    &block_driver_file,
-    &block_driver_null,
-    NULL,
+    &format_raw, &block_driver_file, &block_driver_null, &block_filter_delay, NULL,
 };

@@ -251,6 +251,35 @@ static void a_number_is_digits_alone(void **state)
     node_options_free(options);
 }
 
+static void a_time_is_in_seconds_or_has_a_unit(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        uint64_t ns;
+    } right[] = {{"0", 0},           {"2", 2000000000},
+                 {"3s", 3000000000}, {"300ms", 300000000},
+                 {"40us", 40000},    {"18446744073", UINT64_C(18446744073000000000)}};
+    static const char *const wrong[] = {
+        "", "ms", "-1ms", "1 ms", "1m", "1.5", "1ns", "18446744074", "18446744073709551615us"};
+    struct node_options *options = new_options();
+    struct error err;
+    uint64_t ns = 7;
+    for (unsigned i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
+        set(options, "delay", wrong[i]);
+        assert_int_equal(node_options_take_duration(options, "delay", &ns, &err), -EINVAL);
+        assert_int_equal(ns, 7);
+        assert_non_null(strstr(err.message, "'delay'"));
+    }
+    for (unsigned i = 0; i < sizeof(right) / sizeof(*right); i++) {
+        set(options, "delay", right[i].text);
+        assert_int_equal(node_options_take_duration(options, "delay", &ns, &err), 0);
+        assert_true(ns == right[i].ns);
+    }
+    assert_int_equal(node_options_take_duration(options, "missing", &ns, &err), 0);
+    node_options_free(options);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -260,6 +289,7 @@ int main(void)
         cmocka_unit_test(a_bool_is_spelled_in_three_ways),
         cmocka_unit_test(a_size_has_a_suffix_and_a_bound),
         cmocka_unit_test(a_number_is_digits_alone),
+        cmocka_unit_test(a_time_is_in_seconds_or_has_a_unit),
         cmocka_unit_test(a_choice_is_one_of_the_names),
         cmocka_unit_test(a_subtree_is_what_lies_under_its_key),
         cmocka_unit_test(a_subtree_speaks_of_its_options_by_their_whole_path),
