@@ -63,7 +63,10 @@ static int take_driver(const struct block_env *env, struct node_options *options
                        const struct block_driver **ret_driver, struct error *err)
 {
     char known[300];
-    const char *name = node_options_take(options, "driver");
+    const char *name = NULL;
+    int rc = node_options_take_string(options, "driver", &name, err);
+    if (rc < 0)
+        return rc;
     const struct block_driver *driver = name ? graph_find_driver(env, name) : NULL;
     if (driver) {
         *ret_driver = driver;
@@ -71,10 +74,10 @@ static int take_driver(const struct block_env *env, struct node_options *options
     }
     list_drivers(env, 0, known, sizeof(known));
     if (!name)
-        return error_set(err, -EINVAL, "a node has no option '%sdriver'; say one of: %s",
-                         node_options_prefix(options), known);
-    return error_set(err, -EINVAL, "the driver '%.100s' is not known; known drivers: %s", name,
-                     known);
+        return node_options_refuse(options, "driver", -EINVAL, err, "missing; say one of: %s",
+                                   known);
+    return node_options_refuse(options, "driver", -EINVAL, err,
+                               "the driver '%.100s' is not known; known drivers: %s", name, known);
 }
 
 /* --- options that are passed down ------------------------------------------------------------- */
@@ -87,11 +90,8 @@ int graph_pass_down(const struct node_options *options, struct node_options *chi
                     struct error *err)
 {
     int rc = 0;
-    for (unsigned i = 0; passed_down[i] && rc == 0; i++) {
-        const char *value = node_options_get(options, passed_down[i]);
-        if (value && !node_options_has(child, passed_down[i]))
-            rc = node_options_set(child, passed_down[i], value, err);
-    }
+    for (unsigned i = 0; passed_down[i] && rc == 0; i++)
+        rc = node_options_inherit(child, options, passed_down[i], err);
     return rc;
 }
 
@@ -135,8 +135,9 @@ static int node_co_open(struct block_node *node, struct node_options *options,
     if (!(node->driver->flags & BLOCK_DRIVER_PROTOCOL))
         graph_take_passed_down(options);
     if (!node->driver->co_write && !node->read_only)
-        return error_set(err, -EROFS, "'%s': the driver %s can only read; open it read-only",
-                         node->name, node->driver->name);
+        return node_options_refuse(options, "read-only", -EROFS, err,
+                                   "must be on for '%.200s': the driver %s can only read",
+                                   node->name, node->driver->name);
 
     rc = node->driver->co_open(node, options, err);
     if (rc < 0)
@@ -169,10 +170,9 @@ static int co_open(struct block_env *env, struct node_options *options, const st
     if (rc < 0)
         goto out;
     if (parent && parent->depth >= BLOCK_GRAPH_DEPTH_MAX) {
-        rc = error_set(err, -ELOOP,
-                       "'%s' has more than %d nodes below each other; does an image "
-                       "name itself?",
-                       parent->name, BLOCK_GRAPH_DEPTH_MAX);
+        rc = node_options_refuse(options, "", -ELOOP, err,
+                                 "more than %d nodes below each other; does an image name itself?",
+                                 BLOCK_GRAPH_DEPTH_MAX);
         goto out;
     }
     node = node_new(env, driver, parent);
@@ -253,40 +253,59 @@ int block_co_open_image(struct block_env *env, const char *filename, const char 
 
 /* --- children -------------------------------------------------------------------------------- */
 
+static int refuse_reference(const struct node_options *options, const char *key,
+                            const char *reference, struct error *err)
+{
+    char child[NODE_OPTIONS_WHOLE_PATH_MAX];
+    node_options_whole_path(options, key, child, sizeof(child));
+    return node_options_refuse(options, key, -EINVAL, err,
+                               "cannot be '%.100s': nodes have no names here; describe the node by "
+                               "%.160s.driver and %.160s.filename",
+                               reference, child, child);
+}
+
 /* The options of the child under key, moved out of its parent's. */
 static int take_child(const struct block_node *parent, struct node_options *options,
                       const char *key, struct node_options **ret_subtree, struct error *err)
 {
     const char *reference = node_options_get(options, key);
     if (reference)
-        return error_set(err, -EINVAL,
-                         "the option '%s%s' cannot be '%.100s': nodes have no names here; describe "
-                         "the node by %s.driver and %s.filename",
-                         node_options_prefix(options), key, reference, key, key);
+        return refuse_reference(options, key, reference, err);
     struct node_options *subtree = node_options_take_subtree(options, key);
     if (!subtree)
         return error_set(err, -ENOMEM, "no memory to open the child '%s' of '%s'", key,
                          parent->name);
-    int rc = graph_pass_down(options, subtree, err);
-    if (rc < 0)
-        node_options_free(subtree);
-    else
-        *ret_subtree = subtree;
-    return rc;
+    *ret_subtree = subtree;
+    return 0;
 }
 
 static int refuse_missing(const struct block_node *parent, const struct node_options *subtree,
                           struct error *err)
 {
-    return error_set(err, -EINVAL, "the driver %s needs a node below it; say %sfilename=PATH",
-                     parent->driver->name, node_options_prefix(subtree));
+    char child[NODE_OPTIONS_WHOLE_PATH_MAX];
+    node_options_whole_path(subtree, "", child, sizeof(child));
+    if (node_options_is_empty(subtree))
+        return node_options_refuse(
+            subtree, "", -EINVAL, err,
+            "missing; the driver %s needs a node below it; say %.160s.filename=PATH",
+            parent->driver->name, child);
+    return node_options_refuse(subtree, "filename", -EINVAL, err,
+                               "missing; say the path of a file, or %.160s.driver for another kind "
+                               "of node",
+                               child);
+}
+
+/* Also where it is of the wrong type: whoever opens the node says so. */
+static bool names_driver(const struct node_options *options)
+{
+    return node_options_has(options, "driver") || node_options_has_below(options, "driver");
 }
 
 /* What of a child's options need not be said: a path alone is a file. */
 static int complete_file(const struct block_node *parent, struct node_options *subtree,
                          struct error *err)
 {
-    if (node_options_has(subtree, "driver"))
+    if (names_driver(subtree))
         return 0;
     if (!node_options_has(subtree, "filename"))
         return refuse_missing(parent, subtree, err);
@@ -309,26 +328,28 @@ static int complete_image(const struct block_node *parent, struct node_options *
     return rc;
 }
 
-static int check_child_rights(const struct block_node *parent, const struct block_node *child,
-                              struct error *err)
+static int check_child_rights(const struct block_node *parent, const struct node_options *options,
+                              const char *key, const struct block_node *child, struct error *err)
 {
+    char path[64];
     if (parent->read_only || !child->read_only)
         return 0;
-    return error_set(err, -EROFS,
-                     "'%s' is read-only, but the node above it is to be written; say read-only=on "
-                     "for both",
-                     child->name);
+    snprintf(path, sizeof(path), "%s.read-only", key);
+    return node_options_refuse(options, path, -EROFS, err,
+                               "'%.200s' is read-only, but the node above it is to be written; say "
+                               "read-only=on for both",
+                               child->name);
 }
 
 /* Hangs an open child below its parent. */
-static int adopt(struct block_node *parent, const char *key, bool is_main, struct block_node *child,
-                 struct error *err)
+static int adopt(struct block_node *parent, const struct node_options *options, const char *key,
+                 bool is_main, struct block_node *child, struct error *err)
 {
     parent->children[parent->child_count++] = child;
     /* An image is spoken of by the name of the file that holds it. */
     if (strcmp(key, "file") == 0)
         (void)node_set_name(parent, child->name);
-    return is_main ? check_child_rights(parent, child, err) : 0;
+    return is_main ? check_child_rights(parent, options, key, child, err) : 0;
 }
 
 int block_co_open_child(struct block_node *parent, struct node_options *options, const char *key,
@@ -342,6 +363,8 @@ int block_co_open_child(struct block_node *parent, struct node_options *options,
     if (rc < 0)
         return rc;
     rc = complete_file(parent, subtree, err);
+    if (rc == 0)
+        rc = graph_pass_down(options, subtree, err);
     if (rc < 0) {
         node_options_free(subtree);
         return rc;
@@ -349,7 +372,7 @@ int block_co_open_child(struct block_node *parent, struct node_options *options,
     rc = co_open(parent->env, subtree, &(struct place){.parent = parent}, &child, err);
     /* The child that holds the image's bytes serves every request of its parent. */
     if (rc == 0)
-        rc = adopt(parent, key, strcmp(key, "file") == 0, child, err);
+        rc = adopt(parent, options, key, strcmp(key, "file") == 0, child, err);
     if (rc == 0)
         *ret_child = child;
     return rc;
@@ -365,8 +388,10 @@ int block_co_open_filtered(struct block_node *parent, struct node_options *optio
     int rc = take_child(parent, options, key, &subtree, err);
     if (rc < 0)
         return rc;
-    bool is_probed = parent->is_image && !node_options_has(subtree, "driver");
+    bool is_probed = parent->is_image && !names_driver(subtree);
     rc = is_probed ? complete_image(parent, subtree, err) : complete_file(parent, subtree, err);
+    if (rc == 0)
+        rc = graph_pass_down(options, subtree, err);
     if (rc < 0) {
         node_options_free(subtree);
         return rc;
@@ -375,7 +400,7 @@ int block_co_open_filtered(struct block_node *parent, struct node_options *optio
     rc = is_probed ? co_open_probed(parent->env, subtree, NULL, parent, &child, err)
                    : co_open(parent->env, subtree, &place, &child, err);
     if (rc == 0)
-        rc = adopt(parent, key, true, child, err);
+        rc = adopt(parent, options, key, true, child, err);
     if (rc == 0)
         *ret_child = child;
     return rc;

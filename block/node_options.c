@@ -2,11 +2,11 @@
 #include "block/node_options.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/checked.h"
 #include "common/list.h"
 
 #define OPTION_PARTS_MAX 64
@@ -16,7 +16,9 @@
 struct option {
     struct list_link link;
     char *path;
+    char *said; /* the whole path as the person gave it, for messages */
     char *value;
+    enum node_option_kind kind;
     bool taken;
 };
 
@@ -48,6 +50,7 @@ static void option_free(struct option *option)
 {
     list_remove(&option->link);
     free(option->path);
+    free(option->said);
     free(option->value);
     free(option);
 }
@@ -72,6 +75,9 @@ static struct option *find(const struct node_options *options, const char *path)
     return NULL;
 }
 
+/* --- setting -----------------------------------------------------------------------------------
+ */
+
 static int check_path(const char *path, struct error *err)
 {
     unsigned parts = 0;
@@ -84,23 +90,34 @@ static int check_path(const char *path, struct error *err)
                              "parts are names with one dot between them",
                              path);
         if (++parts > OPTION_PARTS_MAX)
-            return error_set(err, -EINVAL, "the option name '%.100s...' has more than %d parts",
+            return error_set(err, -EINVAL,
+                             "%.300s...: more than %d parts; describe fewer nodes below each "
+                             "other",
                              path, OPTION_PARTS_MAX);
         if (part[length] == '\0')
-            return 0;
+            break;
         part += length + 1;
     }
+    if (strlen(path) > NODE_OPTIONS_PATH_MAX)
+        return error_set(err, -EINVAL, "the option name '%.100s...' is longer than %d bytes", path,
+                         NODE_OPTIONS_PATH_MAX);
+    return 0;
 }
 
-static int append(struct node_options *options, const char *path, const char *value)
+/* said NULL: the person says it as we do, with the prefix before it. */
+static int append(struct node_options *options, const char *path, const char *said,
+                  const char *value, enum node_option_kind kind)
 {
     struct option *option = calloc(1, sizeof(*option));
     if (!option)
         return -ENOMEM;
     link_init(&option->link);
+    option->kind = kind;
     option->path = strdup(path);
     option->value = strdup(value);
-    if (!option->path || !option->value) {
+    if (asprintf(&option->said, "%s%s", said ? "" : options->prefix, said ? said : path) < 0)
+        option->said = NULL;
+    if (!option->path || !option->value || !option->said) {
         option_free(option);
         return -ENOMEM;
     }
@@ -108,20 +125,44 @@ static int append(struct node_options *options, const char *path, const char *va
     return 0;
 }
 
-int node_options_set(struct node_options *options, const char *path, const char *value,
-                     struct error *err)
+static int set(struct node_options *options, const char *path, const char *said, const char *value,
+               enum node_option_kind kind, struct error *err)
 {
     int rc = check_path(path, err);
     if (rc < 0)
         return rc;
     struct option *old = find(options, path);
-    rc = append(options, path, value);
+    rc = append(options, path, said, value, kind);
     if (rc < 0)
         return error_set(err, rc, "no memory for the option '%.100s'", path);
     if (old)
         option_free(old);
     return 0;
 }
+
+int node_options_set(struct node_options *options, const char *path, const char *value,
+                     struct error *err)
+{
+    return set(options, path, NULL, value, NODE_OPTION_TEXT, err);
+}
+
+int node_options_set_kind(struct node_options *options, const char *path, const char *value,
+                          enum node_option_kind kind, struct error *err)
+{
+    return set(options, path, NULL, value, kind, err);
+}
+
+int node_options_inherit(struct node_options *options, const struct node_options *from,
+                         const char *path, struct error *err)
+{
+    const struct option *option = find(from, path);
+    if (!option || find(options, path))
+        return 0;
+    return set(options, path, option->said, option->value, option->kind, err);
+}
+
+/* --- looking and taking ------------------------------------------------------------------------
+ */
 
 bool node_options_has(const struct node_options *options, const char *path)
 {
@@ -143,150 +184,58 @@ const char *node_options_take(struct node_options *options, const char *path)
     return option->value;
 }
 
-int node_options_take_bool(struct node_options *options, const char *path, bool *ret_value,
-                           struct error *err)
+enum node_option_kind node_options_kind(const struct node_options *options, const char *path)
 {
-    /* False and true by turns, so that the index tells which it is. */
-    static const char *const spellings[] = {"off", "on", "false", "true", "no", "yes", NULL};
-    const char *value = node_options_take(options, path);
-    if (!value)
-        return 0;
-    for (unsigned i = 0; spellings[i]; i++) {
-        if (strcmp(value, spellings[i]) == 0) {
-            *ret_value = i % 2;
-            return 0;
-        }
-    }
-    return error_set(err, -EINVAL, "the option '%s%s' cannot be '%.100s'; say on or off",
-                     options->prefix, path, value);
+    const struct option *option = find(options, path);
+    return option ? option->kind : NODE_OPTION_TEXT;
 }
 
-/* How often 1024 is in the suffix; -1: no suffix that is known. */
-static int suffix_power(const char *suffix)
+/* --- messages ----------------------------------------------------------------------------------
+ */
+
+/* A path is shown whole up to this length: the deepest chain of nodes that is allowed. */
+#define SHOWN_PATH_MAX 340
+
+void node_options_whole_path(const struct node_options *options, const char *path, char *text,
+                             size_t size)
 {
-    static const char letters[] = "KMGTPE";
-    if (suffix[0] == '\0')
-        return 0;
-    char upper = suffix[0] >= 'a' && suffix[0] <= 'z' ? (char)(suffix[0] - 'a' + 'A') : suffix[0];
-    const char *found = strchr(letters, upper);
-    return suffix[1] == '\0' && found ? (int)(found - letters) + 1 : -1;
+    const struct option *option = find(options, path);
+    if (option)
+        snprintf(text, size, "%s", option->said);
+    else
+        snprintf(text, size, "%s%s", options->prefix, path);
+    size_t length = strlen(text);
+    if (length > 0 && text[length - 1] == '.')
+        text[length - 1] = '\0'; /* the node itself, and not one of its keys */
 }
 
-/* NULL: no digits, or too many; else what follows them. */
-static const char *parse_digits(const char *text, uint64_t *ret_number)
+static void put_on_one_line(char *text)
 {
-    const char *at = text;
-    uint64_t number = 0;
-    for (; *at >= '0' && *at <= '9'; at++) {
-        if (!checked_multiply(number, 10, &number) ||
-            !checked_add(number, (uint64_t)(*at - '0'), &number))
-            return NULL;
-    }
-    if (at == text)
-        return NULL;
-    *ret_number = number;
-    return at;
-}
-
-static bool parse_size(const char *text, uint64_t *ret_bytes)
-{
-    uint64_t bytes;
-    const char *suffix = parse_digits(text, &bytes);
-    int power = suffix ? suffix_power(suffix) : -1;
-    if (power < 0 || !checked_multiply(bytes, UINT64_C(1) << (10 * (unsigned)power), &bytes))
-        return false;
-    *ret_bytes = bytes;
-    return true;
-}
-
-int node_options_take_size(struct node_options *options, const char *path, uint64_t *ret_bytes,
-                           struct error *err)
-{
-    const char *value = node_options_take(options, path);
-    if (!value || parse_size(value, ret_bytes))
-        return 0;
-    return error_set(err, -EINVAL,
-                     "the option '%s%s' cannot be '%.100s'; say a number of bytes "
-                     "below 2^64, as 4096, 64K, 10M, 1G or 2T",
-                     options->prefix, path, value);
-}
-
-int node_options_take_number(struct node_options *options, const char *path, uint64_t *ret_number,
-                             struct error *err)
-{
-    const char *value = node_options_take(options, path);
-    uint64_t number;
-    if (!value)
-        return 0;
-    const char *rest = parse_digits(value, &number);
-    if (!rest || *rest)
-        return error_set(err, -EINVAL,
-                         "the option '%s%s' cannot be '%.100s'; say a number, in digits alone, "
-                         "below 2^64",
-                         options->prefix, path, value);
-    *ret_number = number;
-    return 0;
-}
-
-static bool parse_duration(const char *text, uint64_t *ret_ns)
-{
-    static const struct {
-        const char *suffix;
-        uint64_t ns;
-    } units[] = {{"", 1000000000}, {"s", 1000000000}, {"ms", 1000000}, {"us", 1000}};
-    uint64_t number;
-    const char *suffix = parse_digits(text, &number);
-    for (unsigned i = 0; suffix && i < sizeof(units) / sizeof(*units); i++) {
-        if (strcmp(suffix, units[i].suffix) == 0)
-            return checked_multiply(number, units[i].ns, ret_ns);
-    }
-    return false;
-}
-
-int node_options_take_duration(struct node_options *options, const char *path, uint64_t *ret_ns,
-                               struct error *err)
-{
-    const char *value = node_options_take(options, path);
-    uint64_t ns;
-    if (!value)
-        return 0;
-    if (!parse_duration(value, &ns))
-        return error_set(err, -EINVAL,
-                         "the option '%s%s' cannot be '%.100s'; say a time, as 2 (seconds), 300ms "
-                         "or 40us",
-                         options->prefix, path, value);
-    *ret_ns = ns;
-    return 0;
-}
-
-/* "a, b or c" into text, cut when it does not fit. */
-static void join_names(char *text, size_t size, const char *const *names)
-{
-    size_t used = 0;
-    text[0] = '\0';
-    for (unsigned i = 0; names[i] && used < size; i++) {
-        const char *between = i == 0 ? "" : names[i + 1] ? ", " : " or ";
-        int added = snprintf(text + used, size - used, "%s%s", between, names[i]);
-        used += added > 0 ? (size_t)added : 0;
+    for (char *at = text; *at; at++) {
+        if ((unsigned char)*at < ' ' || *at == 0x7f)
+            *at = '?';
     }
 }
 
-int node_options_take_choice(struct node_options *options, const char *path,
-                             const char *const *names, unsigned *ret_index, struct error *err)
+int node_options_refuse(const struct node_options *options, const char *path, int code,
+                        struct error *err, const char *format, ...)
 {
-    const char *value = node_options_take(options, path);
-    if (!value)
-        return 0;
-    for (unsigned i = 0; names[i]; i++) {
-        if (strcmp(value, names[i]) == 0) {
-            *ret_index = i;
-            return 0;
-        }
-    }
-    char choices[256];
-    join_names(choices, sizeof(choices), names);
-    return error_set(err, -EINVAL, "the option '%s%s' cannot be '%.100s'; say %s", options->prefix,
-                     path, value, choices);
+    char whole[NODE_OPTIONS_WHOLE_PATH_MAX];
+    char said[ERROR_MESSAGE_MAX];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(said, sizeof(said), format, args);
+    va_end(args);
+    node_options_whole_path(options, path, whole, sizeof(whole));
+    put_on_one_line(whole);
+    put_on_one_line(said);
+    size_t length = strlen(whole);
+    if (length == 0)
+        return error_set(err, code, "%s", said);
+    if (length <= SHOWN_PATH_MAX)
+        return error_set(err, code, "%s: %s", whole, said);
+    return error_set(err, code, "%.*s...%s: %s", SHOWN_PATH_MAX / 2, whole,
+                     whole + length - SHOWN_PATH_MAX / 2, said);
 }
 
 const char *node_options_prefix(const struct node_options *options)
@@ -294,11 +243,29 @@ const char *node_options_prefix(const struct node_options *options)
     return options->prefix;
 }
 
+/* --- subtrees ----------------------------------------------------------------------------------
+ */
+
 /* What follows "key." in path; NULL when it does not begin so. */
 static char *below(char *path, const char *key)
 {
     size_t length = strlen(key);
     return strncmp(path, key, length) == 0 && path[length] == '.' ? path + length + 1 : NULL;
+}
+
+bool node_options_has_below(const struct node_options *options, const char *key)
+{
+    list_for_each (link, &options->options) {
+        const struct option *option = container_of(link, struct option, link);
+        if (below(option->path, key))
+            return true;
+    }
+    return false;
+}
+
+bool node_options_is_empty(const struct node_options *options)
+{
+    return list_is_empty(&options->options);
 }
 
 struct node_options *node_options_take_subtree(struct node_options *options, const char *key)
@@ -326,7 +293,7 @@ struct node_options *node_options_copy_subtree(const struct node_options *option
     list_for_each (link, &options->options) {
         const struct option *option = container_of(link, struct option, link);
         const char *rest = below(option->path, key);
-        if (rest && append(subtree, rest, option->value) < 0) {
+        if (rest && append(subtree, rest, option->said, option->value, option->kind) < 0) {
             node_options_free(subtree);
             return NULL;
         }
@@ -356,8 +323,9 @@ int node_options_check_all_taken(const struct node_options *options, const char 
     list_for_each (link, &options->options) {
         const struct option *option = container_of(link, struct option, link);
         if (!option->taken)
-            return error_set(err, -EINVAL, "%s knows no option '%s%.100s' (given as '%.100s')",
-                             owner, options->prefix, option->path, option->value);
+            return node_options_refuse(options, option->path, -EINVAL, err,
+                                       "%s knows no such option (given as '%.100s')", owner,
+                                       option->value);
     }
     return 0;
 }

@@ -5,11 +5,15 @@
 /*
  * Options of a graph of nodes, as one tree: "driver=raw,file.driver=file,file.filename=disk.img" is
  * a node with a child under "file". Keys are dotted paths. Values are strings; who takes one says
- * what it must be. An option that nobody took is a mistake of the person who gave it, and is
- * reported, by its whole path.
+ * what it must be. An option that nobody took is a mistake of the person who gave it.
+ *
+ * Every error about an option begins with its whole path, as the person wrote it: "file.offset:
+ * cannot be 'many'; say ...". A subtree knows where it was in the person's tree, so who took it
+ * apart for a child need not tell.
  */
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "common/error.h"
@@ -21,10 +25,25 @@ struct node_options *node_options_new(void);
 /* Takes NULL. */
 void node_options_free(struct node_options *options);
 
-/* Sets the value at a dotted path; the last one given wins. -EINVAL: an empty key or part, or more
- * than 64 parts. */
+/* What a value was where it was written: JSON has kinds, a text has only one. */
+enum node_option_kind {
+    NODE_OPTION_TEXT,
+    NODE_OPTION_NUMBER,
+    NODE_OPTION_TRUTH, /* "on" or "off" here */
+};
+
+#define NODE_OPTIONS_PATH_MAX 1024
+
+/* Sets the value at a dotted path; the last one given wins. -EINVAL: an empty key or part, more
+ * than 64 parts, or more than NODE_OPTIONS_PATH_MAX bytes. */
 int node_options_set(struct node_options *options, const char *path, const char *value,
                      struct error *err);
+int node_options_set_kind(struct node_options *options, const char *path, const char *value,
+                          enum node_option_kind kind, struct error *err);
+/* Sets what `from` says at this path, if it says it and options does not. An error will name it as
+ * it was written in `from`. */
+int node_options_inherit(struct node_options *options, const struct node_options *from,
+                         const char *path, struct error *err);
 /* Sets what a text says: "key=value,key=value". A comma in a value is written twice. -EINVAL, also
  * for a text that is longer than the two bounds. */
 #define NODE_OPTIONS_TEXT_MAX (64 << 10)
@@ -35,10 +54,18 @@ int node_options_parse_json(struct node_options *options, const char *text, stru
 bool node_options_has(const struct node_options *options, const char *path);
 /* The value, without taking it; NULL when it is not there. It lives as long as options. */
 const char *node_options_get(const struct node_options *options, const char *path);
+enum node_option_kind node_options_kind(const struct node_options *options, const char *path);
+/* Whether anything lies under "key.". */
+bool node_options_has_below(const struct node_options *options, const char *key);
+bool node_options_is_empty(const struct node_options *options);
 
 /* Takes the value at a dotted path; NULL when it is not there. The string lives as long as options.
  */
 const char *node_options_take(struct node_options *options, const char *path);
+/* The same for what is text and nothing else: a JSON number, true, false, object or list is
+ * refused. *ret_value keeps its old value when the option is not there. */
+int node_options_take_string(struct node_options *options, const char *path, const char **ret_value,
+                             struct error *err);
 /* The same as a kind of value; *ret_ keeps its old value when the option is not there. The error
  * names the option, its value and what it may be. */
 int node_options_take_bool(struct node_options *options, const char *path, bool *ret_value,
@@ -65,6 +92,17 @@ struct node_options *node_options_copy_subtree(const struct node_options *option
 /* Moves the whole tree below "key.". -EINVAL: a path has too many parts. After a failure the tree
  * is only to be freed. */
 int node_options_move_below(struct node_options *options, const char *key, struct error *err);
+
+/* Fills err with an error about one option: its whole path as the person wrote it, or would write
+ * it, ": ", and the sentence, on one line. The path "" is the subtree's node itself ("file.file").
+ * Returns code. */
+int node_options_refuse(const struct node_options *options, const char *path, int code,
+                        struct error *err, const char *format, ...)
+    __attribute__((format(printf, 5, 6)));
+/* That path; cut when it does not fit. */
+#define NODE_OPTIONS_WHOLE_PATH_MAX (2 * NODE_OPTIONS_PATH_MAX)
+void node_options_whole_path(const struct node_options *options, const char *path, char *text,
+                             size_t size);
 
 /* -EINVAL and a sentence that names the first option that nobody took and who was asked (owner). */
 int node_options_check_all_taken(const struct node_options *options, const char *owner,

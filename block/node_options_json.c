@@ -15,33 +15,91 @@
 #include <stdio.h>
 #include <string.h>
 
-#define JSON_DEPTH_MAX 16
-#define JSON_PATH_MAX 1024
+#define JSON_DEPTH_MAX 64 /* as many as a key may have parts */
 
 struct flattening {
     struct node_options *options;
     struct error *err;
     unsigned count;
-    char path[JSON_PATH_MAX];
+    char path[NODE_OPTIONS_PATH_MAX];
 };
 
-/* Whether brackets are nested deeper than is allowed. Text that is no JSON gives any answer: the
- * library refuses it, and its depth is bounded all the same. */
-static bool is_too_deep(const char *text)
+/* --- before the library ------------------------------------------------------------------------
+ */
+
+/* Where a walk over the text is: which member or index of each object or list that is open. */
+struct depth_walk {
+    unsigned depth;
+    struct {
+        const char *key; /* the member's name, or NULL in a list */
+        int key_length;
+        unsigned index;
+    } levels[JSON_DEPTH_MAX];
+};
+
+/* The path of what is open deepest, cut where it does not fit. */
+static void describe_place(const struct depth_walk *walk, char *text, size_t size)
 {
-    unsigned depth = 0;
-    bool in_string = false;
-    for (const char *at = text; *at; at++) {
-        if (in_string && *at == '\\' && at[1])
+    size_t used = 0;
+    text[0] = '\0';
+    for (unsigned i = 0; i < walk->depth && used < size; i++) {
+        const char *dot = i > 0 ? "." : "";
+        int added =
+            walk->levels[i].key
+                ? snprintf(text + used, size - used, "%s%.*s", dot,
+                           walk->levels[i].key_length < 64 ? walk->levels[i].key_length : 64,
+                           walk->levels[i].key)
+                : snprintf(text + used, size - used, "%s%u", dot, walk->levels[i].index);
+        used += added > 0 ? (size_t)added : 0;
+    }
+}
+
+static const char *end_of_string(const char *at)
+{
+    for (at++; *at && *at != '"'; at++) {
+        if (*at == '\\' && at[1])
             at++;
-        else if (*at == '"')
-            in_string = !in_string;
-        else if (!in_string && (*at == '{' || *at == '[') && ++depth > JSON_DEPTH_MAX)
-            return true;
-        else if (!in_string && (*at == '}' || *at == ']') && depth > 0)
-            depth--;
+    }
+    return at;
+}
+
+/* Whether brackets are nested deeper than is allowed; then walk says where. Text that is no JSON
+ * gives any answer: the library refuses it, and its depth is bounded all the same. */
+static bool is_too_deep(const char *text, struct depth_walk *walk)
+{
+    walk->depth = 0;
+    for (const char *at = text; *at; at++) {
+        if (*at == '"') {
+            const char *end = end_of_string(at);
+            if (walk->depth > 0 && walk->levels[walk->depth - 1].key) {
+                walk->levels[walk->depth - 1].key = at + 1;
+                walk->levels[walk->depth - 1].key_length = (int)(end - at - 1);
+            }
+            if (!*end)
+                return false;
+            at = end;
+        } else if (*at == '{' || *at == '[') {
+            if (walk->depth == JSON_DEPTH_MAX)
+                return true;
+            walk->levels[walk->depth].key = *at == '{' ? "" : NULL;
+            walk->levels[walk->depth].key_length = 0;
+            walk->levels[walk->depth++].index = 0;
+        } else if (*at == ',' && walk->depth > 0) {
+            walk->levels[walk->depth - 1].index++;
+        } else if ((*at == '}' || *at == ']') && walk->depth > 0) {
+            walk->depth--;
+        }
     }
     return false;
+}
+
+static int refuse_depth(const struct node_options *options, const struct depth_walk *walk,
+                        struct error *err)
+{
+    char place[NODE_OPTIONS_PATH_MAX];
+    describe_place(walk, place, sizeof(place));
+    return node_options_refuse(options, place, -EINVAL, err,
+                               "the image's JSON is nested deeper than %d levels", JSON_DEPTH_MAX);
 }
 
 /* The library quotes the text, which may have any bytes; a sentence is one line. */
@@ -57,14 +115,17 @@ static int refuse_text(const json_error_t *why, struct error *err)
                      said);
 }
 
-static int set_leaf(struct flattening *to, const char *value)
+/* --- after the library -------------------------------------------------------------------------
+ */
+
+static int set_leaf(struct flattening *to, const char *value, enum node_option_kind kind)
 {
     if (to->count++ == NODE_OPTIONS_COUNT_MAX)
         return error_set(to->err, -EINVAL, "there are more than %d options of the image",
                          NODE_OPTIONS_COUNT_MAX);
     if (node_options_has(to->options, to->path))
-        return error_set(to->err, -EINVAL, "the option '%.100s' is given twice", to->path);
-    return node_options_set(to->options, to->path, value, to->err);
+        return node_options_refuse(to->options, to->path, -EINVAL, to->err, "given twice");
+    return node_options_set_kind(to->options, to->path, value, kind, to->err);
 }
 
 static int flatten(struct flattening *to, const json_t *value);
@@ -122,22 +183,21 @@ static int flatten(struct flattening *to, const json_t *value)
             return flatten_array(to, value);
         break;
     case JSON_STRING:
-        return set_leaf(to, json_string_value(value));
+        return set_leaf(to, json_string_value(value), NODE_OPTION_TEXT);
     case JSON_INTEGER:
         snprintf(number, sizeof(number), "%" JSON_INTEGER_FORMAT, json_integer_value(value));
-        return set_leaf(to, number);
+        return set_leaf(to, number, NODE_OPTION_NUMBER);
     case JSON_TRUE:
-        return set_leaf(to, "on");
+        return set_leaf(to, "on", NODE_OPTION_TRUTH);
     case JSON_FALSE:
-        return set_leaf(to, "off");
+        return set_leaf(to, "off", NODE_OPTION_TRUTH);
     case JSON_REAL:
     case JSON_NULL:
         break;
     }
-    return error_set(to->err, -EINVAL,
-                     "the option '%.100s' in the image's JSON is empty, null or a fraction; give "
-                     "a string, a whole number, true or false",
-                     to->path);
+    return node_options_refuse(to->options, to->path, -EINVAL, to->err,
+                               "empty, null or a fraction in the image's JSON; give a string, a "
+                               "whole number, true or false");
 }
 
 int node_options_parse_json(struct node_options *options, const char *text, struct error *err)
@@ -146,9 +206,9 @@ int node_options_parse_json(struct node_options *options, const char *text, stru
     if (length > NODE_OPTIONS_TEXT_MAX)
         return error_set(err, -EINVAL, "the image's JSON is %zu bytes long; %d are allowed", length,
                          NODE_OPTIONS_TEXT_MAX);
-    if (is_too_deep(text))
-        return error_set(err, -EINVAL, "the image's JSON is nested deeper than %d levels",
-                         JSON_DEPTH_MAX);
+    struct depth_walk walk;
+    if (is_too_deep(text, &walk))
+        return refuse_depth(options, &walk, err);
     json_error_t why;
     json_t *root = json_loads(text, JSON_REJECT_DUPLICATES, &why);
     if (!root)

@@ -115,14 +115,30 @@ static int take_engine(const struct block_env *env, struct node_options *options
     return ret;
 }
 
-static int check_engine(const struct open_options *taken, struct error *err)
+static int check_engine(const struct open_options *taken, const struct node_options *options,
+                        struct error *err)
 {
     if (!taken->engine_ops->needs_direct || taken->direct)
         return 0;
-    return error_set(err, -EINVAL,
-                     "cannot open '%s': aio=%s was specified, but it requires cache.direct=on; say "
-                     "--cache=none or --cache=directsync, or another --aio",
-                     taken->path, taken->engine_ops->name);
+    return node_options_refuse(options, "aio", -EINVAL, err,
+                               "cannot open '%.200s': aio=%s was specified, but it requires "
+                               "cache.direct=on; say --cache=none or --cache=directsync, or "
+                               "another --aio",
+                               taken->path, taken->engine_ops->name);
+}
+
+static int take_path(struct node_options *options, const char **ret_path, struct error *err)
+{
+    const char *path = NULL;
+    int ret = node_options_take_string(options, "filename", &path, err);
+    if (ret < 0)
+        return ret;
+    if (!path || !*path)
+        return node_options_refuse(options, "filename", -EINVAL, err,
+                                   "%s; the driver file needs the path of an image",
+                                   path ? "empty" : "missing");
+    *ret_path = path;
+    return 0;
 }
 
 static int take_options(const struct block_env *env, struct node_options *options,
@@ -136,15 +152,14 @@ static int take_options(const struct block_env *env, struct node_options *option
         NULL,
     };
     unsigned discard = 0, locking = POSIX_LOCKING_AUTO;
-    struct open_options taken = {.path = node_options_take(options, "filename")};
-    if (!taken.path || !*taken.path)
-        return error_set(err, -EINVAL,
-                         "the driver 'file' needs the option 'filename': the path of an image");
-    int ret = take_engine(env, options, &taken.engine_ops, err);
+    struct open_options taken = {.path = NULL};
+    int ret = take_path(options, &taken.path, err);
+    if (ret == 0)
+        ret = take_engine(env, options, &taken.engine_ops, err);
     if (ret == 0)
         ret = node_options_take_bool(options, "cache.direct", &taken.direct, err);
     if (ret == 0)
-        ret = check_engine(&taken, err);
+        ret = check_engine(&taken, options, err);
     if (ret == 0)
         ret = node_options_take_bool(options, "cache.no-flush", &taken.no_flush, err);
     if (ret == 0)

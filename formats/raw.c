@@ -55,20 +55,20 @@ static int take_range(struct node_options *options, const struct block_node *fil
     if (ret < 0)
         return ret;
     if (start > file_bytes)
-        return error_set(err, -EINVAL,
-                         "the offset %" PRIu64 " is past the end of '%s', which has %" PRIu64
-                         " bytes; give one that is not larger",
-                         start, file->name, file_bytes);
+        return node_options_refuse(options, "offset", -EINVAL, err,
+                                   "%" PRIu64 " is past the end of '%.200s', which has %" PRIu64
+                                   " bytes; give one that is not larger",
+                                   start, file->name, file_bytes);
     uint64_t size_bytes = file_bytes - start;
     ret = node_options_take_size(options, "size", &size_bytes, err);
     if (ret < 0)
         return ret;
     if (size_bytes > file_bytes - start)
-        return error_set(err, -EINVAL,
-                         "the size %" PRIu64 " at the offset %" PRIu64
-                         " reaches past the end of '%s', which has %" PRIu64
-                         " bytes; give at most %" PRIu64,
-                         size_bytes, start, file->name, file_bytes, file_bytes - start);
+        return node_options_refuse(options, "size", -EINVAL, err,
+                                   "%" PRIu64 " at the offset %" PRIu64
+                                   " reaches past the end of '%.200s', which has %" PRIu64
+                                   " bytes; give at most %" PRIu64,
+                                   size_bytes, start, file->name, file_bytes, file_bytes - start);
     *ret_range =
         (struct range){.start = start, .size_bytes = size_bytes, .is_fixed_size = is_fixed_size};
     return 0;

@@ -32,8 +32,10 @@ static int parse_image(const struct config *config, struct node_options *options
     bool has_driver = !config->format && node_options_has(options, "driver");
     if (!has_driver && !node_options_has(options, "file.filename") &&
         !node_options_has(options, "file.driver"))
-        return error_set(err, -EINVAL, "the image's options name no file; say file.filename=PATH%s",
-                         config->format ? "" : ", or name a driver");
+        return node_options_refuse(options, "file.filename", -EINVAL, err,
+                                   "missing; the image's options name no file: say "
+                                   "file.filename=PATH%s",
+                                   config->format ? "" : ", or name a driver");
     return 0;
 }
 

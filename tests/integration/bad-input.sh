@@ -78,9 +78,29 @@ if ! is_stand_in; then
     one_sentence file.frobnicate "${serve[@]}" --image-opts "driver=raw,file.frobnicate=1,$file"
     one_sentence "$dir/disk.img" "${serve[@]}" --image-opts "$dir/disk.img"
     one_sentence 'file.filename' "${serve[@]}" --image-opts driver=raw
-    one_sentence "'offset'" "${serve[@]}" --image-opts "driver=raw,offset=many,$file"
+    one_sentence "offset: " "${serve[@]}" --image-opts "driver=raw,offset=many,$file"
     one_sentence file.aio "${serve[@]}" --image-opts "driver=raw,file.aio=warp,$file"
     one_sentence 'offset' "${serve[@]}" "json:{\"driver\": \"raw\", \"offset\": 1.5}"
+    # Graphs that make no sense: the whole path of the key.
+    one_sentence 'file.file: missing' "${serve[@]}" --image-opts driver=raw,file.driver=raw
+    one_sentence 'file.file.filename: missing' "${serve[@]}" --image-opts driver=raw,file.driver=raw,file.file.driver=file
+    one_sentence "file.driver: the driver 'rwa'" "${serve[@]}" --image-opts driver=raw,file.driver=rwa
+    one_sentence "file: cannot be 'node0'" "${serve[@]}" --image-opts driver=raw,file=node0
+    one_sentence 'file.file.colour: ' "${serve[@]}" --image-opts "driver=raw,file.driver=raw,file.file.colour=red,file.$file"
+    one_sentence 'aio: cannot be' "${serve[@]}" --image-opts "driver=raw,aio=warp,file.driver=raw,file.$file"
+    one_sentence 'file.filename: must be a string' "${serve[@]}" 'json:{"driver": "raw", "file": {"filename": 7}}'
+    one_sentence 'file.driver: must be a string' "${serve[@]}" 'json:{"driver": "raw", "file": {"driver": {"a": "b"}}}'
+    deep=$(printf 'file.%.0s' {1..200})
+    one_sentence 'file.file.file.' "${serve[@]}" --image-opts "${deep}filename=$dir/disk.img"
+    one_sentence 'more than 64 parts' "${serve[@]}" --image-opts "${deep}filename=$dir/disk.img"
+    deep=$(printf 'file.%.0s' {1..12000})
+    one_sentence 'more than 64 parts' "${serve[@]}" --image-opts "${deep}filename=$dir/disk.img"
+    deep=$(printf '{"file":%.0s' {1..200})
+    one_sentence 'file.file: the image' "${serve[@]}" "json:$deep"
+    deep=$(printf '{"file":%.0s' {1..8000})
+    one_sentence 'deeper than 64 levels' "${serve[@]}" "json:$deep"
+    deep=$(printf '[%.0s' {1..100000})
+    one_sentence 'bytes long' "${serve[@]}" "json:$deep"
     one_sentence none "${serve[@]}" --threads=none -f raw "$dir/disk.img"
     one_sentence 0 "${serve[@]}" --threads=0 -f raw "$dir/disk.img"
 fi

@@ -275,7 +275,7 @@ static void co_a_missing_child_is_named_by_its_whole_path(struct fixture *fixtur
                       "say file.file.filename=PATH");
     co_expect_refused(fixture,
                       OPTIONS("driver", "pass", "file.driver", "through", "file.file", "node7"),
-                      -EINVAL, "the option 'file.file' cannot be 'node7'");
+                      -EINVAL, "file.file: cannot be 'node7'");
 }
 
 static void co_an_alias_is_the_same_driver(struct fixture *fixture, void *arg)

@@ -74,26 +74,41 @@ static void what_is_no_json_is_refused_at_its_place(void **state)
 static void what_is_no_option_is_refused_by_name(void **state)
 {
     (void)state;
-    expect_refused("{\"offset\": 1.5}", "'offset'");
-    expect_refused("{\"file\": {\"filename\": null}}", "'file.filename'");
-    expect_refused("{\"file\": {}}", "'file' in the image's JSON is empty");
-    expect_refused("{\"file\": [[]]}", "'file.0'");
+    expect_refused("{\"offset\": 1.5}", "offset: ");
+    expect_refused("{\"file\": {\"filename\": null}}", "file.filename: ");
+    expect_refused("{\"file\": {}}", "file: empty, null");
+    expect_refused("{\"file\": [[]]}", "file.0: ");
     expect_refused("{\"a\": 1, \"a\": 2}", "\"a\"");
-    expect_refused("{\"a.b\": 1, \"a\": {\"b\": 2}}", "the option 'a.b' is given twice");
+    expect_refused("{\"a.b\": 1, \"a\": {\"b\": 2}}", "a.b: given twice");
     expect_refused("{\"\": 1}", "empty part");
     expect_refused("{\"a..b\": 1}", "'a..b'");
+}
+
+static const char *chain_of_lists(char *text, unsigned lists)
+{
+    char *at = text + sprintf(text, "{\"a\":");
+    memset(at, '[', lists);
+    at += lists;
+    at += sprintf(at, "\"x\"");
+    memset(at, ']', lists);
+    strcpy(at + lists, "}");
+    return text;
 }
 
 static void depth_number_and_length_are_bounded(void **state)
 {
     (void)state;
     static char text[NODE_OPTIONS_TEXT_MAX + 2];
-    expect("{\"a\":[[[[[[[[[[[[[[[\"x\"]]]]]]]]]]]]]]]}", "a.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0", "x");
-    expect_refused("{\"a\":[[[[[[[[[[[[[[[[\"x\"]]]]]]]]]]]]]]]]}", "deeper than 16");
+    expect(chain_of_lists(text, 63),
+           "a.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0"
+           ".0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0",
+           "x");
+    expect_refused(chain_of_lists(text, 64), "a.0.0.0.0");
+    expect_refused(chain_of_lists(text, 64), ": the image's JSON is nested deeper than 64 levels");
     expect("{\"a\":\"[[[[[[[[[[[[[[[[[[[[[[\\\"[[[[[[[[[[\"}", "a",
            "[[[[[[[[[[[[[[[[[[[[[[\"[[[[[[[[[[");
     memset(text, '[', NODE_OPTIONS_TEXT_MAX);
-    expect_refused(text, "deeper than 16");
+    expect_refused(text, "deeper than 64");
     char *at = text + sprintf(text, "{\"k\":[0");
     for (unsigned i = 1; i < NODE_OPTIONS_COUNT_MAX; i++)
         at += sprintf(at, ",%u", i);

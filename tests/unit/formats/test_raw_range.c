@@ -72,28 +72,28 @@ static void co_refuse_ranges(struct fixture *fixture, void *arg)
         const char *offset, *size, *sentence;
     } bad[] = {
         {"20002", NULL,
-         "the offset 20002 is past the end of 'disk.img', which has 20001 bytes; "
+         "offset: 20002 is past the end of 'disk.img', which has 20001 bytes; "
          "give one that is not larger"},
         {"20002", "0",
-         "the offset 20002 is past the end of 'disk.img', which has 20001 bytes; "
+         "offset: 20002 is past the end of 'disk.img', which has 20001 bytes; "
          "give one that is not larger"},
         {"18446744073709551615", "1",
-         "the offset 18446744073709551615 is past the end of 'disk.img', which has 20001 bytes; "
+         "offset: 18446744073709551615 is past the end of 'disk.img', which has 20001 bytes; "
          "give one that is not larger"},
         {NULL, "20002",
-         "the size 20002 at the offset 0 reaches past the end of 'disk.img', which has 20001 "
+         "size: 20002 at the offset 0 reaches past the end of 'disk.img', which has 20001 "
          "bytes; give at most 20001"},
         {"1", "20001",
-         "the size 20001 at the offset 1 reaches past the end of 'disk.img', which has 20001 "
+         "size: 20001 at the offset 1 reaches past the end of 'disk.img', which has 20001 "
          "bytes; give at most 20000"},
         {"1", "18446744073709551615",
-         "the size 18446744073709551615 at the offset 1 reaches past the end of 'disk.img', which "
+         "size: 18446744073709551615 at the offset 1 reaches past the end of 'disk.img', which "
          "has 20001 bytes; give at most 20000"},
         {"-1", NULL,
-         "the option 'offset' cannot be '-1'; say a number of bytes below 2^64, as 4096, 64K, "
+         "offset: cannot be '-1'; say a number of bytes below 2^64, as 4096, 64K, "
          "10M, 1G or 2T"},
         {NULL, "all",
-         "the option 'size' cannot be 'all'; say a number of bytes below 2^64, as 4096, 64K, 10M, "
+         "size: cannot be 'all'; say a number of bytes below 2^64, as 4096, 64K, 10M, "
          "1G or 2T"},
     };
     (void)arg;

@@ -93,11 +93,12 @@ static void options_that_make_no_image_are_refused(void **state)
 {
     (void)state;
     const struct config nothing = {.image = "offset=5", .image_opts = true};
-    expect_refused(&nothing, "the image's options name no file; say file.filename=PATH, or name a "
-                             "driver");
+    expect_refused(&nothing, "file.filename: missing; the image's options name no file: say "
+                             "file.filename=PATH, or name a driver");
     const struct config named = {.image = "json:{\"driver\":\"file\",\"filename\":\"x\"}",
                                  .format = "raw"};
-    expect_refused(&named, "the image's options name no file; say file.filename=PATH");
+    expect_refused(&named, "file.filename: missing; the image's options name no file: say "
+                           "file.filename=PATH");
     const struct config twice = {
         .image = "file.filename=x,offset=5", .image_opts = true, .offset = 7};
     expect_refused(&twice, "the offset is given twice, by -o and by the image's option 'offset'; "
