@@ -355,7 +355,7 @@ static int adopt(struct block_node *parent, const struct node_options *options, 
 int block_co_open_child(struct block_node *parent, struct node_options *options, const char *key,
                         struct block_node **ret_child, struct error *err)
 {
-    struct node_options *subtree;
+    struct node_options *subtree = NULL;
     struct block_node *child;
     assert(parent->child_count < BLOCK_CHILDREN_MAX);
     assert(!parent->opened);
@@ -381,7 +381,7 @@ int block_co_open_child(struct block_node *parent, struct node_options *options,
 int block_co_open_filtered(struct block_node *parent, struct node_options *options, const char *key,
                            struct block_node **ret_child, struct error *err)
 {
-    struct node_options *subtree;
+    struct node_options *subtree = NULL;
     struct block_node *child;
     assert(parent->child_count < BLOCK_CHILDREN_MAX);
     assert(!parent->opened && (parent->driver->flags & BLOCK_DRIVER_FILTER));
