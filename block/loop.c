@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A turn is rounds, then the tasks, then the poller. A round takes the posted jobs, resumes what
- * was ready when it began, and gives each source its share. When a round has moved nothing, the
- * tasks run; they may have queued something, so a round follows. Rounds are bounded: a busy source
- * or a coroutine that pauses for ever does not keep the loop from its sockets, they are looked at
+ * A turn is rounds, then the poller. A round takes the posted jobs, resumes what was ready when it
+ * began, runs the tasks, and gives each source its share. Rounds are bounded: a busy source or a
+ * coroutine that pauses for ever does not keep the loop from its sockets, they are looked at
  * without sleeping.
  *
  * The inbox is one word: a stack of jobs, pushed by any thread with a compare-and-swap and taken
@@ -28,6 +27,14 @@
 #include "block/coroutine_private.h"
 
 #define ROUNDS_MAX 16 /* in one turn, before the poller has its share */
+#define BUSY_POLL_SLEEPS_MAX 255
+
+/* Looking on without sleep; see loop_set_busy_poll(). */
+struct busy_poll {
+    uint64_t limit_ns;
+    unsigned sleeps_between; /* two tries; 2^n - 1 after n that did not pay */
+    unsigned sleeps_left;    /* until the next try */
+};
 
 struct loop {
     /* What other threads touch, on a cache line of its own. */
@@ -50,6 +57,7 @@ struct loop {
     struct list timers; /* by due_ns, then in the order they were set */
     struct list tasks;
     struct list sources;
+    struct busy_poll busy_poll;
     struct coroutine_pool coroutine_pool;
 };
 
@@ -249,6 +257,7 @@ static bool run_round(struct loop *loop)
 {
     bool any = run_posted(loop);
     any |= resume_ready(loop);
+    any |= run_tasks(loop);
     any |= turn_sources(loop);
     return any;
 }
@@ -258,13 +267,12 @@ static bool run_rounds(struct loop *loop, bool *ret_idle)
 {
     bool any = false;
     for (unsigned round = 0; round < ROUNDS_MAX; round++) {
-        if (!run_round(loop) && !run_tasks(loop)) {
+        if (!run_round(loop)) {
             *ret_idle = true;
             return any;
         }
         any = true;
     }
-    run_tasks(loop);
     *ret_idle = false;
     return any;
 }
@@ -304,19 +312,61 @@ static int64_t sleep_ns(struct loop *loop)
     return due_ns - now_ns > INT64_MAX ? INT64_MAX : (int64_t)(due_ns - now_ns);
 }
 
-/* True when the poller called anybody. */
+static bool wait_without_sleep(struct loop *loop)
+{
+    loop->now_is_known = false;
+    return loop->poller_ops->wait(loop->poller, 0);
+}
+
+/* How it goes on after a busy poll: more sleeps without one, the longer nothing came of it. */
+static void judge_busy_poll(struct busy_poll *busy, bool paid)
+{
+    if (paid)
+        busy->sleeps_between = 0;
+    else if (busy->sleeps_between < BUSY_POLL_SLEEPS_MAX)
+        busy->sleeps_between = 2 * busy->sleeps_between + 1;
+    busy->sleeps_left = busy->sleeps_between;
+}
+
+/* Looks on for a while where a sleep is due. True when something came, or a job was posted. Gives
+ * the processor to whoever wants it meanwhile: it may be the client. */
+static bool poll_busily(struct loop *loop, int64_t timeout_ns)
+{
+    struct busy_poll *busy = &loop->busy_poll;
+    if (busy->sleeps_left > 0) {
+        busy->sleeps_left--;
+        return false;
+    }
+    uint64_t limit_ns = busy->limit_ns;
+    if (timeout_ns > 0 && (uint64_t)timeout_ns < limit_ns)
+        limit_ns = (uint64_t)timeout_ns;
+    uint64_t end_ns = loop->clock->now_ns(loop->clock) + limit_ns;
+    bool came;
+    do {
+        sched_yield();
+        came = wait_without_sleep(loop) ||
+               atomic_load_explicit(&loop->inbox, memory_order_relaxed) != NULL;
+    } while (!came && loop->clock->now_ns(loop->clock) < end_ns);
+    judge_busy_poll(busy, came);
+    return came;
+}
+
+/* True when the poller called anybody, or a job was posted. */
 static bool poll(struct loop *loop, bool may_sleep)
 {
     int64_t timeout_ns = may_sleep ? sleep_ns(loop) : 0;
+    if (timeout_ns == 0)
+        return wait_without_sleep(loop);
+    if (loop->busy_poll.limit_ns > 0 && poll_busily(loop, timeout_ns))
+        return true;
     struct loop_job *top = NULL;
     /* The mark goes only into an empty inbox; the poster that replaces it wakes us. */
-    if (timeout_ns != 0 && !atomic_compare_exchange_strong(&loop->inbox, &top, &asleep))
-        timeout_ns = 0;
+    if (!atomic_compare_exchange_strong(&loop->inbox, &top, &asleep))
+        return wait_without_sleep(loop);
     loop->now_is_known = false;
     bool any = loop->poller_ops->wait(loop->poller, timeout_ns);
     top = &asleep;
-    if (timeout_ns != 0)
-        atomic_compare_exchange_strong(&loop->inbox, &top, NULL); /* still there: nobody posted */
+    atomic_compare_exchange_strong(&loop->inbox, &top, NULL); /* still there: nobody posted */
     return any;
 }
 
@@ -409,7 +459,12 @@ void loop_timer_clear(struct loop_timer *timer)
     list_remove(&timer->link);
 }
 
-void loop_at_turn_end(struct loop *loop, struct loop_task *task)
+void loop_set_busy_poll(struct loop *loop, uint64_t limit_ns)
+{
+    loop->busy_poll = (struct busy_poll){.limit_ns = limit_ns};
+}
+
+void loop_at_round_end(struct loop *loop, struct loop_task *task)
 {
     if (!link_is_listed(&task->link))
         list_append(&loop->tasks, &task->link);

@@ -5,14 +5,15 @@
 /*
  * One thread's event loop.
  *
- * A turn of a loop: take what other threads posted, resume every coroutine that can go on, let each
- * source (an AIO engine) submit and collect, all of it again while anything is ready; then the
- * tasks for the end of the turn (one send a connection); then sleep until something is ready. So
- * whatever one receive brought is submitted together, and answered together.
+ * A turn of a loop is rounds: take what other threads posted, resume every coroutine that can go
+ * on, run the tasks they left (one send a connection), let each source (an AIO engine) submit and
+ * collect; the same again while anything is ready; then sleep until something is. So what one
+ * receive brought is submitted together, and what became done together is answered together, before
+ * the next piece is submitted: the client works on the first answers while we make the next.
  *
  * Words: the *home loop* of an object is the loop that alone touches it. A *watch* tells when a
  * descriptor is ready, a *timer* when a moment has come, a *job* comes from any thread, a *task*
- * runs once at the end of this turn, a *source* has a share in every round of a turn.
+ * runs once, late in a round, a *source* has a share in every round of a turn.
  *
  * Everything here is called on the loop's own thread, but for loop_post() and loop_stop().
  * Nothing here waits but loop_run() and loop_turn().
@@ -137,10 +138,16 @@ void loop_timer_clear(struct loop_timer *timer);
  * by one write, only when its inbox was empty. */
 void loop_post(struct loop *loop, struct loop_job *job);
 
-/* Runs the task once at the end of this turn; a task that is already waiting stays where it is.
- * link_init() the task's link before the first call. */
-void loop_at_turn_end(struct loop *loop, struct loop_task *task);
+/* Runs the task once, when this round has resumed what was ready; a task that is already waiting
+ * stays where it is. link_init() the task's link before the first call. */
+void loop_at_round_end(struct loop *loop, struct loop_task *task);
 void loop_task_cancel(struct loop_task *task);
+
+/* Before the loop sleeps it looks on for up to limit_ns without sleeping, as long as that pays: a
+ * wait that brought nothing is followed by more and more sleeps without a look. 0, as in a new
+ * loop: never. What is saved is the wake-up, which costs two processors more than a small request
+ * does, above all where they are virtual. */
+void loop_set_busy_poll(struct loop *loop, uint64_t limit_ns);
 
 /* A source stays until it is removed. */
 void loop_source_add(struct loop *loop, struct loop_source *source);

@@ -137,6 +137,14 @@ static int set_threads(struct config *config, const char *name, const char *valu
                        err);
 }
 
+static int set_busy_poll(struct config *config, const char *name, const char *value,
+                         struct error *err)
+{
+    (void)name;
+    return parse_count("the microseconds of busy polling", value, 0, CONFIG_BUSY_POLL_US_MAX,
+                       &config->busy_poll_us, err);
+}
+
 /* Which of the NULL-ended names the value is; the error lists them all. */
 static int parse_choice(const char *name, const char *value, const char *const *names,
                         unsigned *ret_index, struct error *err)
@@ -267,6 +275,7 @@ static const struct cmdline_option options[] = {
     {"aio", 0, true, "aio", set_aio},
     {"discard", 0, true, "discard", set_discard},
     {"threads", 0, true, NULL, set_threads},
+    {"busy-poll", 0, true, NULL, set_busy_poll},
     {"fork", 0, false, NULL, set_fork},
     {"run", 0, true, NULL, set_run},
     {"pid-file", 0, true, NULL, set_pid_file},
@@ -450,6 +459,7 @@ int cmdline_parse(int argc, char **argv, enum cmdline_action *ret_action, struct
         .handshake_limit_s = CONFIG_HANDSHAKE_LIMIT_S_DEFAULT,
         .stall_limit_s = CONFIG_STALL_LIMIT_S_DEFAULT,
         .thread_count = cmdline_default_threads(),
+        .busy_poll_us = cmdline_default_threads() > 1 ? CONFIG_BUSY_POLL_US_DEFAULT : 0,
     };
     bool given[OPTION_COUNT] = {false};
     struct getopt_tables tables;

@@ -38,6 +38,8 @@ void cmdline_help(FILE *to, const char *argument_0)
         "\n"
         "The process:\n"
         "      --threads=N         event loops (default: one a processor, at most 4)\n"
+        "      --busy-poll=US      look on for requests so long before sleeping, while that\n"
+        "                          pays (default: 50 with more than one processor; 0: never)\n"
         "      --run=COMMAND       serve while this shell command runs; it is told of the server\n"
         "                          by $uri, $unixsocket, $port, $exportname and $nbd\n"
         "      --fork              serve in the background; return when it serves\n"

@@ -14,6 +14,8 @@ struct node_options;
 
 #define CONFIG_THREADS_MAX 64
 #define CONFIG_THREADS_DEFAULT_MAX 4
+#define CONFIG_BUSY_POLL_US_MAX 1000000
+#define CONFIG_BUSY_POLL_US_DEFAULT 50 /* more than a wake-up takes, on the worst of hosts */
 #define CONFIG_HANDSHAKE_LIMIT_S_DEFAULT 10
 #define CONFIG_STALL_LIMIT_S_DEFAULT 60
 #define CONFIG_LIMIT_S_MAX 3600
@@ -53,6 +55,7 @@ struct config {
     bool private_socket; /* on a new UNIX socket that only the command is told of */
 
     unsigned thread_count; /* event loops, at least 1 */
+    unsigned busy_poll_us; /* how long a loop looks on before it sleeps; 0: it sleeps at once */
     bool fork;
     const char *pid_file; /* NULL for none */
     bool verbose;

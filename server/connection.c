@@ -20,7 +20,7 @@
 /* --- birth and end ------------------------------------------------------------------------------
  */
 
-static void send_at_turn_end(struct loop_task *task);
+static void send_at_round_end(struct loop_task *task);
 static void forget_started_reads(struct loop_task *task);
 
 struct connection *connection_new(struct server_lane *lane, struct export *export,
@@ -44,7 +44,7 @@ struct connection *connection_new(struct server_lane *lane, struct export *expor
     link_init(&connection->deadline.link);
     link_init(&connection->waiting_link);
     sendq_init(&connection->sendq);
-    connection->send_task.run = send_at_turn_end;
+    connection->send_task.run = send_at_round_end;
     link_init(&connection->send_task.link);
     connection->turn_task.run = forget_started_reads;
     link_init(&connection->turn_task.link);
@@ -169,7 +169,7 @@ static void stream_ready(struct stream *stream, unsigned events)
     struct connection *connection = stream->owner;
     connection_enter(connection);
     if (events & LOOP_WRITABLE)
-        loop_at_turn_end(connection->lane->loop, &connection->send_task);
+        loop_at_round_end(connection->lane->loop, &connection->send_task);
     if ((events & LOOP_READABLE) && (connection->wanted & LOOP_READABLE)) {
         if (!connection->lingering)
             connection_receive(connection);
@@ -389,7 +389,7 @@ void connection_reply(struct connection *connection, struct server_request *requ
 void connection_send_soon(struct connection *connection)
 {
     if (!connection->write_blocked && !connection->fetching)
-        loop_at_turn_end(connection->lane->loop, &connection->send_task);
+        loop_at_round_end(connection->lane->loop, &connection->send_task);
 }
 
 /* As sendq_flush(), for the handshake's output, which goes before all replies. */
@@ -456,7 +456,7 @@ static void fetch_first(struct connection *connection)
     dispatch_fetch(request);
 }
 
-static void send_at_turn_end(struct loop_task *task)
+static void send_at_round_end(struct loop_task *task)
 {
     struct connection *connection = container_of(task, struct connection, send_task);
     struct list sent;

@@ -206,7 +206,7 @@ static void start_held(struct connection *connection, struct input *input)
     } else if (item->request.command != NBD_CMD_WRITE) {
         if (item->request.command == NBD_CMD_READ) {
             connection->started_read_bytes += request->cost_bytes;
-            loop_at_turn_end(connection->lane->loop, &connection->turn_task);
+            loop_at_round_end(connection->lane->loop, &connection->turn_task);
         }
         start_request(request);
     } else if (input->length >= item->request.length &&

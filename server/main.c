@@ -158,6 +158,8 @@ static int set_up(struct application *app, struct error *err)
         code = block_env_init(&app->env, app->threads.loops, app->threads.loop_count, app->workers,
                               &host_files_linux, formats_registry, err);
     app->has_env = code == 0;
+    for (unsigned i = 0; i < app->threads.loop_count; i++)
+        loop_set_busy_poll(app->threads.loops[i], UINT64_C(1000) * app->config.busy_poll_us);
     return code;
 }
 

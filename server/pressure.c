@@ -64,7 +64,7 @@ void pressure_wait(struct connection *connection)
 static void feed_soon(struct server_lane *lane)
 {
     if (!list_is_empty(&lane->waiting))
-        loop_at_turn_end(lane->loop, &lane->feed_task);
+        loop_at_round_end(lane->loop, &lane->feed_task);
 }
 
 void pressure_forget(struct connection *connection)

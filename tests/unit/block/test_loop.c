@@ -135,7 +135,7 @@ static void run_lettered_task(struct loop_task *task)
     trace_add(lettered->letter);
     if (lettered->again > 0) {
         lettered->again--;
-        loop_at_turn_end(lettered->loop, task);
+        loop_at_round_end(lettered->loop, task);
     }
 }
 
@@ -163,7 +163,7 @@ static void pausing_main(void *arg)
     }
 }
 
-static void a_round_takes_posts_then_coroutines_then_sources_and_tasks_come_last(void **state)
+static void a_round_takes_posts_then_coroutines_then_tasks_then_sources(void **state)
 {
     struct loop *loop = *state;
     struct lettered_job job = {{.run = run_lettered_job}, 'j'};
@@ -173,13 +173,13 @@ static void a_round_takes_posts_then_coroutines_then_sources_and_tasks_come_last
     link_init(&task.task.link);
     trace_reset();
     loop_source_add(loop, &source.source);
-    loop_at_turn_end(loop, &task.task);
-    loop_at_turn_end(loop, &task.task); /* already waits: stays where it is */
+    loop_at_round_end(loop, &task.task);
+    loop_at_round_end(loop, &task.task); /* already waits: stays where it is */
     assert_int_equal(coroutine_start(loop, pausing_main, &pauses), 0);
     loop_post(loop, &job.job);
     assert_true(loop_turn(loop, true));
-    /* the first round; the second moves nothing, so the task; the third sees what it queued */
-    assert_string_equal(trace, "jcssts");
+    /* the second round moves nothing more */
+    assert_string_equal(trace, "jctss");
     loop_source_remove(&source.source);
     assert_false(loop_turn(loop, false));
 }
@@ -190,10 +190,10 @@ static void a_task_may_ask_for_another_run(void **state)
         .task = {.run = run_lettered_task}, .loop = *state, .again = 2, .letter = 't'};
     link_init(&task.task.link);
     trace_reset();
-    loop_at_turn_end(*state, &task.task);
+    loop_at_round_end(*state, &task.task);
     loop_turn(*state, false);
     assert_string_equal(trace, "ttt");
-    loop_at_turn_end(*state, &task.task);
+    loop_at_round_end(*state, &task.task);
     loop_task_cancel(&task.task);
     loop_turn(*state, false);
     assert_string_equal(trace, "ttt");
@@ -224,7 +224,7 @@ static void a_busy_source_does_not_keep_the_tasks_from_theirs(void **state)
     link_init(&task.task.link);
     trace_reset();
     loop_source_add(*state, &source.source);
-    loop_at_turn_end(*state, &task.task);
+    loop_at_round_end(*state, &task.task);
     loop_turn(*state, true);
     assert_non_null(strchr(trace, 't'));
     loop_source_remove(&source.source);
@@ -259,6 +259,82 @@ static void timer_init(struct lettered_timer *timer, struct loop *loop, char let
     *timer = (struct lettered_timer){
         .timer = {.expired = expire_lettered_timer}, .loop = loop, .letter = letter};
     link_init(&timer->timer.link);
+}
+
+/* --- busy polling: here the clock moves by 1 us a look ------------------------------------------
+ */
+
+struct looks {
+    struct fake_poller *poller;
+    unsigned without_sleep;
+    struct loop *post_to; /* at the third look */
+    struct loop_job *job;
+};
+
+static void count_look(void *arg)
+{
+    struct looks *looks = arg;
+    fake_now_ns += 1000;
+    looks->without_sleep += looks->poller->timeout_ns == 0;
+    if (looks->post_to && looks->without_sleep == 3)
+        loop_post(looks->post_to, looks->job);
+}
+
+static struct looks busy_poll_of_50_us(struct loop *loop)
+{
+    loop_set_busy_poll(loop, 50000);
+    return (struct looks){.poller = loop_poller(loop)};
+}
+
+static void a_busy_poll_ends_after_its_limit_in_a_sleep(void **state)
+{
+    struct looks looks = busy_poll_of_50_us(*state);
+    looks.poller->on_wait = count_look;
+    looks.poller->arg = &looks;
+    loop_turn(*state, true);
+    assert_int_equal(looks.poller->timeout_ns, -1);
+    assert_in_range(looks.without_sleep, 45, 51);
+}
+
+static void a_job_posted_during_a_busy_poll_ends_it_without_a_wake_up(void **state)
+{
+    struct lettered_job job = {{.run = run_lettered_job}, 'j'};
+    struct looks looks = busy_poll_of_50_us(*state);
+    looks.poller->on_wait = count_look;
+    looks.poller->arg = &looks;
+    looks.post_to = *state;
+    looks.job = &job.job;
+    trace_reset();
+    assert_true(loop_turn(*state, true));
+    assert_int_equal(looks.without_sleep, 3);
+    assert_int_equal(atomic_load(&looks.poller->wakes), 0);
+    loop_turn(*state, false);
+    assert_string_equal(trace, "j");
+}
+
+static void busy_polls_that_bring_nothing_become_rare(void **state)
+{
+    struct looks looks = busy_poll_of_50_us(*state);
+    looks.poller->on_wait = count_look;
+    looks.poller->arg = &looks;
+    for (unsigned i = 0; i < 10000; i++)
+        loop_turn(*state, true);
+    assert_true(looks.without_sleep > 8 * 45); /* still tried */
+    assert_true(looks.without_sleep < 60 * 51);
+}
+
+static void a_busy_poll_does_not_miss_a_timer(void **state)
+{
+    struct lettered_timer timer;
+    struct looks looks = busy_poll_of_50_us(*state);
+    looks.poller->on_wait = count_look;
+    looks.poller->arg = &looks;
+    timer_init(&timer, *state, 't');
+    trace_reset();
+    loop_timer_set(*state, &timer.timer, fake_now_ns + 10000);
+    loop_turn(*state, true);
+    assert_string_equal(trace, "t");
+    assert_in_range(looks.without_sleep, 5, 11);
 }
 
 static void timers_expire_by_due_time_and_then_in_the_order_they_were_set(void **state)
@@ -431,11 +507,15 @@ static void loops_know_their_index_and_who_turns(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        on_fake(a_round_takes_posts_then_coroutines_then_sources_and_tasks_come_last),
+        on_fake(a_round_takes_posts_then_coroutines_then_tasks_then_sources),
         on_fake(a_task_may_ask_for_another_run),
         on_fake(a_busy_source_does_not_keep_the_poller_from_its_share),
         on_fake(a_busy_source_does_not_keep_the_tasks_from_theirs),
         on_fake(a_turn_that_may_not_sleep_only_looks),
+        on_fake(a_busy_poll_ends_after_its_limit_in_a_sleep),
+        on_fake(a_job_posted_during_a_busy_poll_ends_it_without_a_wake_up),
+        on_fake(busy_polls_that_bring_nothing_become_rare),
+        on_fake(a_busy_poll_does_not_miss_a_timer),
         on_fake(timers_expire_by_due_time_and_then_in_the_order_they_were_set),
         on_fake(a_timer_that_is_set_again_in_the_past_does_not_hold_the_turn),
         on_fake(random_timers_expire_in_order),
