@@ -44,6 +44,13 @@ enum block_driver_flag {
     BLOCK_DRIVER_FILTER = 1 << 3,
 };
 
+/* What becomes of a write whose data is all zero: the option "detect-zeroes" of every node. */
+enum block_detect_zeroes {
+    BLOCK_DETECT_OFF,   /* it is written */
+    BLOCK_DETECT_ON,    /* it is a write-zeroes that keeps the space */
+    BLOCK_DETECT_UNMAP, /* it is a write-zeroes that may give the space back */
+};
+
 #define BLOCK_PROBE_BYTES 2048 /* the head of a file that probes see; short files give less */
 
 struct block_driver {
@@ -142,11 +149,12 @@ struct block_node {
     struct block_limits limits;
     _Atomic uint64_t size_bytes;
     bool read_only; /* set before co_open: the option "read-only", else as the parent */
-    bool is_image;  /* set before co_open: here an image stands, not the file below one, so a filter
-                     * here has an image below it too */
-    bool is_guess;  /* set before co_open: nobody named the format; the driver sees to it that no
-                     * client can make the image look like one of another */
-    char *name;     /* for messages: the file name, or the driver's name */
+    enum block_detect_zeroes detect_zeroes;
+    bool is_image; /* set before co_open: here an image stands, not the file below one, so a filter
+                    * here has an image below it too */
+    bool is_guess; /* set before co_open: nobody named the format; the driver sees to it that no
+                    * client can make the image look like one of another */
+    char *name;    /* for messages: the file name, or the driver's name */
 
     /* block/'s own */
     _Atomic unsigned references;

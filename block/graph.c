@@ -101,6 +101,34 @@ void graph_take_passed_down(struct node_options *options)
         node_options_take(options, passed_down[i]);
 }
 
+/* --- options of every node ----------------------------------------------------------------------
+ */
+
+/* Before the options that are passed down are taken: this one asks for one of them. */
+static int take_detect_zeroes(struct block_node *node, struct node_options *options,
+                              struct error *err)
+{
+    static const char *const names[] = {
+        [BLOCK_DETECT_OFF] = "off",
+        [BLOCK_DETECT_ON] = "on",
+        [BLOCK_DETECT_UNMAP] = "unmap",
+        NULL,
+    };
+    unsigned index = BLOCK_DETECT_OFF;
+    int rc = node_options_take_choice(options, "detect-zeroes", names, &index, err);
+    if (rc < 0)
+        return rc;
+    node->detect_zeroes = (enum block_detect_zeroes)index;
+    const char *discard = node_options_get(options, "discard");
+    bool may_unmap = discard && (strcmp(discard, "unmap") == 0 || strcmp(discard, "on") == 0);
+    if (index == BLOCK_DETECT_UNMAP && !may_unmap)
+        return error_set(err, -EINVAL,
+                         "the option '%sdetect-zeroes' cannot be unmap where a discard is ignored; "
+                         "say discard=unmap too (--discard=unmap)",
+                         node_options_prefix(options));
+    return 0;
+}
+
 /* --- nodes ----------------------------------------------------------------------------------- */
 
 /* What a driver says of itself is its own promise; the size may come from an image. */
@@ -130,6 +158,9 @@ static int node_co_open(struct block_node *node, struct node_options *options,
 
     node->read_only = parent && parent->read_only;
     int rc = node_options_take_bool(options, "read-only", &node->read_only, err);
+    if (rc < 0)
+        return rc;
+    rc = take_detect_zeroes(node, options, err);
     if (rc < 0)
         return rc;
     if (!(node->driver->flags & BLOCK_DRIVER_PROTOCOL))

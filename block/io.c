@@ -17,6 +17,7 @@
  * from a driver to its child.
  *
  *     node_co_write
+ *       zeroes    are another request: node_co_zero (the option detect-zeroes)
  *       tracked   in flight from here on; waits for what must not interleave
  *       align     whole blocks for this node, by read-modify-write of the ends
  *       split     pieces that the driver's limits allow
@@ -95,10 +96,20 @@ int node_co_read(struct block_node *node, uint64_t offset, const struct block_ve
     return rc;
 }
 
+/* The option detect-zeroes. A driver that cannot make zeroes would write them all the same. */
+static bool is_detected(const struct block_node *node, const struct block_vec *vec)
+{
+    return node->detect_zeroes != BLOCK_DETECT_OFF && node->driver->co_zero && vec_is_zero(vec);
+}
+
 int node_co_write(struct block_node *node, uint64_t offset, const struct block_vec *vec,
                   unsigned flags)
 {
     struct tracked_request request;
+    if (is_detected(node, vec)) {
+        unsigned keep = node->detect_zeroes == BLOCK_DETECT_UNMAP ? 0 : BLOCK_NO_UNMAP;
+        return node_co_zero(node, offset, vec->length, flags | keep);
+    }
     int rc = check_request(node, offset, vec->length, true);
     if (rc < 0 || vec->length == 0)
         return rc;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/align.h"
+#include "common/zero_scan.h"
 
 struct block_vec vec_slice(const struct block_vec *vec, size_t from, size_t length)
 {
@@ -91,6 +92,17 @@ void vec_fill(const struct block_vec *vec, int byte)
     struct iovec piece;
     while (walk_next(&walk, &piece))
         memset(piece.iov_base, byte, piece.iov_len);
+}
+
+bool vec_is_zero(const struct block_vec *vec)
+{
+    struct vec_walk walk = walk_start(vec);
+    struct iovec piece;
+    while (walk_next(&walk, &piece)) {
+        if (!zero_scan(piece.iov_base, piece.iov_len))
+            return false;
+    }
+    return true;
 }
 
 bool vec_is_aligned(const struct block_vec *vec, size_t alignment)

@@ -38,6 +38,7 @@ unsigned vec_to_iovec(const struct block_vec *vec, struct iovec *iov, unsigned i
 void vec_copy_from(const struct block_vec *vec, const void *data); /* data -> vec, all of vec */
 void vec_copy_to(const struct block_vec *vec, void *data);         /* vec -> data, all of vec */
 void vec_fill(const struct block_vec *vec, int byte);
+bool vec_is_zero(const struct block_vec *vec); /* reads no further than the first other byte */
 /* Whether every address and every length in it is a multiple of alignment. */
 bool vec_is_aligned(const struct block_vec *vec, size_t alignment);
 

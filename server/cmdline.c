@@ -223,6 +223,17 @@ static int set_discard(struct config *config, const char *name, const char *valu
     return code;
 }
 
+static int set_detect_zeroes(struct config *config, const char *name, const char *value,
+                             struct error *err)
+{
+    static const char *const names[] = {"off", "on", "unmap", NULL};
+    unsigned index;
+    int code = parse_choice(name, value, names, &index, err);
+    if (code == 0)
+        config->detect_zeroes = names[index];
+    return code;
+}
+
 static int set_pid_file(struct config *config, const char *name, const char *value,
                         struct error *err)
 {
@@ -274,6 +285,7 @@ static const struct cmdline_option options[] = {
     {"nocache", 'n', false, "cache", set_nocache},
     {"aio", 0, true, "aio", set_aio},
     {"discard", 0, true, "discard", set_discard},
+    {"detect-zeroes", 0, true, NULL, set_detect_zeroes},
     {"threads", 0, true, NULL, set_threads},
     {"busy-poll", 0, true, NULL, set_busy_poll},
     {"fork", 0, false, NULL, set_fork},
@@ -289,7 +301,6 @@ static const struct cmdline_option options[] = {
     {"list", 'L', false, NULL, NULL},
     {"connect", 'c', true, NULL, NULL},
     {"disconnect", 'd', false, NULL, NULL},
-    {"detect-zeroes", 0, true, NULL, NULL},
     {"object", 0, true, NULL, NULL},
     {"tls-creds", 0, true, NULL, NULL},
     {"tls-authz", 0, true, NULL, NULL},

@@ -38,8 +38,9 @@ struct config {
     uint64_t offset;    /* what is served begins at this byte of the image */
     bool read_only;
     enum config_cache cache;
-    const char *aio; /* an engine's name; NULL: the best there is */
-    bool discard;    /* TRIM gives space back */
+    const char *aio;           /* an engine's name; NULL: the best there is */
+    bool discard;              /* TRIM gives space back */
+    const char *detect_zeroes; /* as the option of a node; NULL: off */
 
     const char *socket_path; /* a UNIX socket; NULL: TCP on bind and port */
     const char *bind, *port;

@@ -136,6 +136,9 @@ static int memory_co_open(struct block_node *node, struct node_options *options,
     uintptr_t address = 0;
     const char *value = node_options_take(options, "disk");
     node_options_take(options, "filename");
+    const char *discard = node_options_get(options, "discard");
+    if (discard && (strcmp(discard, "unmap") == 0 || strcmp(discard, "on") == 0))
+        node_options_take(options, "discard");
     if (!value || sscanf(value, "%" SCNxPTR, &address) != 1)
         return error_set(err, -EINVAL, "the option 'disk' names no disk in memory");
     struct memory_disk *disk = (void *)address;

@@ -126,6 +126,9 @@ static void every_mode_has_its_value(void **state)
     assert_int_equal(parse_good("--cache=unsafe x").cache, CONFIG_CACHE_UNSAFE);
     assert_false(parse_good("--discard=ignore x").discard);
     assert_false(parse_good("--discard=off x").discard);
+    assert_null(parse_good("x").detect_zeroes);
+    assert_string_equal(parse_good("--detect-zeroes=off x").detect_zeroes, "off");
+    assert_string_equal(parse_good("--detect-zeroes=unmap --discard=on x").detect_zeroes, "unmap");
     assert_true(parse_good("--discard=unmap x").discard);
     assert_true(parse_good("--discard=on x").discard);
     assert_string_equal(parse_good("--aio=io_uring x").aio, "io_uring");
@@ -197,6 +200,8 @@ static void a_mistake_is_one_exact_sentence(void **state)
          "--aio has no mode 'magic'; choose one of io_uring, threads, native, sync"},
         {"--discard=maybe x",
          "--discard has no mode 'maybe'; choose one of ignore, off, unmap, on"},
+        {"--detect-zeroes=maybe x",
+         "--detect-zeroes has no mode 'maybe'; choose one of off, on, unmap"},
         {"--cache=none --cache=none x", "option --cache can be given only once"},
         {"-n --cache=none x", "options --nocache and --cache exclude each other; give one of them"},
         {"--cache=unsafe -n x",
@@ -246,7 +251,6 @@ static void what_qemu_nbd_has_and_we_not_yet_is_said_so(void **state)
         {"-c /dev/nbd0 x", "-c (--connect)"},
         {"-d /dev/nbd0", "-d (--disconnect)"},
         {"-T events x", "-T (--trace)"},
-        {"--detect-zeroes=on x", "--detect-zeroes"},
         {"--object secret,id=s x", "--object"},
         {"--tls-creds t x", "--tls-creds"},
         {"--tls-authz t x", "--tls-authz"},

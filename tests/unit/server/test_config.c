@@ -37,7 +37,7 @@ static void the_command_line_speaks_of_the_top_node(void **state)
     (void)state;
     const struct config plain = {.image = "disk.img"};
     EXPECT(&plain, "cache.direct", "", "discard", "", "aio", "", "read-only", "", "offset", "",
-           "driver", "", "file.filename", "");
+           "detect-zeroes", "", "driver", "", "file.filename", "");
     const struct config unsafe = {.image = "disk.img", .cache = CONFIG_CACHE_UNSAFE};
     EXPECT(&unsafe, "cache.direct", "", "cache.no-flush", "on");
     const struct config all = {.image = "disk.img",
@@ -46,9 +46,10 @@ static void the_command_line_speaks_of_the_top_node(void **state)
                                .cache = CONFIG_CACHE_DIRECTSYNC,
                                .aio = "threads",
                                .discard = true,
+                               .detect_zeroes = "on",
                                .offset = 512};
     EXPECT(&all, "cache.direct", "on", "discard", "unmap", "aio", "threads", "read-only", "on",
-           "offset", "512");
+           "offset", "512", "detect-zeroes", "on");
 }
 
 static void the_images_own_options_win_over_defaults(void **state)
