@@ -4,7 +4,7 @@
 # comes onto the machine. Sourced, never run.
 
 # shellcheck disable=SC2034
-packages_build=(gcc libc6-dev meson ninja-build pkg-config libaio-dev libev-dev libjansson-dev liburing-dev)
+packages_build=(gcc libc6-dev meson ninja-build pkg-config libaio-dev libev-dev libjansson-dev liburing-dev libzstd-dev zlib1g-dev)
 # shellcheck disable=SC2034
 packages_sample=(e2fsprogs)
 

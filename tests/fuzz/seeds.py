@@ -119,6 +119,65 @@ def node_options():
             **{name: b"\1" + text for name, text in objects.items()}}
 
 
+def qcow2_header_bytes(version=3, cluster_bits=16, backing=(0, 0), l1_size=2, features=(0, 0, 0),
+                       tail=b"", snapshots=(0, 0)):
+    fixed = pack(">IIQIIQIIQQIIQ", 0x514649fb, version, backing[0], backing[1], cluster_bits,
+                 1 << 30, 0, l1_size, 0x30000, 0x10000, 1, snapshots[0], snapshots[1])
+    if version == 2:
+        return fixed + tail
+    return fixed + pack(">QQQIIB7x", *features, 4, 112, 0) + tail
+
+
+def extension(number, data):
+    return pack(">II", number, len(data)) + data + bytes(-len(data) % 8)
+
+
+def qcow2_header():
+    names = pack(">BB46s", 0, 5, b"warp") + pack(">BB46s", 2, 0, b"bitmaps")
+    extensions = (extension(0xe2792aca, b"raw") + extension(0x6803f857, names) +
+                  extension(0x23852875, pack(">IIQQ", 1, 0, 64, 0x70000)) +
+                  extension(0x44415441, b"disk.data") + extension(0x1234, b"?") + bytes(8))
+    size = bytes([30])
+    return {
+        "plain": size + qcow2_header_bytes(),
+        "version-2": size + qcow2_header_bytes(2, tail=bytes(64)),
+        "extensions": size + qcow2_header_bytes(features=(1 << 5, 1, 1), tail=extensions),
+        "backing": size + qcow2_header_bytes(backing=(112 + len(extensions), 4),
+                                             tail=extensions + b"base"),
+        "data-file": size + qcow2_header_bytes(features=(4, 0, 2), tail=extensions),
+        "small-clusters": size + qcow2_header_bytes(cluster_bits=9, l1_size=32768),
+        "snapshots": size + qcow2_header_bytes(snapshots=(1, 0x80000)),
+        "luks": size + qcow2_header_bytes(tail=extension(0x0537be77, bytes(16))),
+    }
+
+
+def qcow2_entry():
+    entries = (1 << 63 | 0x50000, 0, 0x50001, 2 << 32 | 1, 1 << 62 | 5 << 54 | 0x50123, 0, 0x200, 7)
+    return {"entries-%d-%d-%d" % key: bytes(key) + pack(">8Q", *entries)
+            for key in ((1, 7, 0), (0, 0, 0), (1, 20, 16), (1, 90, 4), (1, 12, 8))}
+
+
+def snapshot(id, name, extra=b""):
+    entry = pack(">QIHHIIQII", 0x90000, 2, len(id), len(name), 1, 2, 3, 4, len(extra))
+    entry += extra + id + name
+    return entry + bytes(-len(entry) % 8)
+
+
+def qcow2_snapshots():
+    table = (snapshot(b"1", b"before", pack(">QQQ", 5, 1 << 20, 0)) + snapshot(b"2", b"") +
+             snapshot(b"3", b"1", pack(">QQQ", 0, 1 << 30, 1) + b"more"))
+    return {text.decode() or "none": bytes([3]) + text.ljust(16, b"\0") + table
+            for text in (b"", b"1", b"before", b"snapshot.id=2", b"snapshot.name=1")}
+
+
+def qcow2_bitmaps():
+    def entry(name, flags, granularity, table=1):
+        data = pack(">QIIBBHI", 0x8000, table, flags, 1, granularity, len(name), 0) + name
+        return data + bytes(-len(data) % 8)
+    return {"directory": bytes([30]) + entry(b"a", 0, 16) + entry(b"backup", 2, 9, 64),
+            "in-use": bytes([40]) + entry(b"b", 3, 31, 77)}
+
+
 def with_shutdown(seeds, place):
     """The same seeds once more, with the byte that says that the server is shutting down."""
     return {**seeds, **{name + "-shutdown": data[:place] + b"\xf1" + data[place + 1:]
@@ -131,6 +190,10 @@ TARGETS = {
     "transmission": lambda: with_shutdown(transmission(), 1),
     "node_options": node_options,
     "reply_status": reply_status,
+    "qcow2_bitmaps": qcow2_bitmaps,
+    "qcow2_entry": qcow2_entry,
+    "qcow2_header": qcow2_header,
+    "qcow2_snapshots": qcow2_snapshots,
 }
 
 
