@@ -156,11 +156,21 @@ static int blocks_co_load_ends(const struct blocks *blocks, struct block_node *n
     uint64_t tail_start = align_down(end, alignment);
     bool has_head = offset > blocks->start;
     bool has_tail = end < span_end;
-    if (has_head && has_tail && tail_start <= head_end)
-        return blocks_co_load(blocks, node, blocks->start, span_end);
-    int rc = has_head ? blocks_co_load(blocks, node, blocks->start, head_end) : 0;
-    if (rc == 0 && has_tail)
+    int rc = 0;
+    if (has_head && has_tail && tail_start <= head_end) {
+        has_tail = false;
+        head_end = span_end;
+    }
+    if (has_head) {
+        node_co_event(node, "pwritev_rmw_head");
+        rc = blocks_co_load(blocks, node, blocks->start, head_end);
+        node_co_event(node, "pwritev_rmw_after_head");
+    }
+    if (rc == 0 && has_tail) {
+        node_co_event(node, "pwritev_rmw_tail");
         rc = blocks_co_load(blocks, node, tail_start, span_end);
+        node_co_event(node, "pwritev_rmw_after_tail");
+    }
     return rc;
 }
 

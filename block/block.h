@@ -53,7 +53,8 @@ struct block_limits {
     uint32_t memory_alignment;   /* of the buffers; at least 1 */
     uint32_t preferred_bytes;    /* what it does without extra work; 0: not known */
     uint64_t transfer_bytes_max; /* reads and writes; a multiple of request_alignment */
-    uint64_t zero_bytes_max;     /* write zeroes and discard */
+    uint64_t zero_bytes_max;     /* write zeroes; a multiple of it too */
+    uint64_t discard_bytes_max;  /* the same for discards */
 };
 
 /* --- graph --------------------------------------------------------------------------------------

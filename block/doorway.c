@@ -86,7 +86,7 @@ int doorway_co_zero(struct block_node *node, uint64_t offset, uint64_t length, u
 
 int doorway_co_discard(struct block_node *node, uint64_t offset, uint64_t length)
 {
-    assert_range(node, offset, length, node->limits.zero_bytes_max, false);
+    assert_range(node, offset, length, node->limits.discard_bytes_max, false);
     assert_flags(node, 0, 0);
     if (!node->driver->co_discard)
         return 0;

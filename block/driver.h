@@ -107,6 +107,10 @@ struct block_driver_admin {
     int (*co_resize)(struct block_node *node, uint64_t size_bytes, struct error *err);
     /* Whether a new image reads as zeroes before anything is written. */
     bool (*has_zero_init)(struct block_node *node);
+    /* NULL-ended: the points that the driver announces by node_co_event(). */
+    const char *const *events;
+    /* A filter that does something at such points of the nodes above it. May wait. */
+    void (*co_event)(struct block_node *node, const char *event);
 };
 
 /* What one loop's requests touch of a node: the in-flight list and the counters. */
@@ -146,6 +150,8 @@ struct block_node {
     void *state; /* the driver's own */
     struct block_env *env;
     struct block_node *file; /* the child that holds the image's bytes; NULL in a protocol driver */
+    /* The uppermost filter with co_event, from this node itself down; NULL, mostly: none. */
+    struct block_node *event_filter;
     struct block_limits limits;
     _Atomic uint64_t size_bytes;
     bool read_only; /* set before co_open: the option "read-only", else as the parent */
@@ -197,6 +203,20 @@ int node_co_status(struct block_node *node, uint64_t offset, uint64_t length,
                    struct block_extent *ret_extent);
 void node_status_remembered(struct block_node *node, uint64_t offset, uint64_t length,
                             struct block_extent *ret_extent);
+/*
+ * A driver announces a point that it passes, by its own node and the point's name: a filter below
+ * (filter_fault) may fail what comes next, or hold this coroutine up until a test lets it go on. So
+ * it is called where waiting is allowed. Without such a filter it costs one look at a pointer.
+ * Names are those of qemu's blkdebug where it has them, and stand in the driver's admin->events.
+ */
+static inline void node_co_event(struct block_node *node, const char *event)
+{
+    if (__builtin_expect(node->event_filter != NULL, 0))
+        node->event_filter->driver->admin->co_event(node->event_filter, event);
+}
+/* What the pipeline itself announces, of every node: see align.c and flush.c. NULL-ended. */
+extern const char *const pipeline_events[];
+
 /* As block_co_resize(), for a child; a driver calls it from its own co_resize. */
 int node_co_resize(struct block_node *node, uint64_t size_bytes, struct error *err);
 /* Gives -EAGAIN where it would have to wait, and for what is not wholly inside the node. */

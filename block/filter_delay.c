@@ -49,8 +49,9 @@ static int take_delays(struct node_options *options, struct delay *delay, struct
     for (unsigned i = 0; i < DELAY_KIND_COUNT && rc == 0; i++) {
         if (node_options_has(options, names[i].name) &&
             node_options_has(options, names[i].long_name))
-            return error_set(err, -EINVAL, "the options '%s%s' and '%s' are the same; give one",
-                             node_options_prefix(options), names[i].name, names[i].long_name);
+            return node_options_refuse(options, names[i].long_name, -EINVAL, err,
+                                       "the same as '%s', which is given too; give one",
+                                       names[i].name);
         rc = node_options_take_duration(options, names[i].name, &delay->ns[i], err);
         if (rc == 0)
             rc = node_options_take_duration(options, names[i].long_name, &delay->ns[i], err);

@@ -72,6 +72,10 @@ static void co_lead(struct block_node *node)
 
     coroutine_co_pause();
     uint64_t started_generation = generation(node);
+    if (node->file) {
+        node_co_event(node->file, "flush_to_os"); /* nothing of ours is on the way there */
+        node_co_event(node->file, "flush_to_disk");
+    }
     int rc = doorway_co_flush(node);
 
     pthread_mutex_lock(&flush->mutex);

@@ -141,6 +141,7 @@ static int check_opened(const struct block_node *node, struct error *err)
     assert(limits->memory_alignment <= BUFFER_ALIGNMENT);
     assert(is_aligned(limits->transfer_bytes_max, limits->request_alignment));
     assert(is_aligned(limits->zero_bytes_max, limits->request_alignment));
+    assert(is_aligned(limits->discard_bytes_max, limits->request_alignment));
     assert(!(node->driver->flags & BLOCK_DRIVER_PROTOCOL) || node->child_count == 0);
     if (node_size(node) > NODE_SIZE_MAX)
         return error_set(
@@ -174,6 +175,8 @@ static int node_co_open(struct block_node *node, struct node_options *options,
     if (rc < 0)
         return rc;
     node->opened = true;
+    if (node->driver->admin && node->driver->admin->co_event)
+        node->event_filter = node;
     rc = check_opened(node, err);
     if (rc < 0)
         return rc;
@@ -380,7 +383,10 @@ static int adopt(struct block_node *parent, const struct node_options *options, 
     /* An image is spoken of by the name of the file that holds it. */
     if (strcmp(key, "file") == 0)
         (void)node_set_name(parent, child->name);
-    return is_main ? check_child_rights(parent, options, key, child, err) : 0;
+    if (!is_main)
+        return 0;
+    parent->event_filter = child->event_filter;
+    return check_child_rights(parent, options, key, child, err);
 }
 
 int block_co_open_child(struct block_node *parent, struct node_options *options, const char *key,

@@ -36,6 +36,21 @@
 
 #define NOTHING_BYTES ((size_t)256 << 10) /* of memory, to read into and forget */
 
+/* What a node's requests announce on their way, in io.c, align.c and flush.c: every write and zero;
+ * the reads that a write of parts of blocks begins with; and, to the node below, every flush. */
+const char *const pipeline_events[] = {
+    "pwritev",
+    "pwritev_zero",
+    "pwritev_done",
+    "pwritev_rmw_head",
+    "pwritev_rmw_after_head",
+    "pwritev_rmw_tail",
+    "pwritev_rmw_after_tail",
+    "flush_to_os",
+    "flush_to_disk",
+    NULL,
+};
+
 static int check_request(const struct block_node *node, uint64_t offset, uint64_t length,
                          bool changes)
 {
@@ -115,7 +130,9 @@ int node_co_write(struct block_node *node, uint64_t offset, const struct block_v
         return rc;
     unsigned passed = driver_flags(node, flags) & (unsigned)BLOCK_FUA;
     co_begin(node, &request, align_cover_write, offset, vec->length);
+    node_co_event(node, "pwritev");
     rc = align_co_write(node, offset, vec, passed);
+    node_co_event(node, "pwritev_done");
     return co_end_change(node, &request, rc, !(passed & BLOCK_FUA), flags & BLOCK_FUA);
 }
 
@@ -127,7 +144,9 @@ int node_co_zero(struct block_node *node, uint64_t offset, uint64_t length, unsi
         return rc;
     unsigned passed = driver_flags(node, flags);
     co_begin(node, &request, align_cover_write, offset, length);
+    node_co_event(node, "pwritev_zero");
     rc = align_co_zero(node, offset, length, passed);
+    node_co_event(node, "pwritev_done");
     return co_end_change(node, &request, rc, !(passed & BLOCK_FUA), flags & BLOCK_FUA);
 }
 

@@ -97,7 +97,7 @@ int split_co_zero(struct block_node *node, uint64_t offset, uint64_t length, uns
 int split_co_discard(struct block_node *node, uint64_t offset, uint64_t length)
 {
     for (uint64_t done = 0; done < length;) {
-        uint64_t piece = piece_length(length - done, node->limits.zero_bytes_max);
+        uint64_t piece = piece_length(length - done, node->limits.discard_bytes_max);
         int rc = doorway_co_discard(node, offset + done, piece);
         if (rc < 0)
             return rc == -ENOTSUP ? 0 : rc;

@@ -130,6 +130,7 @@ static bool is_guarded(const struct block_node *node, uint64_t file_offset)
  * or a negative errno. A format with a mapping would look up here where the range lies. */
 static int raw_co_read(struct block_node *node, uint64_t offset, const struct block_vec *vec)
 {
+    node_co_event(node, "read_aio");
     return node_co_read(node->file, in_file(node, offset), vec);
 }
 
@@ -138,6 +139,7 @@ static int raw_co_write(struct block_node *node, uint64_t offset, const struct b
 {
     struct raw *raw = node->state;
     uint64_t file_offset = in_file(node, offset);
+    node_co_event(node, "write_aio");
     if (is_guarded(node, file_offset))
         return raw_guard_co_write(&raw->guard, node, file_offset, vec, flags);
     return node_co_write(node->file, file_offset, vec, flags);
@@ -229,7 +231,11 @@ static bool raw_has_zero_init(struct block_node *node)
     return admin && admin->has_zero_init && admin->has_zero_init(node->file);
 }
 
+/* The points that tests can hook: see node_co_event() in block/driver.h. */
+static const char *const raw_events[] = {"read_aio", "write_aio", NULL};
+
 static const struct block_driver_admin raw_admin = {
+    .events = raw_events,
     .co_create = raw_co_create,
     .co_resize = raw_co_resize,
     .has_zero_init = raw_has_zero_init,

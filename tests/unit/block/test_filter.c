@@ -50,9 +50,9 @@ static bool is_zero_at_first(struct block_node *node)
 
 static const struct block_driver_admin sized_admin = {.co_resize = resize_pass,
                                                       .has_zero_init = is_zero_at_first};
-static struct block_driver raw, sized;
-static const struct block_driver *drivers[] = {&through, NULL, NULL,   NULL,
-                                               NULL,     &raw, &sized, NULL};
+static struct block_driver raw, sized, ear;
+static const struct block_driver *drivers[] = {&through, NULL,   NULL, NULL, NULL,
+                                               &raw,     &sized, &ear, NULL};
 
 static struct node_options *options_of(const char *const *paths_and_values)
 {
@@ -368,6 +368,46 @@ static void co_probing_looks_through_filters(struct fixture *fixture, void *arg)
     co_expect_refused(fixture, options, -EINVAL, "begins like a qcow2 image");
 }
 
+/* --- events ---------------------------------------------------------------------------------- */
+
+static char heard[1000];
+
+static void hear(struct block_node *node, const char *event)
+{
+    assert_string_equal(node->driver->name, "ear");
+    strcat(heard, event);
+    strcat(heard, " ");
+}
+
+static const struct block_driver_admin ear_admin = {.co_event = hear};
+
+static void co_a_filter_below_hears_what_is_announced(struct fixture *fixture, void *arg)
+{
+    uint8_t data[1000] = {0};
+    (void)arg;
+    fixture->disk.limits.request_alignment = 512;
+    co_open_on(fixture, "file", "file.file.file.file.",
+               OPTIONS("driver", "through", "file.driver", "pass", "file.file.driver", "through",
+                       "file.file.file.driver", "ear"));
+    struct block_node *pass = fixture->node->file;
+    node_co_event(pass, "l2_load");
+    assert_string_equal(heard, "l2_load ");
+    heard[0] = '\0';
+    assert_int_equal(fixture_co_write(pass->file->file, 512, data, 512, 0), 0);
+    assert_int_equal(node_co_zero(pass->file->file, 512, 512, 0), 0);
+    assert_int_equal(fixture_co_write(pass->file->file, 512, data, 500, 0), 0);
+    assert_string_equal(heard, "pwritev pwritev_done pwritev_zero pwritev_done "
+                               "pwritev pwritev_rmw_tail pwritev_rmw_after_tail pwritev_done ");
+    heard[0] = '\0';
+    assert_int_equal(node_co_flush(pass->file), 0);
+    assert_string_equal(heard, "flush_to_os flush_to_disk ");
+    heard[0] = '\0';
+    node_co_event(pass->file->file->file, "unheard"); /* it is below */
+    assert_string_equal(heard, "");
+    fixture_co_close(fixture);
+    heard[0] = '\0';
+}
+
 #define TESTS(X)                                      \
     X(every_request_passes_with_its_flags)            \
     X(a_loan_passes)                                  \
@@ -383,7 +423,8 @@ static void co_probing_looks_through_filters(struct fixture *fixture, void *arg)
     X(an_image_below_it_is_probed)                    \
     X(a_probed_image_is_read_only_as_was_said_of_it)  \
     X(a_path_below_a_format_is_a_file)                \
-    X(probing_looks_through_filters)
+    X(probing_looks_through_filters)                  \
+    X(a_filter_below_hears_what_is_announced)
 
 #define DEFINE_TEST(name)                                   \
     static void name(void **state)                          \
@@ -406,5 +447,9 @@ int main(void)
     sized = *memory_drivers[1];
     sized.name = "sized";
     sized.admin = &sized_admin;
+    ear = through;
+    ear.name = "ear";
+    ear.alias = NULL;
+    ear.admin = &ear_admin;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

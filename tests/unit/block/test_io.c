@@ -170,6 +170,7 @@ static void open_geometry(struct fixture *fixture, const struct geometry *geomet
         .memory_alignment = geometry->memory_alignment,
         .transfer_bytes_max = geometry->transfer_bytes_max,
         .zero_bytes_max = geometry->zero_bytes_max,
+        .discard_bytes_max = geometry->zero_bytes_max,
     };
     fixture->disk.refuses_zero = geometry->refuses_zero;
 }

@@ -33,6 +33,7 @@ static void co_open_limited(struct fixture *fixture, const char *driver, uint64_
 {
     fixture->disk.limits.transfer_bytes_max = transfer_max;
     fixture->disk.limits.zero_bytes_max = zero_max;
+    fixture->disk.limits.discard_bytes_max = zero_max;
     fixture->disk.limits.memory_alignment = memory_alignment;
     fixture_co_open(fixture, driver, false);
     memory_disk_forget_calls(&fixture->disk);
