@@ -3,7 +3,7 @@
  * A turn is rounds, then the poller. A round takes the posted jobs, resumes what was ready when it
  * began, runs the tasks, and gives each source its share. Rounds are bounded: a busy source or a
  * coroutine that pauses for ever does not keep the loop from its sockets, they are looked at
- * without sleeping.
+ * without sleeping. The same when a turn has copied much on the spot.
  *
  * The inbox is one word: a stack of jobs, pushed by any thread with a compare-and-swap and taken
  * whole by the loop. The mark `asleep` at its bottom says that the loop sleeps. The one poster that
@@ -58,6 +58,8 @@ struct loop {
     struct list tasks;
     struct list sources;
     struct busy_poll busy_poll;
+    unsigned round_operations; /* see loop_count_work() */
+    size_t round_bytes, turn_bytes;
     struct coroutine_pool coroutine_pool;
 };
 
@@ -255,6 +257,8 @@ static bool run_tasks(struct loop *loop)
 
 static bool run_round(struct loop *loop)
 {
+    loop->round_operations = 0;
+    loop->round_bytes = 0;
     bool any = run_posted(loop);
     any |= resume_ready(loop);
     any |= run_tasks(loop);
@@ -266,7 +270,8 @@ static bool run_round(struct loop *loop)
 static bool run_rounds(struct loop *loop, bool *ret_idle)
 {
     bool any = false;
-    for (unsigned round = 0; round < ROUNDS_MAX; round++) {
+    loop->turn_bytes = 0;
+    for (unsigned round = 0; round < ROUNDS_MAX && loop->turn_bytes < LOOP_TURN_BYTES; round++) {
         if (!run_round(loop)) {
             *ret_idle = true;
             return any;
@@ -457,6 +462,18 @@ void loop_timer_set(struct loop *loop, struct loop_timer *timer, uint64_t due_ns
 void loop_timer_clear(struct loop_timer *timer)
 {
     list_remove(&timer->link);
+}
+
+bool loop_has_room(const struct loop *loop)
+{
+    return loop->round_operations < LOOP_ROUND_OPERATIONS && loop->round_bytes < LOOP_ROUND_BYTES;
+}
+
+void loop_count_work(struct loop *loop, size_t bytes)
+{
+    loop->round_operations++;
+    loop->round_bytes += bytes;
+    loop->turn_bytes += bytes;
 }
 
 void loop_set_busy_poll(struct loop *loop, uint64_t limit_ns)

@@ -149,6 +149,18 @@ void loop_task_cancel(struct loop_task *task);
  * does, above all where they are virtual. */
 void loop_set_busy_poll(struct loop *loop, uint64_t limit_ns);
 
+/*
+ * Work that is done on the spot, in the loop's own time, and copies much: a buffered write. A round
+ * has room for LOOP_ROUND_OPERATIONS of them or LOOP_ROUND_BYTES, so that the answers to the first
+ * are sent before the last are done; a turn for LOOP_TURN_BYTES, so that other connections are
+ * looked at. Who finds no room comes back in a later round (coroutine_co_pause()).
+ */
+#define LOOP_ROUND_OPERATIONS 8
+#define LOOP_ROUND_BYTES (128 << 10)
+#define LOOP_TURN_BYTES (256 << 10)
+bool loop_has_room(const struct loop *loop);
+void loop_count_work(struct loop *loop, size_t bytes);
+
 /* A source stays until it is removed. */
 void loop_source_add(struct loop *loop, struct loop_source *source);
 void loop_source_remove(struct loop_source *source);

@@ -12,10 +12,12 @@
  * through the engine, until 64 of them in a row came back within a millisecond. More than one,
  * because a throttled writer is let through most of the time and then held for long. The clock is
  * the loop's, so under the simulation's clock, and with an engine that does not ask for it
- * (inline_writes_pay), nothing here depends on how fast the machine is.
+ * (inline_writes_pay), nothing here depends on how fast the machine is. Many at once take turns
+ * with the sends and the sockets; see loop_count_work().
  */
 #include <errno.h>
 
+#include "block/coroutine.h"
 #include "block/env.h"
 #include "block/loop.h"
 #include "block/posix.h"
@@ -50,12 +52,16 @@ static bool may_write_inline(const struct posix_file *file, size_t length)
 static int64_t co_write_watched(struct posix_file *file, struct engine *engine,
                                 struct engine_op *op, size_t length)
 {
+    while (may_write_inline(file, length) && !loop_has_room(loop_current()))
+        coroutine_co_pause();
     uint64_t started_ns = clock_now_ns();
     int64_t result;
-    if (may_write_inline(file, length))
+    if (may_write_inline(file, length)) {
         result = file->files->pwritev(file->files, op->fd, op->iov, (int)op->iov_count, op->offset);
-    else
+        loop_count_work(loop_current(), length);
+    } else {
         result = engine_co_run(engine, op);
+    }
     note_write_time(file, started_ns);
     return result;
 }

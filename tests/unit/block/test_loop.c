@@ -230,6 +230,53 @@ static void a_busy_source_does_not_keep_the_tasks_from_theirs(void **state)
     loop_source_remove(&source.source);
 }
 
+struct worker {
+    struct loop *loop;
+    size_t bytes;
+    unsigned done;
+};
+
+static void work_main(void *arg)
+{
+    struct worker *worker = arg;
+    coroutine_co_pause(); /* into a turn */
+    while (!loop_has_room(worker->loop))
+        coroutine_co_pause();
+    loop_count_work(worker->loop, worker->bytes);
+    worker->done++;
+    trace_add('w');
+}
+
+static void work_on_the_spot_takes_turns_with_tasks(void **state)
+{
+    struct worker worker = {.loop = *state, .bytes = 1};
+    struct lettered_task task = {
+        .task = {.run = run_lettered_task}, .loop = *state, .again = 1, .letter = 't'};
+    link_init(&task.task.link);
+    trace_reset();
+    loop_at_round_end(*state, &task.task);
+    for (unsigned i = 0; i < 2 * LOOP_ROUND_OPERATIONS; i++)
+        assert_int_equal(coroutine_start(*state, work_main, &worker), 0);
+    loop_turn(*state, false);
+    assert_string_equal(trace, "wwwwwwwwt"
+                               "wwwwwwwwt");
+}
+
+static void much_work_on_the_spot_lets_the_poller_look(void **state)
+{
+    struct fake_poller *poller = loop_poller(*state);
+    struct worker worker = {.loop = *state, .bytes = LOOP_ROUND_BYTES};
+    for (unsigned i = 0; i < 10; i++)
+        assert_int_equal(coroutine_start(*state, work_main, &worker), 0);
+    unsigned turns = 0;
+    for (; worker.done < 10; turns++) {
+        assert_true(loop_turn(*state, true));
+        assert_int_equal(poller->timeout_ns, 0);
+        assert_true(worker.done <= (turns + 1) * (LOOP_TURN_BYTES / LOOP_ROUND_BYTES));
+    }
+    assert_int_equal(turns, 5);
+}
+
 static void a_turn_that_may_not_sleep_only_looks(void **state)
 {
     struct fake_poller *poller = loop_poller(*state);
@@ -511,6 +558,8 @@ int main(void)
         on_fake(a_task_may_ask_for_another_run),
         on_fake(a_busy_source_does_not_keep_the_poller_from_its_share),
         on_fake(a_busy_source_does_not_keep_the_tasks_from_theirs),
+        on_fake(work_on_the_spot_takes_turns_with_tasks),
+        on_fake(much_work_on_the_spot_lets_the_poller_look),
         on_fake(a_turn_that_may_not_sleep_only_looks),
         on_fake(a_busy_poll_ends_after_its_limit_in_a_sleep),
         on_fake(a_job_posted_during_a_busy_poll_ends_it_without_a_wake_up),
