@@ -18,6 +18,12 @@
  * block/drain keeps.
  */
 
+static void backend_lane_init(struct backend_lane *lane)
+{
+    *lane = (struct backend_lane){.in_flight = 0};
+    aio_lane_init(&lane->aio);
+}
+
 int block_backend_new(struct block_backend **ret_backend, struct block_node *node, bool read_only,
                       struct error *err)
 {
@@ -34,7 +40,7 @@ int block_backend_new(struct block_backend **ret_backend, struct block_node *nod
         return error_set(err, -ENOMEM, "no memory to use '%s'", node->name);
     }
     for (unsigned i = 0; i < lane_count; i++)
-        lanes[i] = (struct backend_lane){.in_flight = 0};
+        backend_lane_init(&lanes[i]);
     backend->node = block_node_ref(node);
     backend->read_only = read_only;
     backend->lane_count = lane_count;
@@ -53,6 +59,8 @@ int block_co_backend_free(struct block_backend *backend)
     int rc = backend->read_only ? 0 : flush_co_changes(backend->node);
     block_co_node_unref(backend->node);
     drain_fini(backend);
+    for (unsigned i = 0; i < backend->lane_count; i++)
+        aio_lane_fini(&backend->lanes[i].aio);
     free(backend->lanes);
     free(backend);
     return rc;
@@ -75,7 +83,7 @@ const struct block_limits *block_backend_limits(const struct block_backend *back
 
 /* --- counters -------------------------------------------------------------------------------- */
 
-static struct backend_lane *lane_of(struct block_backend *backend)
+struct backend_lane *backend_lane(struct block_backend *backend)
 {
     unsigned index = loop_index(loop_current());
     assert(index < backend->lane_count);
@@ -112,15 +120,14 @@ void block_backend_counters(const struct block_backend *backend, struct block_co
     };
 }
 
-/* --- requests -------------------------------------------------------------------------------- */
+/* --- requests, once they are in ----------------------------------------------------------------
+ */
 
-static int leave(struct block_backend *backend, struct backend_lane *lane,
-                 enum backend_counter counter, int rc)
+static int counted(struct backend_lane *lane, enum backend_counter counter, int rc)
 {
     count(lane, counter, 1);
     if (rc < 0)
         count(lane, BACKEND_FAILED, 1);
-    drain_leave(backend, lane);
     return rc;
 }
 
@@ -138,79 +145,116 @@ static int check_change(const struct block_backend *backend, uint64_t offset, ui
     return range_is_inside(offset, length, node_size(backend->node)) ? 0 : past_end;
 }
 
-int block_co_read(struct block_backend *backend, uint64_t offset, const struct block_vec *vec)
+int backend_co_read(struct block_backend *backend, struct backend_lane *lane, uint64_t offset,
+                    const struct block_vec *vec)
 {
-    struct backend_lane *lane = lane_of(backend);
-    drain_co_enter(backend, lane);
     int rc = check_read(backend, offset, vec->length);
     if (rc == 0)
         rc = node_co_read(backend->node, offset, vec);
     if (rc == 0)
         count(lane, BACKEND_READ_BYTES, vec->length);
-    return leave(backend, lane, BACKEND_READS, rc);
+    return counted(lane, BACKEND_READS, rc);
 }
 
-int block_co_write(struct block_backend *backend, uint64_t offset, const struct block_vec *vec,
-                   unsigned flags)
+int backend_co_write(struct block_backend *backend, struct backend_lane *lane, uint64_t offset,
+                     const struct block_vec *vec, unsigned flags)
 {
-    struct backend_lane *lane = lane_of(backend);
-    drain_co_enter(backend, lane);
     int rc = check_change(backend, offset, vec->length, -ENOSPC);
     if (rc == 0)
         rc = node_co_write(backend->node, offset, vec, flags);
     if (rc == 0)
         count(lane, BACKEND_WRITTEN_BYTES, vec->length);
-    return leave(backend, lane, BACKEND_WRITES, rc);
+    return counted(lane, BACKEND_WRITES, rc);
+}
+
+int backend_co_zero(struct block_backend *backend, struct backend_lane *lane, uint64_t offset,
+                    uint64_t length, unsigned flags)
+{
+    int rc = check_change(backend, offset, length, -ENOSPC);
+    if (rc == 0)
+        rc = node_co_zero(backend->node, offset, length, flags);
+    return counted(lane, BACKEND_ZEROES, rc);
+}
+
+int backend_co_discard(struct block_backend *backend, struct backend_lane *lane, uint64_t offset,
+                       uint64_t length, unsigned flags)
+{
+    int rc = check_change(backend, offset, length, -EINVAL);
+    if (rc == 0)
+        rc = node_co_discard(backend->node, offset, length, flags);
+    return counted(lane, BACKEND_DISCARDS, rc);
+}
+
+int backend_co_flush(struct block_backend *backend, struct backend_lane *lane)
+{
+    return counted(lane, BACKEND_FLUSHES, node_co_flush(backend->node));
+}
+
+/* --- requests ----------------------------------------------------------------------------------
+ */
+
+static struct backend_lane *co_enter(struct block_backend *backend)
+{
+    struct backend_lane *lane = backend_lane(backend);
+    drain_co_enter(backend, lane);
+    return lane;
+}
+
+static int leave(struct block_backend *backend, struct backend_lane *lane, int rc)
+{
+    drain_leave(backend, lane);
+    return rc;
+}
+
+int block_co_read(struct block_backend *backend, uint64_t offset, const struct block_vec *vec)
+{
+    struct backend_lane *lane = co_enter(backend);
+    return leave(backend, lane, backend_co_read(backend, lane, offset, vec));
+}
+
+int block_co_write(struct block_backend *backend, uint64_t offset, const struct block_vec *vec,
+                   unsigned flags)
+{
+    struct backend_lane *lane = co_enter(backend);
+    return leave(backend, lane, backend_co_write(backend, lane, offset, vec, flags));
 }
 
 int block_co_zero(struct block_backend *backend, uint64_t offset, uint64_t length, unsigned flags)
 {
-    struct backend_lane *lane = lane_of(backend);
-    drain_co_enter(backend, lane);
-    int rc = check_change(backend, offset, length, -ENOSPC);
-    if (rc == 0)
-        rc = node_co_zero(backend->node, offset, length, flags);
-    return leave(backend, lane, BACKEND_ZEROES, rc);
+    struct backend_lane *lane = co_enter(backend);
+    return leave(backend, lane, backend_co_zero(backend, lane, offset, length, flags));
 }
 
 int block_co_discard(struct block_backend *backend, uint64_t offset, uint64_t length,
                      unsigned flags)
 {
-    struct backend_lane *lane = lane_of(backend);
-    drain_co_enter(backend, lane);
-    int rc = check_change(backend, offset, length, -EINVAL);
-    if (rc == 0)
-        rc = node_co_discard(backend->node, offset, length, flags);
-    return leave(backend, lane, BACKEND_DISCARDS, rc);
-}
-
-int block_co_cache(struct block_backend *backend, uint64_t offset, uint64_t length)
-{
-    struct backend_lane *lane = lane_of(backend);
-    drain_co_enter(backend, lane);
-    int rc = check_read(backend, offset, length);
-    if (rc == 0)
-        rc = node_co_cache(backend->node, offset, length);
-    return leave(backend, lane, BACKEND_CACHES, rc);
+    struct backend_lane *lane = co_enter(backend);
+    return leave(backend, lane, backend_co_discard(backend, lane, offset, length, flags));
 }
 
 int block_co_flush(struct block_backend *backend)
 {
-    struct backend_lane *lane = lane_of(backend);
-    drain_co_enter(backend, lane);
-    int rc = node_co_flush(backend->node);
-    return leave(backend, lane, BACKEND_FLUSHES, rc);
+    struct backend_lane *lane = co_enter(backend);
+    return leave(backend, lane, backend_co_flush(backend, lane));
+}
+
+int block_co_cache(struct block_backend *backend, uint64_t offset, uint64_t length)
+{
+    struct backend_lane *lane = co_enter(backend);
+    int rc = check_read(backend, offset, length);
+    if (rc == 0)
+        rc = node_co_cache(backend->node, offset, length);
+    return leave(backend, lane, counted(lane, BACKEND_CACHES, rc));
 }
 
 int block_co_status(struct block_backend *backend, uint64_t offset, uint64_t length,
                     struct block_extent *ret_extent)
 {
-    struct backend_lane *lane = lane_of(backend);
-    drain_co_enter(backend, lane);
+    struct backend_lane *lane = co_enter(backend);
     int rc = length > 0 ? check_read(backend, offset, length) : -EINVAL;
     if (rc == 0)
         rc = node_co_status(backend->node, offset, length, ret_extent);
-    return leave(backend, lane, BACKEND_STATUSES, rc);
+    return leave(backend, lane, counted(lane, BACKEND_STATUSES, rc));
 }
 
 void block_status_remembered(struct block_backend *backend, uint64_t offset, uint64_t length,
@@ -241,7 +285,7 @@ static size_t use_counted(struct block_loan *loan, int fd, uint64_t host_offset,
 int block_lend(struct block_backend *backend, uint64_t offset, uint64_t length,
                struct block_loan *loan)
 {
-    struct backend_lane *lane = lane_of(backend);
+    struct backend_lane *lane = backend_lane(backend);
     struct counted_loan counted = {.loan = *loan, .borrower = loan, .lane = lane};
     counted.loan.use = use_counted;
     if (!drain_try_enter(backend, lane))

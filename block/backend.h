@@ -2,7 +2,7 @@
 #ifndef BLOCK_BACKEND_H
 #define BLOCK_BACKEND_H
 
-/* What block/backend and block/drain share. */
+/* What block/backend, block/drain and block/aio share. */
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -11,6 +11,8 @@
 
 #include "block/block.h"
 #include "block/coroutine_lock.h"
+#include "block/loop.h"
+#include "common/list.h"
 
 enum backend_counter {
     BACKEND_READS,
@@ -26,11 +28,20 @@ enum backend_counter {
     BACKEND_COUNTER_COUNT,
 };
 
+/* One loop's callback requests; see aio.c. */
+struct aio_lane {
+    unsigned plug_depth;
+    struct list plugged; /* struct block_aio.link, in the order they came */
+    struct list ended;   /* the same, in the order they ended: their callbacks are due */
+    struct loop_task answer;
+};
+
 /* One loop's share: written by that loop alone, so plain stores do. */
 struct backend_lane {
     _Atomic uint32_t in_flight; /* requests that a drain must wait for */
     _Atomic uint32_t touching;  /* requests that may still touch the backend's memory */
     _Atomic uint64_t counters[BACKEND_COUNTER_COUNT];
+    struct aio_lane aio;
 } __attribute__((aligned(64)));
 
 struct block_backend {
@@ -56,5 +67,29 @@ bool drain_try_enter(struct block_backend *backend, struct backend_lane *lane);
 void drain_leave(struct block_backend *backend, struct backend_lane *lane);
 /* After a drain: returns when nobody is inside drain_leave() any more. */
 void drain_settle(struct block_backend *backend);
+
+/* --- backend.c ---------------------------------------------------------------------------------
+ */
+
+/* The one of this thread's loop. */
+struct backend_lane *backend_lane(struct block_backend *backend);
+
+/* The block_co_ calls without the door: between drain_co_enter() and drain_leave() on the lane. */
+int backend_co_read(struct block_backend *backend, struct backend_lane *lane, uint64_t offset,
+                    const struct block_vec *vec);
+int backend_co_write(struct block_backend *backend, struct backend_lane *lane, uint64_t offset,
+                     const struct block_vec *vec, unsigned flags);
+int backend_co_zero(struct block_backend *backend, struct backend_lane *lane, uint64_t offset,
+                    uint64_t length, unsigned flags);
+int backend_co_discard(struct block_backend *backend, struct backend_lane *lane, uint64_t offset,
+                       uint64_t length, unsigned flags);
+int backend_co_flush(struct block_backend *backend, struct backend_lane *lane);
+
+/* --- aio.c -------------------------------------------------------------------------------------
+ */
+
+void aio_lane_init(struct aio_lane *aio);
+/* No request is in flight, none is held by a plug. */
+void aio_lane_fini(struct aio_lane *aio);
 
 #endif
