@@ -33,6 +33,7 @@
 #include "block/coroutine_lock.h"
 #include "common/list.h"
 
+struct host_files;
 struct node_options;
 
 enum block_driver_flag {
@@ -61,6 +62,9 @@ struct block_driver {
     /* 0 to 100: how sure it is that this head begins one of its images. Pure. NULL: never probed.
      */
     int (*probe)(const uint8_t *head, size_t length);
+    /* A protocol driver that takes a "filename": 0 to 100, how sure it is that this path of the
+     * host is for it. On a worker; may block. NULL: it has no path. */
+    int (*probe_path)(struct host_files *files, const char *path);
 
     /* Reads its keys from options (what is left over is an error for the person), opens its
      * children by block_co_open_child(), sets node->state, node->size_bytes, node->limits, and
@@ -222,8 +226,9 @@ int node_co_resize(struct block_node *node, uint64_t size_bytes, struct error *e
 /* Gives -EAGAIN where it would have to wait, and for what is not wholly inside the node. */
 int node_lend(struct block_node *node, uint64_t offset, uint64_t length, struct block_loan *loan);
 
-/* The protocol driver for files: "file", as qemu names it. */
+/* The protocol drivers for files and devices, named as qemu names them: "file", "host_device". */
 extern const struct block_driver block_driver_file;
+extern const struct block_driver block_driver_host_device;
 /* The one for measurements: a disk that keeps nothing; see null.c. */
 extern const struct block_driver block_driver_null;
 

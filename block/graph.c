@@ -234,16 +234,26 @@ int block_co_open(struct block_env *env, struct node_options *options, struct bl
 
 /* --- images ---------------------------------------------------------------------------------- */
 
+/* What is no file or device has no path, or, as a filter, further down. */
+static bool has_path(const struct block_env *env, const char *driver_name)
+{
+    const struct block_driver *driver = graph_find_driver(env, driver_name);
+    return strcmp(driver_name, "file") == 0 || (driver && driver->probe_path);
+}
+
 /* filename may be NULL. */
-static int add_defaults(struct node_options *options, const char *filename, struct error *err)
+static int co_add_defaults(const struct block_env *env, struct node_options *options,
+                           const char *filename, struct error *err)
 {
     const char *driver = node_options_get(options, "file.driver");
-    /* What is no file has no path, or, as a filter, further down. */
-    bool wants_path = !driver || strcmp(driver, "file") == 0;
-    int rc = driver ? 0 : node_options_set(options, "file.driver", "file", err);
-    if (rc == 0 && filename && wants_path && !node_options_has(options, "file.filename"))
-        rc = node_options_set(options, "file.filename", filename, err);
-    return rc;
+    bool is_wanted = filename && !node_options_has(options, "file.filename") &&
+                     (!driver || has_path(env, driver));
+    int rc = is_wanted ? node_options_set(options, "file.filename", filename, err) : 0;
+    if (rc < 0 || driver)
+        return rc;
+    const char *path = node_options_get(options, "file.filename");
+    return node_options_set(options, "file.driver", path ? graph_co_protocol_of(env, path) : "file",
+                            err);
 }
 
 /* Options without a driver, whose file is below "file". Takes them in any case. */
@@ -251,7 +261,7 @@ static int co_open_probed(struct block_env *env, struct node_options *options, c
                           const struct block_node *parent, struct block_node **ret_node,
                           struct error *err)
 {
-    int rc = add_defaults(options, filename, err);
+    int rc = co_add_defaults(env, options, filename, err);
     const char *path = node_options_get(options, "file.filename");
     if (rc == 0)
         rc = probe_co_image(env, path ? path : filename ? filename : "the image", options, err);
@@ -275,7 +285,7 @@ int block_co_open_image(struct block_env *env, const char *filename, const char 
         return co_open_probed(env, options, filename, NULL, ret_node, err);
     int rc = graph_check_format(env, format, err);
     if (rc == 0)
-        rc = add_defaults(options, filename, err);
+        rc = co_add_defaults(env, options, filename, err);
     if (rc == 0)
         rc = node_options_set(options, "driver", format, err);
     if (rc < 0) {
@@ -335,15 +345,16 @@ static bool names_driver(const struct node_options *options)
     return node_options_has(options, "driver") || node_options_has_below(options, "driver");
 }
 
-/* What of a child's options need not be said: a path alone is a file. */
-static int complete_file(const struct block_node *parent, struct node_options *subtree,
-                         struct error *err)
+/* What of a child's options need not be said: a path alone is a file or a device. */
+static int co_complete_file(const struct block_node *parent, struct node_options *subtree,
+                            struct error *err)
 {
     if (names_driver(subtree))
         return 0;
     if (!node_options_has(subtree, "filename"))
         return refuse_missing(parent, subtree, err);
-    return node_options_set(subtree, "driver", "file", err);
+    const char *path = node_options_get(subtree, "filename");
+    return node_options_set(subtree, "driver", graph_co_protocol_of(parent->env, path), err);
 }
 
 /* In an image's place a path alone is an image. Its options go to the file that holds it, and what
@@ -399,7 +410,7 @@ int block_co_open_child(struct block_node *parent, struct node_options *options,
     int rc = take_child(parent, options, key, &subtree, err);
     if (rc < 0)
         return rc;
-    rc = complete_file(parent, subtree, err);
+    rc = co_complete_file(parent, subtree, err);
     if (rc == 0)
         rc = graph_pass_down(options, subtree, err);
     if (rc < 0) {
@@ -426,7 +437,7 @@ int block_co_open_filtered(struct block_node *parent, struct node_options *optio
     if (rc < 0)
         return rc;
     bool is_probed = parent->is_image && !names_driver(subtree);
-    rc = is_probed ? complete_image(parent, subtree, err) : complete_file(parent, subtree, err);
+    rc = is_probed ? complete_image(parent, subtree, err) : co_complete_file(parent, subtree, err);
     if (rc == 0)
         rc = graph_pass_down(options, subtree, err);
     if (rc < 0) {

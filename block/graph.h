@@ -10,6 +10,9 @@ const struct block_driver *graph_find_driver(const struct block_env *env, const 
  * names the format and lists those there are. */
 int graph_check_format(const struct block_env *env, const char *format, struct error *err);
 
+/* The protocol driver for this path of the host: "file", or a device's. */
+const char *graph_co_protocol_of(const struct block_env *env, const char *path);
+
 /* What is said of a node by options and not of its child is set for the child. */
 int graph_pass_down(const struct node_options *options, struct node_options *child,
                     struct error *err);

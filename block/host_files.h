@@ -24,9 +24,10 @@ enum host_file_kind {
 struct host_file_info {
     enum host_file_kind kind;
     uint64_t size_bytes;
-    uint64_t device, inode;   /* together they name the file */
-    uint64_t allocated_bytes; /* space taken on the disk */
-    uint32_t io_size_bytes;   /* what the file system likes; at least 1 */
+    uint64_t device, inode;              /* together they name the file */
+    uint32_t device_major, device_minor; /* of a device file: which device it stands for */
+    uint64_t allocated_bytes;            /* space taken on the disk */
+    uint32_t io_size_bytes;              /* what the file system likes; at least 1 */
     /* What O_DIRECT wants (statx(2), STATX_DIOALIGN); both 0 when the system does not say. */
     uint32_t direct_offset_alignment, direct_memory_alignment;
 };
@@ -65,6 +66,12 @@ struct host_files {
      */
     int (*will_need)(struct host_files *files, int fd, uint64_t offset, uint64_t length);
     int (*unlink)(struct host_files *files, const char *path);
+    /* ioctl(2) of a device; argument is a pointer, or for some requests a number. Returns what the
+     * request returns, at least 0. NULL: there are no devices here. */
+    int (*ioctl)(struct host_files *files, int fd, unsigned long request, void *argument);
+    /* Takes O_NONBLOCK off a descriptor that was opened with it (io_uring answers -EAGAIN where it
+     * should wait). NULL as ioctl is. */
+    int (*make_blocking)(struct host_files *files, int fd);
 
     /* A way to ask which of the first `length` bytes of a regular file are in the page cache; all
      * NULL where there is none. -ENOTSUP: the host does not tell, or reads of this file may wait

@@ -4,8 +4,10 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -64,6 +66,8 @@ static int linux_info(struct host_files *files, int fd, struct host_file_info *r
         .size_bytes = (uint64_t)stat.st_size,
         .device = stat.st_dev,
         .inode = stat.st_ino,
+        .device_major = major(stat.st_rdev),
+        .device_minor = minor(stat.st_rdev),
         .allocated_bytes = (uint64_t)stat.st_blocks * 512, /* whatever the file system's block is */
         .io_size_bytes = stat.st_blksize > 0 ? (uint32_t)stat.st_blksize : 1,
     };
@@ -131,6 +135,20 @@ static int linux_unlink(struct host_files *files, const char *path)
 {
     (void)files;
     return unlink(path) < 0 ? -errno : 0;
+}
+
+static int linux_ioctl(struct host_files *files, int fd, unsigned long request, void *argument)
+{
+    (void)files;
+    int ret = ioctl(fd, request, argument);
+    return ret < 0 ? -errno : ret;
+}
+
+static int linux_make_blocking(struct host_files *files, int fd)
+{
+    (void)files;
+    int flags = fcntl(fd, F_GETFL);
+    return flags < 0 || fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) < 0 ? -errno : 0;
 }
 
 /* --- which pages are in memory ------------------------------------------------------------------
@@ -222,6 +240,8 @@ struct host_files host_files_linux = {
     .seek = linux_seek,
     .will_need = linux_will_need,
     .unlink = linux_unlink,
+    .ioctl = linux_ioctl,
+    .make_blocking = linux_make_blocking,
     .pages_open = linux_pages_open,
     .pages_close = linux_pages_close,
     .pages_in_memory = linux_pages_in_memory,

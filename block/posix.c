@@ -124,7 +124,7 @@ static int posix_co_write(struct block_node *node, uint64_t offset, const struct
 }
 
 /* One fdatasync serves both descriptors: it is the file that is synced. */
-static int posix_co_flush(struct block_node *node)
+int posix_co_flush(struct block_node *node)
 {
     const struct posix_file *file = posix_of(node);
     if (file->no_flush)

@@ -3,8 +3,9 @@
 #define BLOCK_POSIX_H
 
 /*
- * Inside the driver "file"; nobody outside block/posix*.c includes this. posix.c is the page to
- * read first.
+ * Inside the driver "file", and what the drivers of devices share with it; nobody but
+ * block/posix*.c and block/host_*.c includes this. posix.c is the page to read first, host_device.c
+ * the next.
  */
 
 #include <pthread.h>
@@ -49,6 +50,7 @@ struct posix_file {
     struct posix_extents data; /* where SEEK_DATA found data */
 };
 
+/* node->state of every driver that stands on this core begins with one. */
 static inline struct posix_file *posix_of(const struct block_node *node)
 {
     return node->state;
@@ -56,21 +58,61 @@ static inline struct posix_file *posix_of(const struct block_node *node)
 
 /* --- posix_open.c ---------------------------------------------------------------------------- */
 
-int posix_co_open(struct block_node *node, struct node_options *options, struct error *err);
-void posix_co_close(struct block_node *node);
-
-/* The sentence for a file that could not be opened; returns code. */
-int posix_open_failed(const char *path, int code, bool for_writing, struct error *err);
-/* 0 when this kind of file can be an image; else an error with the sentence. */
-int posix_check_kind(const char *path, enum host_file_kind kind, struct error *err);
-
-/* --- posix_lock.c ---------------------------------------------------------------------------- */
-
 enum posix_locking {
     POSIX_LOCKING_AUTO, /* where the file system can */
     POSIX_LOCKING_ON,   /* or not at all */
     POSIX_LOCKING_OFF,
 };
+
+/* What a person may say of a file or a device. */
+struct posix_options {
+    const char *path;
+    const struct engine_ops *engine_ops;
+    enum posix_locking locking;
+    bool direct;
+    bool no_flush;
+    bool unmap;
+};
+
+/* One opening, made on a worker. */
+struct posix_opening {
+    struct host_files *files;
+    enum host_file_kind kind; /* what it must be */
+    struct posix_options options;
+    bool read_only;
+    int more_flags; /* of open(2), beside those that the options mean */
+    struct error *err;
+    /* results; -1: not open */
+    int fd, buffered_fd;
+    struct host_file_info info;
+    struct block_limits limits;
+    struct host_pages pages;
+};
+
+int posix_co_open(struct block_node *node, struct node_options *options, struct error *err);
+/* Of a node whose state was one allocation. */
+void posix_co_close(struct block_node *node);
+
+/* Takes them of the node's options, for the opening that is to come. */
+int posix_take_options(struct block_node *node, struct node_options *options,
+                       enum host_file_kind kind, struct posix_opening *ret_opening,
+                       struct error *err);
+/* On a worker: opens fd, looks at what it is, locks it. On failure nothing is left open. */
+int posix_opening_open(struct posix_opening *opening);
+void posix_opening_close(struct posix_opening *opening);
+/* What was opened goes over to file, in memory of zeroes. */
+void posix_file_init(struct posix_file *file, const struct posix_opening *opening);
+void posix_file_fini(struct posix_file *file);
+
+/* What is at this path, without opening it: that may wait, or do things. May block. */
+int posix_look_at(struct host_files *files, const char *path, struct host_file_info *ret_info);
+/* The sentence for a file that could not be opened; returns code. */
+int posix_open_failed(const char *path, int code, bool for_writing, struct error *err);
+/* 0 when it is of the kind that is wanted; else an error with the sentence. */
+int posix_check_kind(const char *path, enum host_file_kind wanted, enum host_file_kind kind,
+                     struct error *err);
+
+/* --- posix_lock.c ---------------------------------------------------------------------------- */
 
 /* Locks the file for as long as fd is open; may block. -EBUSY: someone else uses it in a way that
  * does not go with this one. On failure some locks may be taken: close fd. */
@@ -117,12 +159,15 @@ int posix_lend(struct block_node *node, uint64_t offset, uint64_t length, struct
 
 /* The file is at least this large now. */
 void posix_grew_to(struct block_node *node, uint64_t size_bytes);
+int posix_co_flush(struct block_node *node);
 
 /* --- posix_zero.c, posix_status.c, posix_create.c: the driver's calls --------------------------
  */
 
 int posix_co_zero(struct block_node *node, uint64_t offset, uint64_t length, unsigned flags);
 int posix_co_discard(struct block_node *node, uint64_t offset, uint64_t length);
+/* -ENOTSUP: this file or device has none, as is remembered. */
+int posix_co_punch(struct block_node *node, uint64_t offset, uint64_t length);
 int posix_co_cache(struct block_node *node, uint64_t offset, uint64_t length);
 int posix_co_status(struct block_node *node, uint64_t offset, uint64_t length,
                     struct block_extent *ret_extent);

@@ -67,7 +67,7 @@ static int open_file(const struct create_job *job, bool *ret_made)
             job->files->close(job->files, fd);
         if (ret < 0)
             return posix_open_failed(job->path, ret, true, job->err);
-        ret = posix_check_kind(job->path, info.kind, job->err);
+        ret = posix_check_kind(job->path, HOST_FILE_REGULAR, info.kind, job->err);
         if (ret < 0)
             return ret;
         fd = open_new(job, O_RDWR);

@@ -40,7 +40,7 @@ int posix_open_failed(const char *path, int code, bool for_writing, struct error
                          "cannot open '%s': a part of the path is not a directory; check the path",
                          path);
     case -EISDIR:
-        return posix_check_kind(path, HOST_FILE_DIRECTORY, err);
+        return posix_check_kind(path, HOST_FILE_REGULAR, HOST_FILE_DIRECTORY, err);
     case -EACCES:
     case -EPERM:
     case -EROFS:
@@ -56,6 +56,18 @@ int posix_open_failed(const char *path, int code, bool for_writing, struct error
                          "cannot open '%s' for writing: it is a program that runs, or swap space; "
                          "stop its use, or serve it with --read-only",
                          path);
+    case -EBUSY:
+        return error_set(err, code,
+                         "cannot open '%s': the system has it in use (it may be mounted, or belong "
+                         "to LVM or RAID); end that first%s",
+                         path, for_writing ? ", or serve it with --read-only" : "");
+    case -ENXIO:
+    case -ENODEV:
+        return error_set(err, code,
+                         "cannot open '%s': there is no such device, or no medium is in it", path);
+    case -ENOMEDIUM:
+        return error_set(err, code, "cannot open '%s': no medium is in the drive; put one in",
+                         path);
     case -EMFILE:
     case -ENFILE:
         return error_set(err, code,
@@ -66,20 +78,27 @@ int posix_open_failed(const char *path, int code, bool for_writing, struct error
     }
 }
 
-int posix_check_kind(const char *path, enum host_file_kind kind, struct error *err)
+int posix_check_kind(const char *path, enum host_file_kind wanted, enum host_file_kind kind,
+                     struct error *err)
 {
-    switch (kind) {
-    case HOST_FILE_REGULAR:
+    if (kind == wanted)
         return 0;
+    if (wanted == HOST_FILE_BLOCK_DEVICE)
+        return error_set(err, -ENOTBLK,
+                         "cannot open '%s': it is not a block device; give the path of one, or say "
+                         "driver=file for a regular file",
+                         path);
+    switch (kind) {
     case HOST_FILE_DIRECTORY:
         return error_set(err, -EISDIR,
                          "cannot open '%s': it is a directory; give the path of an image file",
                          path);
     case HOST_FILE_BLOCK_DEVICE:
         return error_set(err, -ENOTSUP,
-                         "cannot open '%s': it is a block device, and the driver 'file' of this "
-                         "version serves regular files only; give the path of an image file",
+                         "cannot open '%s': it is a block device, and the driver 'file' serves "
+                         "regular files only; say driver=host_device, or its path without a driver",
                          path);
+    case HOST_FILE_REGULAR:
     case HOST_FILE_OTHER:
         break;
     }
@@ -90,15 +109,6 @@ int posix_check_kind(const char *path, enum host_file_kind kind, struct error *e
 
 /* --- options ------------------------------------------------------------------------------------
  */
-
-struct open_options {
-    const char *path;
-    const struct engine_ops *engine_ops;
-    enum posix_locking locking;
-    bool direct;
-    bool no_flush;
-    bool unmap;
-};
 
 static int take_engine(const struct block_env *env, struct node_options *options,
                        const struct engine_ops **ret_ops, struct error *err)
@@ -115,7 +125,7 @@ static int take_engine(const struct block_env *env, struct node_options *options
     return ret;
 }
 
-static int check_engine(const struct open_options *taken, const struct node_options *options,
+static int check_engine(const struct posix_options *taken, const struct node_options *options,
                         struct error *err)
 {
     if (!taken->engine_ops->needs_direct || taken->direct)
@@ -135,14 +145,14 @@ static int take_path(struct node_options *options, const char **ret_path, struct
         return ret;
     if (!path || !*path)
         return node_options_refuse(options, "filename", -EINVAL, err,
-                                   "%s; the driver file needs the path of an image",
+                                   "%s; it is the path of an image or a device",
                                    path ? "empty" : "missing");
     *ret_path = path;
     return 0;
 }
 
 static int take_options(const struct block_env *env, struct node_options *options,
-                        struct open_options *ret_options, struct error *err)
+                        struct posix_options *ret_options, struct error *err)
 {
     static const char *const discard_names[] = {"ignore", "unmap", "off", "on", NULL};
     static const char *const locking_names[] = {
@@ -152,7 +162,7 @@ static int take_options(const struct block_env *env, struct node_options *option
         NULL,
     };
     unsigned discard = 0, locking = POSIX_LOCKING_AUTO;
-    struct open_options taken = {.path = NULL};
+    struct posix_options taken = {.path = NULL};
     int ret = take_path(options, &taken.path, err);
     if (ret == 0)
         ret = take_engine(env, options, &taken.engine_ops, err);
@@ -176,18 +186,6 @@ static int take_options(const struct block_env *env, struct node_options *option
 /* --- on a worker --------------------------------------------------------------------------------
  */
 
-struct open_job {
-    struct host_files *files;
-    struct open_options options;
-    bool read_only;
-    struct error *err;
-    /* results; -1: not open */
-    int fd, buffered_fd;
-    struct host_file_info info;
-    struct block_limits limits;
-    struct host_pages pages;
-};
-
 static int open_again(struct host_files *files, const char *path, int flags)
 {
     int fd;
@@ -197,60 +195,68 @@ static int open_again(struct host_files *files, const char *path, int flags)
     return fd;
 }
 
+int posix_look_at(struct host_files *files, const char *path, struct host_file_info *ret_info)
+{
+    int fd = open_again(files, path, O_PATH);
+    if (fd < 0)
+        return fd;
+    int ret = files->info(files, fd, ret_info);
+    files->close(files, fd);
+    return ret;
+}
+
 /* The kind is looked at before the file is really opened: opening a pipe would wait for its other
  * end, and opening a device can do things. (O_NONBLOCK would help too, but it stays with the
  * descriptor, and io_uring then fails where it should wait.) */
-static int look_at_kind(const struct open_job *job)
+static int check_kind_at(const struct posix_opening *opening)
 {
-    const char *path = job->options.path;
+    const char *path = opening->options.path;
     struct host_file_info info;
-    int fd = open_again(job->files, path, O_PATH);
-    if (fd < 0)
-        return posix_open_failed(path, fd, false, job->err);
-    int ret = job->files->info(job->files, fd, &info);
-    job->files->close(job->files, fd);
+    int ret = posix_look_at(opening->files, path, &info);
     if (ret < 0)
-        return posix_open_failed(path, ret, false, job->err);
-    return posix_check_kind(path, info.kind, job->err);
+        return posix_open_failed(path, ret, false, opening->err);
+    return posix_check_kind(path, opening->kind, info.kind, opening->err);
 }
 
-static int open_main(struct open_job *job)
+static int open_main(struct posix_opening *opening)
 {
-    const char *path = job->options.path;
-    int flags = (job->read_only ? O_RDONLY : O_RDWR) | (job->options.direct ? O_DIRECT : 0);
-    int fd = open_again(job->files, path, flags);
-    if (fd == -EINVAL && job->options.direct)
-        return error_set(job->err, fd,
+    const struct posix_options *options = &opening->options;
+    const char *path = options->path;
+    int flags = (opening->read_only ? O_RDONLY : O_RDWR) | (options->direct ? O_DIRECT : 0);
+    int fd = open_again(opening->files, path, flags | opening->more_flags);
+    if (fd == -EINVAL && options->direct)
+        return error_set(opening->err, fd,
                          "cannot open '%s' with cache=none: its file system does not support "
                          "O_DIRECT; use --cache=writeback",
                          path);
     if (fd < 0)
-        return posix_open_failed(path, fd, !job->read_only, job->err);
-    job->fd = job->buffered_fd = fd;
+        return posix_open_failed(path, fd, !opening->read_only, opening->err);
+    opening->fd = opening->buffered_fd = fd;
 
-    int ret = job->files->info(job->files, fd, &job->info);
+    int ret = opening->files->info(opening->files, fd, &opening->info);
     if (ret < 0)
-        return posix_open_failed(path, ret, false, job->err);
-    ret = posix_check_kind(path, job->info.kind, job->err); /* it may be another one by now */
+        return posix_open_failed(path, ret, false, opening->err);
+    /* it may be another one by now */
+    ret = posix_check_kind(path, opening->kind, opening->info.kind, opening->err);
     if (ret == 0)
-        ret =
-            posix_lock_file(job->files, fd, job->options.locking, !job->read_only, path, job->err);
+        ret = posix_lock_file(opening->files, fd, options->locking, !opening->read_only, path,
+                              opening->err);
     return ret;
 }
 
-static int open_buffered(struct open_job *job)
+static int open_buffered(struct posix_opening *opening)
 {
-    const char *path = job->options.path;
+    const char *path = opening->options.path;
     struct host_file_info info;
-    int fd = open_again(job->files, path, job->read_only ? O_RDONLY : O_RDWR);
+    int fd = open_again(opening->files, path, opening->read_only ? O_RDONLY : O_RDWR);
     if (fd < 0)
-        return posix_open_failed(path, fd, !job->read_only, job->err);
-    job->buffered_fd = fd;
-    int ret = job->files->info(job->files, fd, &info);
+        return posix_open_failed(path, fd, !opening->read_only, opening->err);
+    opening->buffered_fd = fd;
+    int ret = opening->files->info(opening->files, fd, &info);
     if (ret < 0)
-        return posix_open_failed(path, ret, false, job->err);
-    if (info.device != job->info.device || info.inode != job->info.inode)
-        return error_set(job->err, -EAGAIN,
+        return posix_open_failed(path, ret, false, opening->err);
+    if (info.device != opening->info.device || info.inode != opening->info.inode)
+        return error_set(opening->err, -EAGAIN,
                          "cannot open '%s': another file took its place meanwhile; try again",
                          path);
     return 0;
@@ -264,65 +270,107 @@ static void close_both(struct host_files *files, int fd, int buffered_fd)
         files->close(files, fd);
 }
 
+int posix_opening_open(struct posix_opening *opening)
+{
+    opening->fd = opening->buffered_fd = -1;
+    opening->limits = (struct block_limits){.request_alignment = 1, .memory_alignment = 1};
+    opening->pages = (struct host_pages){.base = NULL};
+    int ret = check_kind_at(opening);
+    if (ret == 0)
+        ret = open_main(opening);
+    if (ret < 0)
+        posix_opening_close(opening);
+    return ret;
+}
+
+void posix_opening_close(struct posix_opening *opening)
+{
+    close_both(opening->files, opening->fd, opening->buffered_fd);
+    opening->fd = opening->buffered_fd = -1;
+}
+
 static int open_work(void *arg)
 {
-    struct open_job *job = arg;
-    job->fd = job->buffered_fd = -1;
-    job->limits = (struct block_limits){.request_alignment = 1, .memory_alignment = 1};
-    int ret = look_at_kind(job);
-    if (ret == 0)
-        ret = open_main(job);
-    if (ret == 0 && job->options.direct) {
-        ret = posix_probe_direct(job->files, job->fd, &job->info, job->options.path, &job->limits,
-                                 job->err);
-        if (ret == 0)
-            ret = open_buffered(job);
-    }
+    struct posix_opening *opening = arg;
+    int ret = posix_opening_open(opening);
     if (ret < 0)
-        close_both(job->files, job->fd, job->buffered_fd);
-    else if (!job->options.direct)
-        posix_lend_open(job->files, job->fd, job->info.size_bytes, &job->pages);
+        return ret;
+    if (!opening->options.direct) {
+        posix_lend_open(opening->files, opening->fd, opening->info.size_bytes, &opening->pages);
+        return 0;
+    }
+    ret = posix_probe_direct(opening->files, opening->fd, &opening->info, opening->options.path,
+                             &opening->limits, opening->err);
+    if (ret == 0)
+        ret = open_buffered(opening);
+    if (ret < 0)
+        posix_opening_close(opening);
     return ret;
 }
 
 /* --- the driver's calls -------------------------------------------------------------------------
  */
 
-int posix_co_open(struct block_node *node, struct node_options *options, struct error *err)
+int posix_take_options(struct block_node *node, struct node_options *options,
+                       enum host_file_kind kind, struct posix_opening *ret_opening,
+                       struct error *err)
 {
-    struct open_job job = {
+    struct posix_opening opening = {
         .files = node->env->files,
+        .kind = kind,
         .read_only = node->read_only,
         .err = err,
+        .fd = -1,
+        .buffered_fd = -1,
     };
-    int ret = take_options(node->env, options, &job.options, err);
+    int ret = take_options(node->env, options, &opening.options, err);
+    if (ret == 0)
+        *ret_opening = opening;
+    return ret;
+}
+
+void posix_file_init(struct posix_file *file, const struct posix_opening *opening)
+{
+    file->files = opening->files;
+    file->engine_ops = opening->options.engine_ops;
+    file->fd = opening->fd;
+    file->buffered_fd = opening->buffered_fd;
+    file->direct = opening->options.direct;
+    file->no_flush = opening->options.no_flush;
+    file->unmap = opening->options.unmap;
+    file->pages = opening->pages;
+    posix_tail_init(&file->tail);
+    posix_extents_init(&file->data);
+}
+
+void posix_file_fini(struct posix_file *file)
+{
+    posix_extents_fini(&file->data);
+    posix_tail_fini(&file->tail);
+}
+
+int posix_co_open(struct block_node *node, struct node_options *options, struct error *err)
+{
+    struct posix_opening opening;
+    int ret = posix_take_options(node, options, HOST_FILE_REGULAR, &opening, err);
     if (ret < 0)
         return ret;
     struct posix_file *file = calloc(1, sizeof(*file));
     if (!file)
-        return error_set(err, -ENOMEM, "no memory to open '%s'", job.options.path);
-    ret = workers_co_run(node->env->workers, open_work, &job);
+        return error_set(err, -ENOMEM, "no memory to open '%s'", opening.options.path);
+    ret = workers_co_run(node->env->workers, open_work, &opening);
     if (ret < 0) {
         free(file);
         return ret;
     }
-    file->files = job.files;
-    file->engine_ops = job.options.engine_ops;
-    file->fd = job.fd;
-    file->buffered_fd = job.buffered_fd;
-    file->direct = job.options.direct;
-    file->no_flush = job.options.no_flush;
-    file->unmap = job.options.unmap;
-    file->pages = job.pages;
-    posix_tail_init(&file->tail);
-    posix_extents_init(&file->data);
+    posix_file_init(file, &opening);
 
     node->state = file;
-    node->limits = job.limits;
+    node->limits = opening.limits;
     /* A block below the file system's makes it read the rest of the block first. */
-    if (is_power_of_two(job.info.io_size_bytes))
-        node->limits.preferred_bytes = job.info.io_size_bytes;
-    atomic_store(&node->size_bytes, job.info.size_bytes);
+    if (is_power_of_two(opening.info.io_size_bytes))
+        node->limits.preferred_bytes = opening.info.io_size_bytes;
+    atomic_store(&node->size_bytes, opening.info.size_bytes);
     block_env_engine(node->env, file->engine_ops); /* a kernel that refuses it says so now */
     return 0;
 }
@@ -338,10 +386,9 @@ static int close_work(void *arg)
 void posix_co_close(struct block_node *node)
 {
     struct posix_file *file = posix_of(node);
-    workers_co_run(node->env->workers, close_work,
-                   file); /* the last close of a deleted file is slow */
-    posix_extents_fini(&file->data);
-    posix_tail_fini(&file->tail);
+    /* on a worker: the last close of a deleted file is slow, and a device is flushed by it */
+    workers_co_run(node->env->workers, close_work, file);
+    posix_file_fini(file);
     free(file);
     node->state = NULL;
 }

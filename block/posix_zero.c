@@ -61,7 +61,7 @@ static int co_try(struct block_node *node, _Atomic bool *no_mode, int mode, uint
     return ret;
 }
 
-static int co_punch(struct block_node *node, uint64_t offset, uint64_t length)
+int posix_co_punch(struct block_node *node, uint64_t offset, uint64_t length)
 {
     return co_try(node, &posix_of(node)->no_punch_hole, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                   offset, length);
@@ -83,7 +83,7 @@ static int co_punch_and_allocate(struct block_node *node, uint64_t offset, uint6
 {
     if (atomic_load_explicit(&posix_of(node)->no_allocate, memory_order_relaxed))
         return -ENOTSUP;
-    int ret = co_punch(node, offset, length);
+    int ret = posix_co_punch(node, offset, length);
     if (ret == 0)
         ret = co_allocate(node, FALLOC_FL_KEEP_SIZE, offset, length);
     return ret;
@@ -92,7 +92,7 @@ static int co_punch_and_allocate(struct block_node *node, uint64_t offset, uint6
 static int co_zero_inside(struct block_node *node, uint64_t offset, uint64_t length, bool may_unmap,
                           bool is_fast)
 {
-    int ret = may_unmap ? co_punch(node, offset, length) : -ENOTSUP;
+    int ret = may_unmap ? posix_co_punch(node, offset, length) : -ENOTSUP;
     if (ret == -ENOTSUP)
         ret = co_zero_range(node, FALLOC_FL_KEEP_SIZE, offset, length);
     if (ret == -ENOTSUP && !may_unmap && !is_fast)
@@ -136,7 +136,7 @@ int posix_co_discard(struct block_node *node, uint64_t offset, uint64_t length)
     struct posix_file *file = posix_of(node);
     if (!file->unmap)
         return 0;
-    int ret = co_punch(node, offset, length);
+    int ret = posix_co_punch(node, offset, length);
     posix_extents_forget(&file->data, offset, offset + length);
     return ret == -ENOTSUP ? 0 : ret;
 }

@@ -137,8 +137,9 @@ static int co_read_head(struct block_env *env, const char *filename,
     if (rc < 0)
         return rc;
     rc = node_options_set(copy, "read-only", "on", err);
+    const char *path = node_options_get(copy, "filename");
     if (rc == 0 && !node_options_has(copy, "driver"))
-        rc = node_options_set(copy, "driver", "file", err);
+        rc = node_options_set(copy, "driver", path ? graph_co_protocol_of(env, path) : "file", err);
     if (rc < 0) {
         node_options_free(copy);
         return rc;

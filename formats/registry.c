@@ -5,5 +5,6 @@
 #include "formats/raw.h"
 
 const struct block_driver *const formats_registry[] = {
-    &format_raw, &block_driver_file, &block_driver_null, &block_filter_delay, NULL,
+    &format_raw,        &block_driver_file,  &block_driver_host_device,
+    &block_driver_null, &block_filter_delay, NULL,
 };
