@@ -29,6 +29,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "block/account.h"
 #include "block/block.h"
 #include "block/coroutine_lock.h"
 #include "common/list.h"
@@ -172,6 +173,7 @@ struct block_node {
     bool opened;    /* between a co_open that succeeded and co_close */
     struct block_node *children[BLOCK_CHILDREN_MAX]; /* in the order they were opened */
     unsigned child_count;
+    struct account account;  /* a driver may count in it: see node_counter() */
     struct node_lane *lanes; /* env->loop_count of them */
     struct node_serialising serialising;
     struct node_flush flush;
@@ -190,6 +192,16 @@ int block_co_open_child(struct block_node *parent, struct node_options *options,
  * filter that may be written has a child that may be. */
 int block_co_open_filtered(struct block_node *parent, struct node_options *options, const char *key,
                            struct block_node **ret_child, struct error *err);
+
+/*
+ * What a driver counts besides requests (cache hits, bytes decompressed), for people who look at
+ * the statistics. In co_open: a counter of that name, which is static and in the manner of
+ * "cache_hits"; returns its number (a dozen fit). node_count() on a loop, wherever it happened; it
+ * costs a plain store.
+ */
+unsigned node_counter(struct block_node *node, const char *name);
+void node_count(struct block_node *node, unsigned counter, uint64_t by);
+uint64_t node_counted(const struct block_node *node, unsigned counter); /* in all; any thread */
 
 /*
  * Requests to a node, as drivers send them to their children and the backend to the top node: the

@@ -45,6 +45,7 @@ static void local_fini(struct env_local *local)
         if (slot->engine->ops == slot->wanted)
             slot->engine->ops->close(slot->engine);
     }
+    account_batch_fini(&local->accounts);
     buffer_pool_fini(&local->buffers);
 }
 
@@ -55,6 +56,7 @@ static int local_init(struct block_env *env, struct env_local *local, struct loo
 {
     *local = (struct env_local){.loop = loop};
     buffer_pool_init(&local->buffers);
+    account_batch_init(&local->accounts, loop);
     struct engine_context context = context_of(env, local);
     struct engine *threads;
     int ret = engine_threads.open(&context, &threads, err);

@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "block/account.h"
 #include "block/buffer.h"
 #include "block/engine.h"
 #include "common/error.h"
@@ -32,6 +33,7 @@ struct env_engine {
 struct env_local {
     struct loop *loop;
     struct buffer_pool buffers;
+    struct account_batch accounts;
     struct env_engine engines[ENV_ENGINES_MAX]; /* by first use; the threads are there at once */
     unsigned engine_count;
 } __attribute__((aligned(64)));

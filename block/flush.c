@@ -48,6 +48,27 @@ void flush_fini(struct block_node *node)
     pthread_mutex_destroy(&node->flush.mutex);
 }
 
+/* Which of the account's counters. */
+enum { COUNTER_GROUPED, COUNTER_SKIPPED };
+
+void flush_init_counters(struct block_node *node)
+{
+    unsigned grouped = account_new_counter(&node->account, "flushes_grouped");
+    unsigned skipped = account_new_counter(&node->account, "flushes_skipped");
+    assert(grouped == COUNTER_GROUPED && skipped == COUNTER_SKIPPED);
+    (void)grouped, (void)skipped;
+}
+
+uint64_t flush_grouped_count(const struct block_node *node)
+{
+    return account_counter(&node->account, COUNTER_GROUPED);
+}
+
+uint64_t flush_skipped_count(const struct block_node *node)
+{
+    return account_counter(&node->account, COUNTER_SKIPPED);
+}
+
 int flush_failed(const struct block_node *node)
 {
     return atomic_load(&node->flush.failed);
@@ -90,16 +111,24 @@ static void co_lead(struct block_node *node)
 int flush_co_node(struct block_node *node)
 {
     struct node_flush *flush = &node->flush;
+    struct loop_moment start = loop_moment();
+    bool has_waited = false, has_led = false;
     pthread_mutex_lock(&flush->mutex);
     uint64_t wanted_generation = generation(node);
     while (!flush_failed(node) && flush->flushed_generation < wanted_generation) {
-        if (flush->running)
+        if (flush->running) {
+            has_waited = true;
             co_queue_wait(&flush->waiters, &flush->mutex);
-        else
+        } else {
+            has_led = true;
             co_lead(node);
+        }
     }
     int rc = flush_failed(node);
     pthread_mutex_unlock(&flush->mutex);
+    account_end(&node->account, ACCOUNT_FLUSH, start, 0, rc);
+    if (rc == 0 && !has_led)
+        account_count(&node->account, has_waited ? COUNTER_GROUPED : COUNTER_SKIPPED, 1);
     return rc;
 }
 

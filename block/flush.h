@@ -8,6 +8,12 @@
 
 void flush_init(struct block_node *node);
 void flush_fini(struct block_node *node);
+/* Once the node has its account. */
+void flush_init_counters(struct block_node *node);
+
+/* Of a node's flushes, those that cost no call of the driver of their own. */
+uint64_t flush_grouped_count(const struct block_node *node); /* shared another one's call */
+uint64_t flush_skipped_count(const struct block_node *node); /* nothing was written since */
 
 /* Every change whose request ended before is on stable storage afterwards; also those that someone
  * else made before the node was opened. */

@@ -99,16 +99,55 @@ static int co_end_change(struct block_node *node, struct tracked_request *reques
     return must_flush ? flush_co_node(node) : flush_failed(node);
 }
 
+/* --- accounting ------------------------------------------------------------------------------ */
+
+/* It ended before anything was begun: it is refused, or there is nothing to do. */
+static int not_carried_out(struct block_node *node, enum account_kind kind, int rc)
+{
+    if (rc < 0)
+        account_invalid(&node->account, kind);
+    return rc;
+}
+
+static int carried_out(struct block_node *node, enum account_kind kind, struct loop_moment start,
+                       uint64_t bytes, int rc)
+{
+    account_end(&node->account, kind, start, bytes, rc);
+    return rc;
+}
+
+/* What stands between a borrower and the node's driver: it counts what was taken. */
+struct counted_loan {
+    struct block_loan loan;
+    struct block_loan *borrower;
+    struct block_node *node;
+};
+
+static size_t use_counted(struct block_loan *loan, int fd, uint64_t host_offset, size_t length)
+{
+    struct counted_loan *counted = container_of(loan, struct counted_loan, loan);
+    struct account *account = &counted->node->account;
+    size_t taken = counted->borrower->use(counted->borrower, fd, host_offset, length);
+    if (taken > 0 && loan->begins)
+        account_end(account, ACCOUNT_READ, loop_moment(), taken, 0);
+    else if (taken > 0)
+        account_bytes(account, ACCOUNT_READ, taken);
+    return taken;
+}
+
+/* --- requests -------------------------------------------------------------------------------- */
+
 int node_co_read(struct block_node *node, uint64_t offset, const struct block_vec *vec)
 {
     struct tracked_request request;
+    struct loop_moment start = loop_moment();
     int rc = check_request(node, offset, vec->length, false);
     if (rc < 0 || vec->length == 0)
-        return rc;
+        return not_carried_out(node, ACCOUNT_READ, rc);
     co_begin(node, &request, align_cover_read, offset, vec->length);
     rc = align_co_read(node, offset, vec);
     tracked_end(node, &request, false);
-    return rc;
+    return carried_out(node, ACCOUNT_READ, start, vec->length, rc);
 }
 
 /* The option detect-zeroes. A driver that cannot make zeroes would write them all the same. */
@@ -121,46 +160,52 @@ int node_co_write(struct block_node *node, uint64_t offset, const struct block_v
                   unsigned flags)
 {
     struct tracked_request request;
+    struct loop_moment start = loop_moment();
     if (is_detected(node, vec)) {
         unsigned keep = node->detect_zeroes == BLOCK_DETECT_UNMAP ? 0 : BLOCK_NO_UNMAP;
         return node_co_zero(node, offset, vec->length, flags | keep);
     }
     int rc = check_request(node, offset, vec->length, true);
     if (rc < 0 || vec->length == 0)
-        return rc;
+        return not_carried_out(node, ACCOUNT_WRITE, rc);
     unsigned passed = driver_flags(node, flags) & (unsigned)BLOCK_FUA;
     co_begin(node, &request, align_cover_write, offset, vec->length);
     node_co_event(node, "pwritev");
     rc = align_co_write(node, offset, vec, passed);
     node_co_event(node, "pwritev_done");
-    return co_end_change(node, &request, rc, !(passed & BLOCK_FUA), flags & BLOCK_FUA);
+    rc = co_end_change(node, &request, rc, !(passed & BLOCK_FUA), flags & BLOCK_FUA);
+    return carried_out(node, ACCOUNT_WRITE, start, vec->length, rc);
 }
 
 int node_co_zero(struct block_node *node, uint64_t offset, uint64_t length, unsigned flags)
 {
     struct tracked_request request;
+    struct loop_moment start = loop_moment();
     int rc = check_request(node, offset, length, true);
     if (rc < 0 || length == 0)
-        return rc;
+        return not_carried_out(node, ACCOUNT_ZERO, rc);
     unsigned passed = driver_flags(node, flags);
     co_begin(node, &request, align_cover_write, offset, length);
     node_co_event(node, "pwritev_zero");
     rc = align_co_zero(node, offset, length, passed);
     node_co_event(node, "pwritev_done");
-    return co_end_change(node, &request, rc, !(passed & BLOCK_FUA), flags & BLOCK_FUA);
+    rc = co_end_change(node, &request, rc, !(passed & BLOCK_FUA), flags & BLOCK_FUA);
+    return carried_out(node, ACCOUNT_ZERO, start, length, rc);
 }
 
 int node_co_discard(struct block_node *node, uint64_t offset, uint64_t length, unsigned flags)
 {
     struct tracked_request request;
+    struct loop_moment start = loop_moment();
     int rc = check_request(node, offset, length, true);
     if (rc < 0 || length == 0)
-        return rc;
+        return not_carried_out(node, ACCOUNT_DISCARD, rc);
     driver_flags(node, flags);
     /* Only whole blocks inside the range are touched, so it covers blocks as a read does. */
     co_begin(node, &request, align_cover_read, offset, length);
     rc = align_co_discard(node, offset, length);
-    return co_end_change(node, &request, rc, true, flags & BLOCK_FUA);
+    rc = co_end_change(node, &request, rc, true, flags & BLOCK_FUA);
+    return carried_out(node, ACCOUNT_DISCARD, start, length, rc);
 }
 
 /* What "cached" means where the driver knows nothing better. */
@@ -186,9 +231,10 @@ static int co_read_into_nothing(struct block_node *node, uint64_t offset, uint64
 int node_co_cache(struct block_node *node, uint64_t offset, uint64_t length)
 {
     struct tracked_request request;
+    struct loop_moment start = loop_moment();
     int rc = check_request(node, offset, length, false);
     if (rc < 0 || length == 0)
-        return rc;
+        return not_carried_out(node, ACCOUNT_CACHE, rc);
     co_begin(node, &request, align_cover_read, offset, length);
     uint64_t size = node_size(node);
     uint64_t stored = offset < size ? size - offset : 0;
@@ -198,7 +244,7 @@ int node_co_cache(struct block_node *node, uint64_t offset, uint64_t length)
     if (rc == -ENOTSUP)
         rc = co_read_into_nothing(node, offset, inside);
     tracked_end(node, &request, false);
-    return rc;
+    return carried_out(node, ACCOUNT_CACHE, start, length, rc);
 }
 
 int node_co_flush(struct block_node *node)
@@ -222,17 +268,18 @@ int node_co_status(struct block_node *node, uint64_t offset, uint64_t length,
                    struct block_extent *ret_extent)
 {
     struct tracked_request request;
+    struct loop_moment start = loop_moment();
     if (length == 0)
         return -EINVAL;
     int rc = check_request(node, offset, length, false);
     if (rc < 0)
-        return rc;
+        return not_carried_out(node, ACCOUNT_STATUS, rc);
     co_begin(node, &request, align_cover_read, offset, length);
     uint64_t inside = status_inside(node, offset, length, ret_extent);
     if (inside > 0)
         rc = doorway_co_status(node, offset, inside, ret_extent);
     tracked_end(node, &request, false);
-    return rc;
+    return carried_out(node, ACCOUNT_STATUS, start, length, rc);
 }
 
 void node_status_remembered(struct block_node *node, uint64_t offset, uint64_t length,
@@ -254,8 +301,10 @@ int node_lend(struct block_node *node, uint64_t offset, uint64_t length, struct 
     if (!tracked_try_begin(node, &request, cover.offset, cover.length))
         return -EAGAIN;
     int rc = -EAGAIN;
+    struct counted_loan counted = {.loan = *loan, .borrower = loan, .node = node};
+    counted.loan.use = use_counted;
     if (node_size(node) == size)
-        rc = doorway_lend(node, offset, length, loan);
+        rc = doorway_lend(node, offset, length, &counted.loan);
     tracked_end(node, &request, false);
     return rc;
 }

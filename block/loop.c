@@ -158,6 +158,15 @@ uint64_t loop_now_ns(struct loop *loop)
     return loop->now_ns;
 }
 
+__attribute__((noinline)) struct loop_moment loop_moment(void)
+{
+    struct loop *loop = current;
+    __asm__ volatile("");
+    if (!loop->now_is_known)
+        loop_now_ns(loop);
+    return (struct loop_moment){.now_ns = loop->now_ns, .index = loop->index};
+}
+
 struct clock *loop_clock(const struct loop *loop)
 {
     return loop->clock;

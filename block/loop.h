@@ -102,6 +102,13 @@ void *loop_poller(const struct loop *loop);
 struct loop *loop_current(void);
 /* Cached: read once a turn. For deadlines and accounting. */
 uint64_t loop_now_ns(struct loop *loop);
+/* This thread's loop's index and loop_now_ns(), in one call: what every request asks for. Only in a
+ * turn. */
+struct loop_moment {
+    uint64_t now_ns;
+    unsigned index;
+};
+struct loop_moment loop_moment(void);
 /* For what must be timed within a turn. */
 struct clock *loop_clock(const struct loop *loop);
 

@@ -24,10 +24,12 @@ struct block_node *node_new(struct block_env *env, const struct block_driver *dr
     atomic_store(&node->references, 1);
     flush_init(node);
     observer_init(node);
-    if (tracked_init(node) < 0 || node_set_name(node, driver->name) < 0) {
+    if (tracked_init(node) < 0 || account_init(&node->account, env) < 0 ||
+        node_set_name(node, driver->name) < 0) {
         node_co_free(node);
         return NULL;
     }
+    flush_init_counters(node);
     return node;
 }
 
@@ -41,8 +43,24 @@ void node_co_free(struct block_node *node)
     tracked_fini(node);
     flush_fini(node);
     observer_fini(node);
+    account_fini(&node->account);
     free(node->name);
     free(node);
+}
+
+unsigned node_counter(struct block_node *node, const char *name)
+{
+    return account_new_counter(&node->account, name);
+}
+
+void node_count(struct block_node *node, unsigned counter, uint64_t by)
+{
+    account_count(&node->account, counter, by);
+}
+
+uint64_t node_counted(const struct block_node *node, unsigned counter)
+{
+    return account_counter(&node->account, counter);
 }
 
 int node_set_name(struct block_node *node, const char *name)

@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "block/coroutine.h"
+#include "block/flush.h"
 #include "tests/unit/block/block_fixture.h"
 
 #define SIZE 65536
@@ -51,6 +52,8 @@ static void co_a_flush_with_nothing_written_calls_nobody(struct fixture *fixture
     assert_int_equal(node_co_flush(fixture->node), 0);
     assert_int_equal(node_co_flush(fixture->node), 0);
     assert_int_equal(flush_calls(fixture), 1);
+    assert_int_equal(flush_skipped_count(fixture->node), 1);
+    assert_int_equal(flush_grouped_count(fixture->node), 0);
 }
 
 /* A server was killed with acknowledged writes in the page cache; its client comes back here. */
@@ -109,6 +112,8 @@ static void co_flushes_of_one_turn_share_one_call(struct fixture *fixture, void 
     start_flushers(&group, fixture, flushers, 20);
     group_co_wait(&group);
     assert_int_equal(flush_calls(fixture), 1);
+    assert_int_equal(flush_grouped_count(fixture->node), 19);
+    assert_int_equal(flush_skipped_count(fixture->node), 0);
     for (unsigned i = 0; i < 20; i++)
         assert_int_equal(flushers[i].rc, 0);
 }
