@@ -50,10 +50,12 @@ int node_co_resize(struct block_node *node, uint64_t size_bytes, struct error *e
                          node->name, (unsigned long long)size_bytes,
                          (unsigned long long)NODE_SIZE_MAX);
     /* Nothing is in flight meanwhile, as driver.h promises the driver. */
+    node_hurry_begin(node);
     tracked_co_begin_exclusive(node, &request);
     int rc = admin->co_resize(node, size_bytes, err);
     assert(rc < 0 || node_size(node) >= size_bytes); /* a format may round up */
     tracked_end(node, &request, true);
+    node_hurry_end(node);
     return rc;
 }
 

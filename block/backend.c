@@ -57,6 +57,9 @@ int block_co_backend_free(struct block_backend *backend)
     block_co_backend_drain(backend);
     drain_settle(backend);
     int rc = backend->read_only ? 0 : flush_co_changes(backend->node);
+    node_hurry_end(backend->node); /* the drain's */
+    if (backend->hurries)
+        node_hurry_end(backend->node);
     block_co_node_unref(backend->node);
     drain_fini(backend);
     for (unsigned i = 0; i < backend->lane_count; i++)
@@ -79,6 +82,14 @@ bool block_backend_is_read_only(const struct block_backend *backend)
 const struct block_limits *block_backend_limits(const struct block_backend *backend)
 {
     return &backend->node->limits;
+}
+
+void block_backend_hurry(struct block_backend *backend)
+{
+    if (backend->hurries)
+        return;
+    backend->hurries = true;
+    node_hurry_begin(backend->node);
 }
 
 /* --- counters -------------------------------------------------------------------------------- */

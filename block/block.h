@@ -153,6 +153,10 @@ int block_lend(struct block_backend *backend, uint64_t offset, uint64_t length,
 void block_co_backend_drain(struct block_backend *backend);
 void block_backend_resume(struct block_backend *backend);
 
+/* From now on, nothing in the graph waits for time alone (a rate limit, a delay): for a server that
+ * stops. On a loop; by one caller. */
+void block_backend_hurry(struct block_backend *backend);
+
 /* Sums over the loops; each alone is exact, together they are of slightly different moments. */
 struct block_counters {
     uint64_t reads, writes, zeroes, discards, flushes, statuses, caches;

@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #include "block/backend.h"
+#include "block/node.h"
 
 /*
  * The door of a backend: requests come in and go out, a drain closes it and waits until the last is
@@ -23,6 +24,9 @@
  *    count and looking at drain_depth. So a second count, lowered as the very last touch, says when
  *    the backend's memory may go. Who frees it spins on that one, for a few instructions of another
  *    thread; requests that start on a backend while it is freed are the caller's mistake.
+ *
+ * 5. What waits in the graph for time alone goes on at once while a drain holds the door: the nodes
+ *    are told after the door is closed and before it is opened again.
  *
  * A coroutine with a request of its own in flight must not drain: it would wait for itself.
  */
@@ -115,6 +119,9 @@ void block_co_backend_drain(struct block_backend *backend)
 {
     pthread_mutex_lock(&backend->mutex);
     atomic_fetch_add(&backend->drain_depth, 1);
+    pthread_mutex_unlock(&backend->mutex);
+    node_hurry_begin(backend->node);
+    pthread_mutex_lock(&backend->mutex);
     while (!is_drained(backend))
         co_queue_wait(&backend->drain_waiters, &backend->mutex);
     pthread_mutex_unlock(&backend->mutex);
@@ -122,6 +129,7 @@ void block_co_backend_drain(struct block_backend *backend)
 
 void block_backend_resume(struct block_backend *backend)
 {
+    node_hurry_end(backend->node);
     pthread_mutex_lock(&backend->mutex);
     uint32_t before = atomic_fetch_sub(&backend->drain_depth, 1);
     assert(before > 0);

@@ -100,6 +100,12 @@ struct block_driver {
      * it, through references, after the loan is over, and must not see another offset's bytes. */
     int (*lend)(struct block_node *node, uint64_t offset, uint64_t length, struct block_loan *loan);
 
+    /* Between these two, what waits here for time alone (a rate limit, a delay) goes on at once,
+     * and so does what comes: somebody above waits until nothing is in flight, or wants to end.
+     * They nest. On any loop; must not wait. NULL: nothing here waits for time. */
+    void (*hurry_begin)(struct block_node *node);
+    void (*hurry_end)(struct block_node *node);
+
     const struct block_driver_admin *admin;
 };
 

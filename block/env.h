@@ -14,6 +14,7 @@
 #include "block/account.h"
 #include "block/buffer.h"
 #include "block/engine.h"
+#include "block/throttle_group.h"
 #include "common/error.h"
 
 struct loop;
@@ -46,7 +47,8 @@ struct block_env {
     const struct block_driver *const *drivers; /* NULL-ended: block never includes upward */
     /* NULL-ended, the default first: engines_by_preference, until a test puts others here. */
     const struct engine_ops *const *engines;
-    _Atomic bool engine_refusal_said; /* one log line, not one a loop */
+    struct throttle_groups throttle_groups; /* by name; who makes one frees it */
+    _Atomic bool engine_refusal_said;       /* one log line, not one a loop */
 };
 
 /* loops[i] has index i. All that is handed in stays the caller's. */

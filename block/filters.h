@@ -7,5 +7,6 @@
 #include "block/driver.h"
 
 extern const struct block_driver block_filter_delay;
+extern const struct block_driver block_filter_throttle;
 
 #endif

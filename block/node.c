@@ -73,6 +73,23 @@ int node_set_name(struct block_node *node, const char *name)
     return 0;
 }
 
+/* Nodes are a tree, of at most BLOCK_GRAPH_DEPTH_MAX levels. */
+void node_hurry_begin(struct block_node *node)
+{
+    if (node->driver->hurry_begin)
+        node->driver->hurry_begin(node);
+    for (unsigned i = 0; i < node->child_count; i++)
+        node_hurry_begin(node->children[i]);
+}
+
+void node_hurry_end(struct block_node *node)
+{
+    if (node->driver->hurry_end)
+        node->driver->hurry_end(node);
+    for (unsigned i = 0; i < node->child_count; i++)
+        node_hurry_end(node->children[i]);
+}
+
 struct block_node *block_node_ref(struct block_node *node)
 {
     unsigned before = atomic_fetch_add(&node->references, 1);

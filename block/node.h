@@ -22,6 +22,10 @@ struct block_node *node_new(struct block_env *env, const struct block_driver *dr
 /* Calls the driver's co_close if it was opened, lets the children go, frees. */
 void node_co_free(struct block_node *node);
 
+/* Calls hurry_begin (hurry_end) of the node's driver and of all below. The node is open. */
+void node_hurry_begin(struct block_node *node);
+void node_hurry_end(struct block_node *node);
+
 /* For messages; a copy is made. */
 int node_set_name(struct block_node *node, const char *name);
 

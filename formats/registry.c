@@ -4,7 +4,13 @@
 #include "block/filters.h"
 #include "formats/raw.h"
 
+/* clang-format off: one a line, so that two who add one do not meet */
 const struct block_driver *const formats_registry[] = {
-    &format_raw,        &block_driver_file,  &block_driver_host_device,
-    &block_driver_null, &block_filter_delay, NULL,
+    &format_raw,
+    &block_driver_file,
+    &block_driver_host_device,
+    &block_driver_null,
+    &block_filter_delay,
+    &block_filter_throttle,
+    NULL,
 };

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "block/block.h"
 #include "block/env.h"
 #include "block/loop.h"
 #include "common/log.h"
@@ -206,6 +207,7 @@ void server_stop(struct server *server)
     if (server->stopping)
         return;
     server->stopping = true;
+    block_backend_hurry(server->export->backend); /* what waits for a rate limit is answered now */
     for (unsigned i = 0; i < server->lane_count; i++) {
         struct server_lane *lane = &server->lanes[i];
         lane->stop_job.run = stop_on_lane;
