@@ -99,7 +99,7 @@ static int refuse_depth(const struct node_options *options, const struct depth_w
     char place[NODE_OPTIONS_PATH_MAX];
     describe_place(walk, place, sizeof(place));
     return node_options_refuse(options, place, -EINVAL, err,
-                               "the image's JSON is nested deeper than %d levels", JSON_DEPTH_MAX);
+                               "the JSON is nested deeper than %d levels", JSON_DEPTH_MAX);
 }
 
 /* The library quotes the text, which may have any bytes; a sentence is one line. */
@@ -111,8 +111,7 @@ static int refuse_text(const json_error_t *why, struct error *err)
         if ((unsigned char)*at < ' ')
             *at = ' ';
     }
-    return error_set(err, -EINVAL, "the image's JSON is wrong near byte %d: %.100s", why->position,
-                     said);
+    return error_set(err, -EINVAL, "the JSON is wrong near byte %d: %.100s", why->position, said);
 }
 
 /* --- after the library -------------------------------------------------------------------------
@@ -121,7 +120,7 @@ static int refuse_text(const json_error_t *why, struct error *err)
 static int set_leaf(struct flattening *to, const char *value, enum node_option_kind kind)
 {
     if (to->count++ == NODE_OPTIONS_COUNT_MAX)
-        return error_set(to->err, -EINVAL, "there are more than %d options of the image",
+        return error_set(to->err, -EINVAL, "there are more than %d options",
                          NODE_OPTIONS_COUNT_MAX);
     if (node_options_has(to->options, to->path))
         return node_options_refuse(to->options, to->path, -EINVAL, to->err, "given twice");
@@ -196,7 +195,7 @@ static int flatten(struct flattening *to, const json_t *value)
         break;
     }
     return node_options_refuse(to->options, to->path, -EINVAL, to->err,
-                               "empty, null or a fraction in the image's JSON; give a string, a "
+                               "empty, null or a fraction in the JSON; give a string, a "
                                "whole number, true or false");
 }
 
@@ -204,7 +203,7 @@ int node_options_parse_json(struct node_options *options, const char *text, stru
 {
     size_t length = strlen(text);
     if (length > NODE_OPTIONS_TEXT_MAX)
-        return error_set(err, -EINVAL, "the image's JSON is %zu bytes long; %d are allowed", length,
+        return error_set(err, -EINVAL, "the JSON is %zu bytes long; %d are allowed", length,
                          NODE_OPTIONS_TEXT_MAX);
     struct depth_walk walk;
     if (is_too_deep(text, &walk))
@@ -216,7 +215,7 @@ int node_options_parse_json(struct node_options *options, const char *text, stru
     struct flattening to = {.options = options, .err = err};
     int rc = json_is_object(root)
                  ? flatten_object(&to, root)
-                 : error_set(err, -EINVAL, "the image's JSON is no object; begin it with '{'");
+                 : error_set(err, -EINVAL, "the JSON is no object; begin it with '{'");
     json_decref(root);
     return rc;
 }

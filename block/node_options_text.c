@@ -34,12 +34,12 @@ int node_options_parse(struct node_options *options, const char *text, struct er
 {
     size_t length = strlen(text);
     if (length > NODE_OPTIONS_TEXT_MAX)
-        return error_set(err, -EINVAL, "the image's options are %zu bytes long; %d are allowed",
-                         length, NODE_OPTIONS_TEXT_MAX);
+        return error_set(err, -EINVAL, "the options are %zu bytes long; %d are allowed", length,
+                         NODE_OPTIONS_TEXT_MAX);
     /* A key and its value are never longer together than where they came from. */
     char *words = malloc(length + 2);
     if (!words)
-        return error_set(err, -ENOMEM, "no memory for the image's options");
+        return error_set(err, -ENOMEM, "no memory for the options");
     int rc = 0;
     unsigned count = 0;
     for (const char *at = text; *at && rc == 0; count++) {
@@ -48,11 +48,10 @@ int node_options_parse(struct node_options *options, const char *text, struct er
         const char *key = cut(&end, at, key_length);
         at += key_length;
         if (count == NODE_OPTIONS_COUNT_MAX)
-            rc = error_set(err, -EINVAL, "there are more than %d options of the image",
-                           NODE_OPTIONS_COUNT_MAX);
+            rc = error_set(err, -EINVAL, "there are more than %d options", NODE_OPTIONS_COUNT_MAX);
         else if (*at != '=')
-            rc = error_set(err, -EINVAL,
-                           "'%.100s' among the image's options has no '='; write key=value", key);
+            rc = error_set(err, -EINVAL, "'%.100s' among the options has no '='; write key=value",
+                           key);
         if (rc == 0) {
             at++;
             cut_value(&at, end);

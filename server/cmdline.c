@@ -234,6 +234,15 @@ static int set_detect_zeroes(struct config *config, const char *name, const char
     return code;
 }
 
+static int set_object(struct config *config, const char *name, const char *value, struct error *err)
+{
+    (void)name;
+    if (config->object_count == CONFIG_OBJECTS_MAX)
+        return error_set(err, -EINVAL, "--object is given more than %d times", CONFIG_OBJECTS_MAX);
+    config->objects[config->object_count++] = value;
+    return 0;
+}
+
 static int set_pid_file(struct config *config, const char *name, const char *value,
                         struct error *err)
 {
@@ -286,6 +295,7 @@ static const struct cmdline_option options[] = {
     {"aio", 0, true, "aio", set_aio},
     {"discard", 0, true, "discard", set_discard},
     {"detect-zeroes", 0, true, NULL, set_detect_zeroes},
+    {"object", 0, true, NULL, set_object},
     {"threads", 0, true, NULL, set_threads},
     {"busy-poll", 0, true, NULL, set_busy_poll},
     {"fork", 0, false, NULL, set_fork},
@@ -301,7 +311,6 @@ static const struct cmdline_option options[] = {
     {"list", 'L', false, NULL, NULL},
     {"connect", 'c', true, NULL, NULL},
     {"disconnect", 'd', false, NULL, NULL},
-    {"object", 0, true, NULL, NULL},
     {"tls-creds", 0, true, NULL, NULL},
     {"tls-authz", 0, true, NULL, NULL},
     {"tls-hostname", 0, true, NULL, NULL},

@@ -35,6 +35,8 @@ void cmdline_help(FILE *to, const char *argument_0)
         "                          native (needs --cache=none or directsync), sync\n"
         "      --discard=MODE      unmap (on): trim gives space back;\n"
         "                          ignore (off, default): it does not\n"
+        "      --object=TYPE,id=ID,KEY=VALUE,...\n"
+        "                          what the image's options refer to: throttle-group\n"
         "      --detect-zeroes=MODE  what a write of zeroes is: off (default): a write;\n"
         "                          on: a write-zeroes; unmap: one that gives space back\n"
         "                          (needs --discard=unmap)\n"

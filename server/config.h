@@ -19,6 +19,7 @@ struct node_options;
 #define CONFIG_HANDSHAKE_LIMIT_S_DEFAULT 10
 #define CONFIG_STALL_LIMIT_S_DEFAULT 60
 #define CONFIG_LIMIT_S_MAX 3600
+#define CONFIG_OBJECTS_MAX 64
 #define CONFIG_BIND_DEFAULT "0.0.0.0"
 #define CONFIG_PORT_DEFAULT "10809"
 
@@ -41,6 +42,9 @@ struct config {
     const char *aio;           /* an engine's name; NULL: the best there is */
     bool discard;              /* TRIM gives space back */
     const char *detect_zeroes; /* as the option of a node; NULL: off */
+
+    const char *objects[CONFIG_OBJECTS_MAX]; /* as given, for objects_add() */
+    unsigned object_count;
 
     const char *socket_path; /* a UNIX socket; NULL: TCP on bind and port */
     const char *bind, *port;

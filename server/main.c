@@ -20,6 +20,7 @@
 #include "server/export.h"
 #include "server/listener.h"
 #include "server/loop_threads.h"
+#include "server/objects.h"
 #include "server/private_socket.h"
 #include "server/run_command.h"
 #include "server/run_variables.h"
@@ -34,6 +35,7 @@ struct application {
     struct workers *workers;
     struct block_env env;
     bool has_env;
+    struct objects objects;
     struct export *export;
     int activation_fds[LISTEN_SOCKETS_MAX]; /* sockets that listened before we came */
     int activation_count;
@@ -54,6 +56,16 @@ struct image_call {
     struct error *err;
     int code;
 };
+
+/* What the image's options refer to. */
+static int make_objects(struct application *app, struct error *err)
+{
+    int code = 0;
+    objects_init(&app->objects, &app->env);
+    for (unsigned i = 0; i < app->config.object_count && code == 0; i++)
+        code = objects_add(&app->objects, app->config.objects[i], err);
+    return code;
+}
 
 static void open_image_entry(void *arg)
 {
@@ -180,7 +192,9 @@ static int open_all(struct application *app, struct error *err)
         .stopped = server_stopped,
         .ctx = app,
     };
-    int code = open_image(app, err);
+    int code = make_objects(app, err);
+    if (code == 0)
+        code = open_image(app, err);
     if (code == 0 && app->config.private_socket) {
         code = private_socket_init(&app->private_socket, err);
         app->config.socket_path = app->private_socket.path;
@@ -240,6 +254,7 @@ static int tear_down(struct application *app, struct error *err)
         code = close_image(app, err);
     listener_free(app->listener);
     private_socket_fini(&app->private_socket);
+    objects_fini(&app->objects);
     if (app->has_env)
         block_env_fini(&app->env);
     workers_free(app->workers);

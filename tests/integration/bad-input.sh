@@ -96,11 +96,24 @@ if ! is_stand_in; then
     deep=$(printf 'file.%.0s' {1..12000})
     one_sentence 'more than 64 parts' "${serve[@]}" --image-opts "${deep}filename=$dir/disk.img"
     deep=$(printf '{"file":%.0s' {1..200})
-    one_sentence 'file.file: the image' "${serve[@]}" "json:$deep"
+    one_sentence 'file.file: the JSON' "${serve[@]}" "json:$deep"
     deep=$(printf '{"file":%.0s' {1..8000})
     one_sentence 'deeper than 64 levels' "${serve[@]}" "json:$deep"
     deep=$(printf '[%.0s' {1..100000})
     one_sentence 'bytes long' "${serve[@]}" "json:$deep"
+    group=throttle-group,id=g
+    limited=driver=raw,file.driver=throttle,file.file.$file
+    one_sentence 'file.throttle-group: no group "x"; groups are declared with --object throttle-group,id=...' \
+        "${serve[@]}" --object $group --image-opts "$limited,file.throttle-group=x"
+    one_sentence file.throttle-group "${serve[@]}" --object $group --image-opts "$limited"
+    one_sentence file.throttle-group "${serve[@]}" --object $group \
+        "json:{\"driver\": \"raw\", \"file\": {\"driver\": \"throttle\", \"throttle-group\": 7, \"file.filename\": \"x\"}}"
+    one_sentence throttle-group "${serve[@]}" --object iothread,id=x "$dir/disk.img"
+    one_sentence "'g' is given twice" "${serve[@]}" --object $group --object $group "$dir/disk.img"
+    one_sentence bps-read "${serve[@]}" --object $group,x-bps-total=1,x-bps-read=1 "$dir/disk.img"
+    one_sentence iops-total-max "${serve[@]}" --object $group,x-iops-total-max=1 "$dir/disk.img"
+    one_sentence limits.bps "${serve[@]}" --object '{"qom-type": "throttle-group", "id": "g", "limits": {"bps": 1}}' \
+        "$dir/disk.img"
     one_sentence none "${serve[@]}" --threads=none -f raw "$dir/disk.img"
     one_sentence 0 "${serve[@]}" --threads=0 -f raw "$dir/disk.img"
 fi
@@ -159,7 +172,7 @@ ok "an image without a header needs no -f"
 
 "$PLATTER" --help >"$dir/out" 2>"$dir/err" || complain "--help fails" --help
 for option in --port --bind --socket --shared --persistent --export-name --description --read-only \
-    --format --cache --aio --discard --offset --nocache --image-opts --fork --pid-file --verbose --help --version; do
+    --format --cache --aio --discard --offset --nocache --object --image-opts --fork --pid-file --verbose --help --version; do
     grep -qw -- "$option" "$dir/out" || complain "--help does not name $option" --help
 done
 "$PLATTER" -V | grep -qE '[0-9]+\.[0-9]+' || complain "-V shows no version" -V

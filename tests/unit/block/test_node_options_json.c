@@ -62,13 +62,13 @@ static void what_is_no_json_is_refused_at_its_place(void **state)
     expect_refused("", "near byte 0");
     expect_refused("{\"driver\": raw}", "near byte 14: ");
     expect_refused("{\"driver\": \"raw\"", "'}' expected");
-    expect_refused("{\"a\": \"x\"} {", "the image's JSON is wrong near byte");
-    expect_refused("{\"a\": \n\n \"b\n\"}", "the image's JSON is wrong near byte");
-    expect_refused("{\"a\": \"\\u0000\"}", "the image's JSON is wrong near byte");
-    expect_refused("{\"a\": \"\xff\"}", "the image's JSON is wrong near byte");
-    expect_refused("{\"a\": 99999999999999999999}", "the image's JSON is wrong near byte");
+    expect_refused("{\"a\": \"x\"} {", "the JSON is wrong near byte");
+    expect_refused("{\"a\": \n\n \"b\n\"}", "the JSON is wrong near byte");
+    expect_refused("{\"a\": \"\\u0000\"}", "the JSON is wrong near byte");
+    expect_refused("{\"a\": \"\xff\"}", "the JSON is wrong near byte");
+    expect_refused("{\"a\": 99999999999999999999}", "the JSON is wrong near byte");
     expect_refused("[\"a\"]", "no object");
-    expect_refused("\"a\"", "the image's JSON is wrong near byte");
+    expect_refused("\"a\"", "the JSON is wrong near byte");
 }
 
 static void what_is_no_option_is_refused_by_name(void **state)
@@ -104,7 +104,7 @@ static void depth_number_and_length_are_bounded(void **state)
            ".0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0",
            "x");
     expect_refused(chain_of_lists(text, 64), "a.0.0.0.0");
-    expect_refused(chain_of_lists(text, 64), ": the image's JSON is nested deeper than 64 levels");
+    expect_refused(chain_of_lists(text, 64), ": the JSON is nested deeper than 64 levels");
     expect("{\"a\":\"[[[[[[[[[[[[[[[[[[[[[[\\\"[[[[[[[[[[\"}", "a",
            "[[[[[[[[[[[[[[[[[[[[[[\"[[[[[[[[[[");
     memset(text, '[', NODE_OPTIONS_TEXT_MAX);
@@ -121,7 +121,7 @@ static void depth_number_and_length_are_bounded(void **state)
     strcpy(at + 1100, "\":1}");
     expect_refused(text, "is too long");
     memset(text, ' ', NODE_OPTIONS_TEXT_MAX + 1);
-    expect_refused(text, "the image's JSON is 65537 bytes long; 65536 are allowed");
+    expect_refused(text, "the JSON is 65537 bytes long; 65536 are allowed");
 }
 
 int main(void)

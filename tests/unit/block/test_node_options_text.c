@@ -64,11 +64,11 @@ static void expect_refused(const char *text, const char *sentence)
 static void what_is_no_key_with_a_value_is_refused_by_name(void **state)
 {
     (void)state;
-    expect_refused("disk.img", "'disk.img' among the image's options has no '='; write key=value");
+    expect_refused("disk.img", "'disk.img' among the options has no '='; write key=value");
     expect_refused("driver=raw,readonly",
-                   "'readonly' among the image's options has no '='; write key=value");
-    expect_refused("a=1,,,b", "'b' among the image's options has no '='; write key=value");
-    expect_refused(",", "'' among the image's options has no '='; write key=value");
+                   "'readonly' among the options has no '='; write key=value");
+    expect_refused("a=1,,,b", "'b' among the options has no '='; write key=value");
+    expect_refused(",", "'' among the options has no '='; write key=value");
     expect_refused("=x", "the option name '' has an empty part; parts are names with one dot "
                          "between them");
     expect_refused("file..name=x", "the option name 'file..name' has an empty part; parts are "
@@ -84,13 +84,13 @@ static void number_and_length_are_bounded(void **state)
         at += sprintf(at, "k%u=%u,", i, i);
     expect(text, "k1023", "1023");
     strcpy(at, "k=1");
-    expect_refused(text, "there are more than 1024 options of the image");
+    expect_refused(text, "there are more than 1024 options");
     memset(text, 'x', sizeof(text) - 1);
     text[1] = '=';
     text[NODE_OPTIONS_TEXT_MAX] = '\0';
     node_options_free(parse(text));
     text[NODE_OPTIONS_TEXT_MAX] = 'x';
-    expect_refused(text, "the image's options are 65537 bytes long; 65536 are allowed");
+    expect_refused(text, "the options are 65537 bytes long; 65536 are allowed");
 }
 
 int main(void)

@@ -168,7 +168,7 @@ static void co_refuse_depth(struct posix_fixture *fixture)
     assert_non_null(strstr(fixture->err.message, "...: more than 64 parts; "));
     co_expect_refused(fixture, chain(100000, "filename=@"), "file.file.file.file.");
     co_expect_refused(fixture, json_chain(200), "file.file.file.file.");
-    assert_non_null(strstr(fixture->err.message, "file.file: the image's JSON is nested deeper"));
+    assert_non_null(strstr(fixture->err.message, "file.file: the JSON is nested deeper"));
     assert_int_equal(co_open_text(fixture, json_chain(50000)), -EINVAL);
     struct node_options *options = node_options_new();
     static char path[600000];

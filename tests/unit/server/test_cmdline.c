@@ -102,6 +102,26 @@ static void offsets_and_flags_are_read_as_qemu_nbd_reads_them(void **state)
     assert_int_equal(parse_good("--nocache disk.img").cache, CONFIG_CACHE_NONE);
 }
 
+static void objects_are_kept_in_their_order(void **state)
+{
+    (void)state;
+    struct config config = parse_good("--object throttle-group,id=a disk.img --object=b");
+    assert_int_equal(config.object_count, 2);
+    assert_string_equal(config.objects[0], "throttle-group,id=a");
+    assert_string_equal(config.objects[1], "b");
+
+    static char name[] = "platter", option[] = "--object=x", image[] = "disk.img";
+    char *words[CONFIG_OBJECTS_MAX + 4] = {name};
+    int count = 1;
+    while (count <= CONFIG_OBJECTS_MAX + 1)
+        words[count++] = option;
+    words[count++] = image;
+    enum cmdline_action action;
+    struct error err;
+    assert_int_equal(cmdline_parse(count, words, &action, &config, &err), -EINVAL);
+    assert_string_equal(err.message, "--object is given more than 64 times");
+}
+
 static void a_command_brings_its_own_defaults(void **state)
 {
     (void)state;
@@ -251,7 +271,6 @@ static void what_qemu_nbd_has_and_we_not_yet_is_said_so(void **state)
         {"-c /dev/nbd0 x", "-c (--connect)"},
         {"-d /dev/nbd0", "-d (--disconnect)"},
         {"-T events x", "-T (--trace)"},
-        {"--object secret,id=s x", "--object"},
         {"--tls-creds t x", "--tls-creds"},
         {"--tls-authz t x", "--tls-authz"},
         {"--tls-hostname h x", "--tls-hostname"},
@@ -298,6 +317,7 @@ int main(void)
         cmocka_unit_test(an_image_alone_is_served_by_defaults),
         cmocka_unit_test(letters_and_long_names_say_the_same),
         cmocka_unit_test(offsets_and_flags_are_read_as_qemu_nbd_reads_them),
+        cmocka_unit_test(objects_are_kept_in_their_order),
         cmocka_unit_test(a_command_brings_its_own_defaults),
         cmocka_unit_test(every_mode_has_its_value),
         cmocka_unit_test(the_last_one_wins_where_qemu_nbd_lets_it),

@@ -107,12 +107,12 @@ static void options_that_make_no_image_are_refused(void **state)
     const struct config qcow2 = {.image = "x", .format = "qcow2", .offset = 7};
     expect_refused(&qcow2, "-o needs -f raw, not 'qcow2'; describe the image with --image-opts");
     const struct config path = {.image = "disk.img", .image_opts = true};
-    expect_refused(&path, "'disk.img' among the image's options has no '='; write key=value");
+    expect_refused(&path, "'disk.img' among the options has no '='; write key=value");
     const struct config json = {.image = "json:disk.img"};
     struct node_options *options;
     struct error err;
     assert_int_equal(config_node_options(&json, &options, &err), -EINVAL);
-    assert_non_null(strstr(err.message, "the image's JSON is wrong near byte"));
+    assert_non_null(strstr(err.message, "the JSON is wrong near byte"));
 }
 
 int main(void)
