@@ -65,8 +65,14 @@ static void on_io(struct ev_loop *ev, struct ev_io *io, int revents)
         events |= LOOP_READABLE;
     if (revents & EV_WRITE)
         events |= LOOP_WRITABLE;
-    if (revents & EV_ERROR) /* the descriptor is no good: let its owner's next call say why */
+    if (revents & EV_ERROR) {
+        /* epoll_ctl() failed, and libev has let the watch go. A bad descriptor is for its owner's
+         * next call to tell. A kernel without memory is asked again each turn; until it has some
+         * the owner is sent to look for himself, so nobody waits for what nothing watches. */
         events = watch->wanted;
+        ev_io_set(io, io->fd, io->events & (EV_READ | EV_WRITE)); /* or epoll is not asked */
+        ev_io_start(ev, io);
+    }
     poller->any = true;
     watch->ready(watch, events); /* may end the watch's life */
 }

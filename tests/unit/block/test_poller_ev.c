@@ -8,11 +8,26 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "block/loop.h"
+
+/* libev's calls come here: the kernel may be without memory for a watch. */
+static unsigned epoll_failures;
+
+int epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event)
+{
+    if (epoll_failures > 0) {
+        epoll_failures--;
+        errno = ENOMEM;
+        return -1;
+    }
+    return (int)syscall(SYS_epoll_ctl, epoll, operation, fd, event);
+}
 
 static int real_setup(void **state)
 {
@@ -175,6 +190,27 @@ static void without_descriptors_a_loop_is_refused_with_a_sentence(void **state)
 
 #define on_real(test) cmocka_unit_test_setup_teardown(test, real_setup, loop_teardown)
 
+static void a_watch_that_the_kernel_refuses_for_a_while_works_afterwards(void **state)
+{
+    struct piped piped;
+    piped_open(&piped, *state);
+    epoll_failures = 5;
+    loop_watch_set(*state, &piped.watch, LOOP_READABLE);
+    for (unsigned i = 0; i < 20 && epoll_failures > 0; i++)
+        loop_turn(*state, false);
+    assert_int_equal(epoll_failures, 0);
+    assert_true(piped.calls > 0); /* its owner was asked to look itself meanwhile */
+    loop_turn(*state, false);
+    unsigned calls = piped.calls;
+    loop_turn(*state, false);
+    assert_int_equal(piped.calls, calls);
+    assert_int_equal(write(piped.fds[1], "x", 1), 1);
+    loop_turn(*state, false);
+    assert_int_equal(piped.calls, calls + 1);
+    assert_int_equal(piped.events, LOOP_READABLE);
+    piped_close(&piped);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -184,6 +220,7 @@ int main(void)
         on_real(hanging_up_tells_the_reader),
         on_real(a_timer_sleeps_about_as_long_as_it_should),
         on_real(another_thread_stops_a_sleeping_loop),
+        on_real(a_watch_that_the_kernel_refuses_for_a_while_works_afterwards),
         cmocka_unit_test(without_descriptors_a_loop_is_refused_with_a_sentence),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
