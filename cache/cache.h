@@ -158,6 +158,9 @@ struct cache_after {
 void cache_after_durable(struct cache *cache, struct cache_after *after);
 /* Monitor. How many wait. */
 unsigned cache_after_count(const struct cache *cache);
+/* Monitor. Takes one of those that wait off, for its owner to free: for closing after a round that
+ * failed. NULL: none is left. cache_co_settle() has returned. */
+struct cache_after *cache_abandon_after(struct cache *cache);
 
 /* A use; lives on the stack of the request that reads tables and relies on what they say. Begins
  * before the first read of a table, ends after the last I/O to where it pointed. Begin and end on

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* load.c: who loads, who waits, what a failure leaves, new tables, forgotten ones. */
+#include "tests/unit/unit.h"
+
+#include <errno.h>
+
+#include "block/coroutine.h"
+#include "tests/unit/cache/cache_fixture.h"
+
+struct reader {
+    struct cache_fixture *fixture;
+    unsigned index;
+    int rc;
+    uint64_t value;
+    bool ended;
+};
+
+static void reader_main(void *arg)
+{
+    struct reader *reader = arg;
+    reader->rc = cache_co_read(reader->fixture->cache, LOW, place_of(LOW, reader->index),
+                               &reader->value, sizeof(reader->value));
+    reader->ended = true;
+}
+
+/* Three who want tables indices[0..2], while reads of the disk are held. */
+static void co_start_three(struct cache_fixture *fixture, struct group *group,
+                           struct reader *readers, const unsigned *indices)
+{
+    memory_disk_hold(&fixture->block.disk, 1u << MEMORY_READ);
+    group_init(group, fixture->block.loop);
+    for (unsigned i = 0; i < 3; i++) {
+        readers[i] = (struct reader){.fixture = fixture, .index = indices[i]};
+        group_start(group, reader_main, &readers[i]);
+    }
+}
+
+static void co_those_who_want_one_table_share_a_load(struct cache_fixture *fixture)
+{
+    struct group group;
+    struct reader readers[3];
+    co_start_three(fixture, &group, readers, (const unsigned[]){1, 1, 1});
+    memory_disk_co_wait_held(&fixture->block.disk, 1);
+    memory_disk_release(&fixture->block.disk);
+    group_co_wait(&group);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(readers[i].rc, 0);
+        assert_int_equal(readers[i].value, disk_u64(fixture, LOW, 1));
+    }
+    assert_int_equal(fixture->block.disk.counts[MEMORY_READ], 1);
+}
+CACHE_TEST(those_who_want_one_table_share_a_load)
+
+static void co_misses_of_different_tables_run_in_parallel(struct cache_fixture *fixture)
+{
+    struct group group;
+    struct reader readers[3];
+    co_start_three(fixture, &group, readers, (const unsigned[]){1, 2, 3});
+    memory_disk_co_wait_held(&fixture->block.disk, 3);
+    memory_disk_release(&fixture->block.disk);
+    group_co_wait(&group);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(readers[i].value, disk_u64(fixture, LOW, i + 1));
+}
+CACHE_TEST(misses_of_different_tables_run_in_parallel)
+
+static void co_a_hit_does_not_wait_for_others_misses(struct cache_fixture *fixture)
+{
+    struct group group;
+    struct reader readers[3];
+    struct reader hit = {.fixture = fixture, .index = 5};
+    co_read_u64(fixture, LOW, 5);
+    co_start_three(fixture, &group, readers, (const unsigned[]){1, 2, 3});
+    memory_disk_co_wait_held(&fixture->block.disk, 3);
+    group_start(&group, reader_main, &hit);
+    assert_true(hit.ended);
+    memory_disk_release(&fixture->block.disk);
+    group_co_wait(&group);
+}
+CACHE_TEST(a_hit_does_not_wait_for_others_misses)
+
+static void co_a_failed_load_fails_all_who_wait_and_leaves_nothing(struct cache_fixture *fixture)
+{
+    struct group group;
+    struct reader readers[3];
+    fixture->block.disk.fail_ops = 1u << MEMORY_READ;
+    fixture->block.disk.fail_code = -EIO;
+    co_start_three(fixture, &group, readers, (const unsigned[]){1, 1, 1});
+    memory_disk_co_wait_held(&fixture->block.disk, 1);
+    memory_disk_release(&fixture->block.disk);
+    group_co_wait(&group);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(readers[i].rc, -EIO);
+    assert_int_equal(counters_of(fixture, LOW).tables, 0);
+    assert_int_equal(counters_of(fixture, LOW).loads_failed, 1);
+    fixture->block.disk.fail_code = 0;
+    assert_int_equal(co_read_u64(fixture, LOW, 1), disk_u64(fixture, LOW, 1));
+    assert_int_equal(counters_of(fixture, LOW).tables, 1);
+}
+CACHE_TEST(a_failed_load_fails_all_who_wait_and_leaves_nothing)
+
+/* More failures than there are tables: none may get lost. */
+static void co_tables_of_failed_loads_are_used_again(struct cache_fixture *fixture)
+{
+    uint64_t value = 0;
+    fixture->block.disk.fail_ops = 1u << MEMORY_READ;
+    fixture->block.disk.fail_code = -EIO;
+    for (unsigned i = 0; i < 3 * CACHE_TABLES_MIN; i++)
+        assert_int_equal(cache_co_read(fixture->cache, LOW, place_of(LOW, i), &value, 8), -EIO);
+    fixture->block.disk.fail_code = 0;
+    for (unsigned i = 0; i < 3 * CACHE_TABLES_MIN; i++)
+        assert_int_equal(co_read_u64(fixture, LOW, i), disk_u64(fixture, LOW, i));
+}
+CACHE_TEST(tables_of_failed_loads_are_used_again)
+
+static void co_a_new_table_is_zeroes_and_read_from_nowhere(struct cache_fixture *fixture)
+{
+    struct cache_table *table;
+    static const uint8_t zeroes[TABLE_BYTES];
+    uint8_t data[TABLE_BYTES];
+    assert_int_equal(cache_co_get_new(fixture->cache, LOW, place_of(LOW, 4), &table), 0);
+    cache_put(fixture->cache, table);
+    assert_int_equal(cache_co_read(fixture->cache, LOW, place_of(LOW, 4), data, TABLE_BYTES), 0);
+    assert_memory_equal(data, zeroes, TABLE_BYTES);
+    assert_int_equal(fixture->block.disk.counts[MEMORY_READ], 0);
+    assert_true(is_dirty(fixture));
+    assert_int_equal(cache_co_flush(fixture->cache), 0);
+    assert_memory_equal(fixture->block.disk.data + place_of(LOW, 4), zeroes, TABLE_BYTES);
+    assert_int_equal(fixture->block.disk.data[place_of(LOW, 5)], pattern_at(place_of(LOW, 5)));
+}
+CACHE_TEST(a_new_table_is_zeroes_and_read_from_nowhere)
+
+static void co_a_new_table_takes_the_place_of_what_was_there(struct cache_fixture *fixture)
+{
+    struct cache_table *table;
+    assert_int_not_equal(co_read_u64(fixture, LOW, 4), 0);
+    assert_int_equal(cache_co_get_new(fixture->cache, LOW, place_of(LOW, 4), &table), 0);
+    cache_put(fixture->cache, table);
+    assert_int_equal(co_read_u64(fixture, LOW, 4), 0);
+    assert_int_equal(cache_co_flush(fixture->cache), 0);
+    assert_int_equal(disk_u64(fixture, LOW, 4), 0);
+}
+CACHE_TEST(a_new_table_takes_the_place_of_what_was_there)
+
+static void co_what_is_forgotten_is_not_written(struct cache_fixture *fixture)
+{
+    co_change_u64(fixture, HIGH, 1, 42);
+    co_change_u64(fixture, HIGH, 2, 42);
+    co_change_u64(fixture, HIGH, 3, 42);
+    cache_co_forget(fixture->cache, HIGH, place_of(HIGH, 1), 2 * TABLE_BYTES);
+    assert_int_equal(cache_co_flush(fixture->cache), 0);
+    assert_int_not_equal(disk_u64(fixture, HIGH, 1), 42);
+    assert_int_not_equal(disk_u64(fixture, HIGH, 2), 42);
+    assert_int_equal(disk_u64(fixture, HIGH, 3), 42);
+    assert_int_equal(co_read_u64(fixture, HIGH, 1), disk_u64(fixture, HIGH, 1));
+    assert_false(is_dirty(fixture));
+}
+CACHE_TEST(what_is_forgotten_is_not_written)
+
+struct forgetter {
+    struct cache_fixture *fixture;
+    bool ended;
+};
+
+static void forget_main(void *arg)
+{
+    struct forgetter *forgetter = arg;
+    cache_co_forget(forgetter->fixture->cache, LOW, place_of(LOW, 0), TABLE_BYTES);
+    forgetter->ended = true;
+}
+
+static void flush_main(void *arg)
+{
+    assert_int_equal(cache_co_flush(arg), 0);
+}
+
+static void co_forgetting_waits_for_a_write_and_a_load(struct cache_fixture *fixture)
+{
+    struct group group;
+    struct forgetter forgetter = {fixture, false};
+    co_change_u64(fixture, LOW, 0, 42);
+    group_init(&group, fixture->block.loop);
+    memory_disk_hold(&fixture->block.disk, 1u << MEMORY_WRITE);
+    group_start(&group, flush_main, fixture->cache);
+    memory_disk_co_wait_held(&fixture->block.disk, 1);
+    group_start(&group, forget_main, &forgetter);
+    assert_false(forgetter.ended);
+    memory_disk_release(&fixture->block.disk);
+    group_co_wait(&group);
+    assert_true(forgetter.ended);
+    assert_int_equal(counters_of(fixture, LOW).tables, 0);
+
+    struct reader reader = {.fixture = fixture, .index = 0};
+    forgetter.ended = false;
+    memory_disk_hold(&fixture->block.disk, 1u << MEMORY_READ);
+    group_start(&group, reader_main, &reader);
+    memory_disk_co_wait_held(&fixture->block.disk, 1);
+    group_start(&group, forget_main, &forgetter);
+    assert_false(forgetter.ended);
+    memory_disk_release(&fixture->block.disk);
+    group_co_wait(&group);
+    assert_int_equal(reader.value, 42);
+    assert_int_equal(counters_of(fixture, LOW).tables, 0);
+}
+CACHE_TEST(forgetting_waits_for_a_write_and_a_load)
+
+static void co_forgetting_waits_for_a_pin(struct cache_fixture *fixture)
+{
+    struct group group;
+    struct forgetter forgetter = {fixture, false};
+    struct cache_table *table;
+    assert_int_equal(cache_co_get(fixture->cache, LOW, place_of(LOW, 0), &table), 0);
+    group_init(&group, fixture->block.loop);
+    group_start(&group, forget_main, &forgetter);
+    coroutine_co_pause();
+    assert_false(forgetter.ended);
+    cache_put(fixture->cache, table);
+    group_co_wait(&group);
+    assert_int_equal(counters_of(fixture, LOW).tables, 0);
+}
+CACHE_TEST(forgetting_waits_for_a_pin)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(those_who_want_one_table_share_a_load),
+        cmocka_unit_test(misses_of_different_tables_run_in_parallel),
+        cmocka_unit_test(a_hit_does_not_wait_for_others_misses),
+        cmocka_unit_test(a_failed_load_fails_all_who_wait_and_leaves_nothing),
+        cmocka_unit_test(tables_of_failed_loads_are_used_again),
+        cmocka_unit_test(a_new_table_is_zeroes_and_read_from_nowhere),
+        cmocka_unit_test(a_new_table_takes_the_place_of_what_was_there),
+        cmocka_unit_test(what_is_forgotten_is_not_written),
+        cmocka_unit_test(forgetting_waits_for_a_write_and_a_load),
+        cmocka_unit_test(forgetting_waits_for_a_pin),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
