@@ -27,10 +27,11 @@
 #define ACTORS 24
 #define ROUNDS 600
 #define DATA_CLASS 0
+#define PAIRS_CLASS CLASSES /* above all, and pointed to by nobody: see co_pairs() */
 
 struct ordered_disk {
     pthread_mutex_t mutex;
-    uint64_t stored[CLASSES][CELLS], durable[CLASSES][CELLS];
+    uint64_t stored[CLASSES + 1][CELLS], durable[CLASSES + 1][CELLS];
 };
 
 static struct shared {
@@ -54,7 +55,7 @@ static int disk_co_open(struct block_node *node, struct node_options *options, s
 {
     (void)options, (void)err;
     node->limits = (struct block_limits){.request_alignment = 512, .memory_alignment = 512};
-    atomic_store(&node->size_bytes, (uint64_t)CLASSES * CLASS_BYTES);
+    atomic_store(&node->size_bytes, (uint64_t)(CLASSES + 1) * CLASS_BYTES);
     return 0;
 }
 
@@ -95,7 +96,8 @@ static int disk_co_write(struct block_node *node, uint64_t offset, const struct 
     size_t first = offset % CLASS_BYTES / 8;
     pthread_mutex_lock(&disk->mutex);
     for (size_t i = 0; i < WORDS; i++) {
-        check(class_index == 0 || disk->durable[class_index - 1][first + i] >= words[i]);
+        check(class_index == 0 || class_index == PAIRS_CLASS ||
+              disk->durable[class_index - 1][first + i] >= words[i]);
         disk->stored[class_index][first + i] = words[i];
     }
     pthread_mutex_unlock(&disk->mutex);
@@ -269,6 +271,27 @@ static void co_flush(struct random *random)
         check(is_durable(c, cell, before));
 }
 
+/* Two words that are changed together are seen together, also when their table comes and goes. */
+static void co_pairs(struct random *random)
+{
+    for (unsigned i = 0; i < 3000; i++) {
+        uint64_t pair[2];
+        uint64_t place =
+            place_of(PAIRS_CLASS, random_below(random, i % 64 > 0 ? 4 : 12 * WORDS) / 2 * 2);
+        check(cache_co_read(shared.cache, kind_of(PAIRS_CLASS), place, pair, sizeof(pair)) == 0);
+        check(pair[0] == pair[1]);
+        if (i % 4 > 0)
+            continue;
+        struct cache_table *table;
+        pair[0] = pair[1] = random_u64(random);
+        check(cache_co_get(shared.cache, kind_of(PAIRS_CLASS), place, &table) == 0);
+        pthread_mutex_lock(&shared.monitor);
+        cache_store(shared.cache, table, place % TABLE_BYTES, pair, sizeof(pair));
+        cache_put_locked(shared.cache, table);
+        pthread_mutex_unlock(&shared.monitor);
+    }
+}
+
 static void actor(void *arg)
 {
     struct random random;
@@ -279,7 +302,7 @@ static void actor(void *arg)
     for (unsigned round = 0; round < ROUNDS; round++) {
         cache_use_begin(shared.cache, &use);
         atomic_store(&shared.open_since[number], atomic_fetch_add(&shared.clock, 1) + 1);
-        uint64_t choice = random_below(&random, 16);
+        uint64_t choice = random_below(&random, 17);
         if (choice < 8)
             co_raise(&random, random_below(&random, CELLS / ACTORS) * ACTORS + number);
         else if (choice < 12)
@@ -288,8 +311,10 @@ static void actor(void *arg)
             co_read_table(&random);
         else if (choice < 15)
             co_flush(&random);
-        else
+        else if (choice < 16)
             stress_co_dawdle(&shared.stress, &random);
+        else
+            co_pairs(&random);
         atomic_store(&shared.open_since[number], 0);
         cache_use_end(shared.cache, &use);
         if (random_once_in(&random, 50))
@@ -313,10 +338,10 @@ static struct block_node *co_open(void)
 static void co_begin(void)
 {
     struct cache_config config = {
-        .env = &shared.env, .monitor = &shared.monitor, .node_count = 2, .kind_count = CLASSES - 1};
+        .env = &shared.env, .monitor = &shared.monitor, .node_count = 2, .kind_count = CLASSES};
     config.nodes[0] = shared.node = co_open();
     config.nodes[1] = shared.data_node = co_open();
-    for (unsigned c = 1; c < CLASSES; c++)
+    for (unsigned c = 1; c <= PAIRS_CLASS; c++)
         config.kinds[kind_of(c)] = (struct cache_kind_config){.name = "cells",
                                                               .class_index = c,
                                                               .table_bytes = TABLE_BYTES,
