@@ -39,6 +39,9 @@ dir=$(mktemp -d "${TMPDIR:-/tmp}/platter-test.XXXXXX")
 log=$dir/server.log
 : >"$log"
 
+# A test that mounts something in $dir says here how it goes.
+unmount_all() { :; }
+
 cleanup() {
     local status=$? pid
     trap - EXIT
@@ -50,6 +53,7 @@ cleanup() {
         echo "FAILED in: $step (status $status); the server's log:"
         tail -n 60 "$log"
     fi
+    unmount_all
     rm -rf "$dir"
     exit "$status"
 }
