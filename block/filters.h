@@ -8,5 +8,6 @@
 
 extern const struct block_driver block_filter_delay;
 extern const struct block_driver block_filter_throttle;
+extern const struct block_driver block_filter_record;
 
 #endif

@@ -122,10 +122,9 @@ static int take_detect_zeroes(struct block_node *node, struct node_options *opti
     const char *discard = node_options_get(options, "discard");
     bool may_unmap = discard && (strcmp(discard, "unmap") == 0 || strcmp(discard, "on") == 0);
     if (index == BLOCK_DETECT_UNMAP && !may_unmap)
-        return error_set(err, -EINVAL,
-                         "the option '%sdetect-zeroes' cannot be unmap where a discard is ignored; "
-                         "say discard=unmap too (--discard=unmap)",
-                         node_options_prefix(options));
+        return node_options_refuse(options, "detect-zeroes", -EINVAL, err,
+                                   "cannot be unmap where a discard is ignored; say discard=unmap "
+                                   "too (--discard=unmap)");
     return 0;
 }
 

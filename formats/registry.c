@@ -11,6 +11,7 @@ const struct block_driver *const formats_registry[] = {
     &block_driver_host_device,
     &block_driver_null,
     &block_filter_delay,
+    &block_filter_record,
     &block_filter_throttle,
     NULL,
 };

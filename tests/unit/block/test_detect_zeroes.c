@@ -140,7 +140,7 @@ static void co_unmap_needs_discard(struct fixture *fixture, void *arg)
         assert_int_equal(block_co_open(&fixture->env, unmap_options(fixture, spellings[i]),
                                        &fixture->node, &err),
                          -EINVAL);
-        assert_non_null(strstr(err.message, "'detect-zeroes' cannot be unmap"));
+        assert_non_null(strstr(err.message, "detect-zeroes: cannot be unmap"));
         assert_non_null(strstr(err.message, "--discard=unmap"));
     }
 }
