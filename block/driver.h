@@ -244,9 +244,11 @@ int node_co_resize(struct block_node *node, uint64_t size_bytes, struct error *e
 /* Gives -EAGAIN where it would have to wait, and for what is not wholly inside the node. */
 int node_lend(struct block_node *node, uint64_t offset, uint64_t length, struct block_loan *loan);
 
-/* The protocol drivers for files and devices, named as qemu names them: "file", "host_device". */
+/* The protocol drivers for files and devices, with the names that qemu has (or had) for them. */
 extern const struct block_driver block_driver_file;
 extern const struct block_driver block_driver_host_device;
+extern const struct block_driver block_driver_host_cdrom;
+extern const struct block_driver block_driver_host_floppy;
 /* The one for measurements: a disk that keeps nothing; see null.c. */
 extern const struct block_driver block_driver_null;
 

@@ -9,6 +9,8 @@ const struct block_driver *const formats_registry[] = {
     &format_raw,
     &block_driver_file,
     &block_driver_host_device,
+    &block_driver_host_cdrom,
+    &block_driver_host_floppy,
     &block_driver_null,
     &block_filter_delay,
     &block_filter_record,

@@ -22,6 +22,8 @@ uint32_t nbd_error_from_errno(int code, uint16_t command, uint16_t command_flags
     case ENXIO:
     case ENODEV:
     case ENODATA:
+    case ENOMEDIUM:
+    case EMEDIUMTYPE:
     case ENOLINK:
     case EBADMSG:
     case EUCLEAN:

@@ -28,6 +28,8 @@ struct fake_range {
     uint64_t total;
 };
 
+#define FAKE_FDS_MAX 256
+
 struct fake_device {
     /* what it says of itself */
     uint64_t size_bytes; /* 0: the image's own */
@@ -37,10 +39,12 @@ struct fake_device {
     int read_only;
     const struct fake_attribute *attributes; /* ended by a name of NULL */
     bool held;                               /* O_EXCL is refused */
+    uint32_t device_major;
     bool no_block_sizes; /* an old kernel: BLKPBSZGET and BLKIOOPT are not known */
 
     /* what it does */
-    int error;                 /* of every transfer, sync and open from now on; 0: none */
+    int error; /* of every transfer, sync and open from now on; 0: none */
+    int sync_error;
     unsigned failing_reads;    /* so many reads from now on fail with EIO */
     uint64_t ends_at;          /* it has become so small; 0: it has not */
     unsigned interrupt_ioctls; /* so many ioctls from now on fail with EINTR */
@@ -54,9 +58,11 @@ struct fake_device {
     bool has_medium;               /* a floppy is in it */
     int floppy_generation;
     unsigned long floppy_flags;
-    int poll_error; /* what FDPOLLDRVSTAT gives */
+    int poll_error;        /* what FDPOLLDRVSTAT gives */
+    unsigned failed_opens; /* for want of a medium */
     unsigned opens, closes, reads, status_asked, resets;
-    int fds; /* open ones, to be read or written */
+    unsigned device_closes;
+    bool is_device[FAKE_FDS_MAX]; /* descriptors opened to be read or written */
     int last_flags;
 };
 
@@ -95,25 +101,35 @@ static inline int fake_open(struct host_files *files, const char *path, int flag
         return -EBUSY;
     if (fake.error)
         return fake.error;
+    if (!fake.has_medium && !(flags & O_NONBLOCK)) {
+        fake.failed_opens++;
+        return -ENXIO;
+    }
     bool is_look = flags & O_EXCL;
-    fake.opens += !is_look;
-    if (!is_look)
-        fake.last_flags = flags;
     int fd = odd_open(files, path, flags & ~(O_EXCL | O_NONBLOCK), mode);
-    fake.fds += fd >= 0 && !is_look;
+    if (fd >= 0 && !is_look) {
+        assert_true(fd < FAKE_FDS_MAX);
+        fake.is_device[fd] = true;
+        fake.opens++;
+        fake.last_flags = flags;
+    }
     return fd;
 }
 
 static inline int fake_close(struct host_files *files, int fd)
 {
     fake.closes++;
+    if (fd >= 0 && fd < FAKE_FDS_MAX && fake.is_device[fd]) {
+        fake.is_device[fd] = false;
+        fake.device_closes++;
+    }
     return odd_close(files, fd);
 }
 
 static inline int fake_info(struct host_files *files, int fd, struct host_file_info *ret_info)
 {
     int ret = odd_info(files, fd, ret_info);
-    ret_info->device_major = 8;
+    ret_info->device_major = fake.device_major;
     ret_info->device_minor = 1;
     return ret;
 }
@@ -248,7 +264,8 @@ static inline ssize_t fake_pwritev(struct host_files *files, int fd, const struc
 
 static inline int fake_sync(struct host_files *files, int fd)
 {
-    return fake.error ? fake.error : odd_sync(files, fd);
+    int error = fake.error ? fake.error : fake.sync_error;
+    return error ? error : odd_sync(files, fd);
 }
 
 static inline int fake_fallocate(struct host_files *files, int fd, int mode, uint64_t offset,
@@ -265,6 +282,7 @@ static inline void fake_device_init(struct posix_fixture *fixture, size_t size)
 {
     struct host_files *files = &fixture->odd.files;
     fake = (struct fake_device){
+        .device_major = 8,
         .logical_bytes = 512,
         .physical_bytes = 512,
         .drive_status = CDS_DISC_OK,
@@ -284,6 +302,22 @@ static inline void fake_device_init(struct posix_fixture *fixture, size_t size)
     files->sync = fake_sync;
     files->fallocate = fake_fallocate;
     files->pages_open = NULL; /* nothing is lent by what is not there */
+}
+
+static inline int fake_pause(void *arg)
+{
+    (void)arg;
+    usleep(200);
+    return 0;
+}
+
+/* Lets that much time pass, and what is due then be done, by workers too. The loop reads its clock
+ * once a turn, and a turn ends only when there is nothing left to do. */
+static inline void fake_pass(struct posix_fixture *fixture, uint64_t ns)
+{
+    fake_now_ns += ns;
+    for (int i = 0; i < 10; i++)
+        workers_co_run(fixture->workers, fake_pause, NULL);
 }
 
 /* As with_posix_drivers(), at a time that stands still unless it is told to pass. */

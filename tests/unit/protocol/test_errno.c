@@ -26,6 +26,8 @@ static void each_errno_has_its_error(void **state)
         {-EIO, NBD_EIO},
         {-EREMOTEIO, NBD_EIO},
         {-ETIMEDOUT, NBD_EIO},
+        {-ENOMEDIUM, NBD_EIO},
+        {-EMEDIUMTYPE, NBD_EIO},
         {-ENOMEM, NBD_ENOMEM},
         {-EINVAL, NBD_EINVAL},
         {-ENOSPC, NBD_ENOSPC},
