@@ -173,8 +173,13 @@ struct block_node {
                     * client can make the image look like one of another */
     char *name;    /* for messages: the file name, or the driver's name */
 
+    /* Which file of the host a protocol driver serves, set by its co_open; both 0: not a file. */
+    uint64_t file_device, file_inode;
+
     /* block/'s own */
     _Atomic unsigned references;
+    const struct block_node
+        *parent;    /* NULL on top; from before co_open until the child is closed */
     unsigned depth; /* the top node's is 1 */
     bool opened;    /* between a co_open that succeeded and co_close */
     struct block_node *children[BLOCK_CHILDREN_MAX]; /* in the order they were opened */
@@ -193,6 +198,11 @@ struct block_node {
  * parent->file. */
 int block_co_open_child(struct block_node *parent, struct node_options *options, const char *key,
                         struct block_node **ret_child, struct error *err);
+/* The same for a child that is an image of its own, as a backing file: what the options say wins
+ * over filename and format (NULL: by probing), as in block_co_open_image(). */
+int block_co_open_image_child(struct block_node *parent, struct node_options *options,
+                              const char *key, const char *filename, const char *format,
+                              struct block_node **ret_child, struct error *err);
 /* The same for a child whose bytes a filter shows, so that it stands in the filter's own place:
  * where that is an image's, a child without a driver is probed as block_co_open_image() does it. A
  * filter that may be written has a child that may be. */

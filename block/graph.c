@@ -84,7 +84,8 @@ static int take_driver(const struct block_env *env, struct node_options *options
 
 /* What is said of a node is true of the nodes below it, unless these say otherwise. A format does
  * nothing with it itself. */
-static const char *const passed_down[] = {"cache.direct", "cache.no-flush", "discard", "aio", NULL};
+static const char *const passed_down[] = {"cache.direct", "cache.no-flush", "discard",
+                                          "aio",          "allow-path",     NULL};
 
 int graph_pass_down(const struct node_options *options, struct node_options *child,
                     struct error *err)
@@ -261,11 +262,15 @@ static int co_open_probed(struct block_env *env, struct node_options *options, c
                           struct error *err)
 {
     int rc = co_add_defaults(env, options, filename, err);
-    const char *path = node_options_get(options, "file.filename");
+    const char *path = node_options_get(options, "file.filename"), *driver = NULL;
     if (rc == 0)
-        rc = probe_co_image(env, path ? path : filename ? filename : "the image", options, err);
+        rc = probe_co_image(env,
+                            path       ? path
+                            : filename ? filename
+                                       : "the image",
+                            options, &driver, err);
     if (rc == 0)
-        rc = node_options_set(options, "driver", "raw", err);
+        rc = node_options_set(options, "driver", driver, err);
     if (rc < 0) {
         node_options_free(options);
         return rc;
@@ -390,6 +395,7 @@ static int adopt(struct block_node *parent, const struct node_options *options, 
                  bool is_main, struct block_node *child, struct error *err)
 {
     parent->children[parent->child_count++] = child;
+    child->parent = parent;
     /* An image is spoken of by the name of the file that holds it. */
     if (strcmp(key, "file") == 0)
         (void)node_set_name(parent, child->name);
@@ -420,6 +426,41 @@ int block_co_open_child(struct block_node *parent, struct node_options *options,
     /* The child that holds the image's bytes serves every request of its parent. */
     if (rc == 0)
         rc = adopt(parent, options, key, strcmp(key, "file") == 0, child, err);
+    if (rc == 0)
+        *ret_child = child;
+    return rc;
+}
+
+int block_co_open_image_child(struct block_node *parent, struct node_options *options,
+                              const char *key, const char *filename, const char *format,
+                              struct block_node **ret_child, struct error *err)
+{
+    struct node_options *subtree = NULL;
+    struct block_node *child;
+    assert(parent->child_count < BLOCK_CHILDREN_MAX);
+    assert(!parent->opened);
+    int rc = take_child(parent, options, key, &subtree, err);
+    if (rc < 0)
+        return rc;
+    bool is_probed = !format && !names_driver(subtree);
+    if (format && !names_driver(subtree)) {
+        rc = graph_check_format(parent->env, format, err);
+        if (rc == 0)
+            rc = node_options_set(subtree, "driver", format, err);
+    }
+    if (rc == 0 && filename)
+        rc = co_add_defaults(parent->env, subtree, filename, err);
+    if (rc == 0)
+        rc = graph_pass_down(options, subtree, err);
+    if (rc < 0) {
+        node_options_free(subtree);
+        return rc;
+    }
+    struct place place = {.parent = parent, .is_image = true};
+    rc = is_probed ? co_open_probed(parent->env, subtree, filename, parent, &child, err)
+                   : co_open(parent->env, subtree, &place, &child, err);
+    if (rc == 0)
+        rc = adopt(parent, options, key, false, child, err);
     if (rc == 0)
         *ret_child = child;
     return rc;

@@ -73,6 +73,13 @@ struct host_files {
      * should wait). NULL as ioctl is. */
     int (*make_blocking)(struct host_files *files, int fd);
 
+    /* Where an open file or directory lies, without links; both NULL in a table without. -ERANGE:
+     * it does not fit. */
+    int (*real_path)(struct host_files *files, int fd, char *text, size_t text_size);
+    /* As open(), of a path that is looked up below the directory directory_fd, follows no link and
+     * never leaves it. -EXDEV, -ELOOP: it would. -ENOSYS: the host cannot. */
+    int (*open_beneath)(struct host_files *files, int directory_fd, const char *path, int flags);
+
     /* A way to ask which of the first `length` bytes of a regular file are in the page cache; all
      * NULL where there is none. -ENOTSUP: the host does not tell, or reads of this file may wait
      * even for what is in memory. */

@@ -4,9 +4,12 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -18,6 +21,32 @@ static int linux_open(struct host_files *files, const char *path, int flags, uns
     (void)files;
     int fd = open(path, flags | O_CLOEXEC, (mode_t)mode);
     return fd < 0 ? -errno : fd;
+}
+
+static int linux_real_path(struct host_files *files, int fd, char *text, size_t text_size)
+{
+    char link[32];
+    (void)files;
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, text, text_size);
+    if (length < 0)
+        return -errno;
+    if ((size_t)length >= text_size)
+        return -ERANGE;
+    text[length] = '\0';
+    return 0;
+}
+
+static int linux_open_beneath(struct host_files *files, int directory_fd, const char *path,
+                              int flags)
+{
+    struct open_how how = {
+        .flags = (uint64_t)(unsigned)(flags | O_CLOEXEC),
+        .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+    };
+    (void)files;
+    long fd = syscall(SYS_openat2, directory_fd, path, &how, sizeof(how));
+    return fd < 0 ? -errno : (int)fd;
 }
 
 static int linux_close(struct host_files *files, int fd)
@@ -242,6 +271,8 @@ struct host_files host_files_linux = {
     .unlink = linux_unlink,
     .ioctl = linux_ioctl,
     .make_blocking = linux_make_blocking,
+    .real_path = linux_real_path,
+    .open_beneath = linux_open_beneath,
     .pages_open = linux_pages_open,
     .pages_close = linux_pages_close,
     .pages_in_memory = linux_pages_in_memory,

@@ -20,6 +20,7 @@ struct block_node *node_new(struct block_env *env, const struct block_driver *dr
     node->driver = driver;
     node->env = env;
     node->limits = (struct block_limits){.request_alignment = 1, .memory_alignment = 1};
+    node->parent = parent;
     node->depth = parent ? parent->depth + 1 : 1;
     atomic_store(&node->references, 1);
     flush_init(node);
@@ -61,6 +62,27 @@ void node_count(struct block_node *node, unsigned counter, uint64_t by)
 uint64_t node_counted(const struct block_node *node, unsigned counter)
 {
     return account_counter(&node->account, counter);
+}
+
+static bool is_file(const struct block_node *node, uint64_t device, uint64_t inode)
+{
+    return (node->file_device != 0 || node->file_inode != 0) && node->file_device == device &&
+           node->file_inode == inode;
+}
+
+int node_check_circle(const struct block_node *node, const char *path, uint64_t device,
+                      uint64_t inode, struct error *err)
+{
+    for (const struct block_node *above = node->parent; above; above = above->parent) {
+        for (unsigned i = 0; i < above->child_count; i++) {
+            if (is_file(above->children[i], device, inode))
+                return error_set(err, -ELOOP,
+                                 "cannot open '%s': '%s' above it is in the same file; a chain of "
+                                 "images cannot go in a circle",
+                                 path, above->name);
+        }
+    }
+    return 0;
 }
 
 int node_set_name(struct block_node *node, const char *name)

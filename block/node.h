@@ -26,6 +26,11 @@ void node_co_free(struct block_node *node);
 void node_hurry_begin(struct block_node *node);
 void node_hurry_end(struct block_node *node);
 
+/* -ELOOP: `node`, which is being opened, is to serve a file that a node above it serves already: a
+ * chain of images goes in a circle, or one file is to hold two things. From any thread. */
+int node_check_circle(const struct block_node *node, const char *path, uint64_t device,
+                      uint64_t inode, struct error *err);
+
 /* For messages; a copy is made. */
 int node_set_name(struct block_node *node, const char *name);
 

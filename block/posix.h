@@ -67,6 +67,7 @@ enum posix_locking {
 /* What a person may say of a file or a device. */
 struct posix_options {
     const char *path;
+    const char *within, *allowed; /* see posix_within.c; NULL: it may be anywhere */
     const struct engine_ops *engine_ops;
     enum posix_locking locking;
     bool direct;
@@ -76,6 +77,7 @@ struct posix_options {
 
 /* One opening, made on a worker. */
 struct posix_opening {
+    const struct block_node *node;
     struct host_files *files;
     enum host_file_kind kind; /* what it must be */
     struct posix_options options;
@@ -111,6 +113,17 @@ int posix_open_failed(const char *path, int code, bool for_writing, struct error
 /* 0 when it is of the kind that is wanted; else an error with the sentence. */
 int posix_check_kind(const char *path, enum host_file_kind wanted, enum host_file_kind kind,
                      struct error *err);
+
+/* --- posix_within.c -------------------------------------------------------------------------- */
+
+/* Opens a path that, unless within is NULL, must lie inside that directory or one of `allowed`
+ * (NULL, or paths with a colon between them). A descriptor, -EXDEV where it lies outside, -ENOSYS
+ * where the host cannot tell, or another errno. May block. */
+int posix_open_within(struct host_files *files, const char *path, const char *within,
+                      const char *allowed, int flags);
+/* The sentence for -EXDEV; returns -EPERM. */
+int posix_refuse_outside(struct host_files *files, const char *path, const char *within,
+                         struct error *err);
 
 /* --- posix_lock.c ---------------------------------------------------------------------------- */
 

@@ -7,6 +7,8 @@
  *   cache.direct  on: past the page cache (O_DIRECT); off: through it (the default)
  *   cache.no-flush  on: a flush does nothing; what is not on the disk yet is lost in a power cut
  *   discard       ignore (the default) or unmap, also spelled off and on
+ *   within        a directory that the file must be in; see posix_within.c
+ *   allow-path    directories that it may be in as well, with a colon between them
  *   locking       auto (the default: where the file system can), on or off; see posix_lock.c
  *
  * All calls to the host are made in one job of the workers: a path may lead to a sleeping disk or a
@@ -22,6 +24,7 @@
 #include <string.h>
 
 #include "block/env.h"
+#include "block/node.h"
 #include "block/node_options.h"
 #include "block/workers.h"
 #include "common/align.h"
@@ -164,6 +167,8 @@ static int take_options(const struct block_env *env, struct node_options *option
     unsigned discard = 0, locking = POSIX_LOCKING_AUTO;
     struct posix_options taken = {.path = NULL};
     int ret = take_path(options, &taken.path, err);
+    taken.within = node_options_take(options, "within");
+    taken.allowed = node_options_take(options, "allow-path");
     if (ret == 0)
         ret = take_engine(env, options, &taken.engine_ops, err);
     if (ret == 0)
@@ -186,23 +191,26 @@ static int take_options(const struct block_env *env, struct node_options *option
 /* --- on a worker --------------------------------------------------------------------------------
  */
 
-static int open_again(struct host_files *files, const char *path, int flags)
+static int open_again(const struct posix_opening *opening, int flags)
 {
-    int fd;
-    do {
-        fd = files->open(files, path, flags, 0);
-    } while (fd == -EINTR);
-    return fd;
+    return posix_open_within(opening->files, opening->options.path, opening->options.within,
+                             opening->options.allowed, flags);
+}
+
+static int look_at(const struct posix_opening *opening, struct host_file_info *ret_info)
+{
+    int fd = open_again(opening, O_PATH);
+    if (fd < 0)
+        return fd;
+    int ret = opening->files->info(opening->files, fd, ret_info);
+    opening->files->close(opening->files, fd);
+    return ret;
 }
 
 int posix_look_at(struct host_files *files, const char *path, struct host_file_info *ret_info)
 {
-    int fd = open_again(files, path, O_PATH);
-    if (fd < 0)
-        return fd;
-    int ret = files->info(files, fd, ret_info);
-    files->close(files, fd);
-    return ret;
+    const struct posix_opening opening = {.files = files, .options = {.path = path}};
+    return look_at(&opening, ret_info);
 }
 
 /* The kind is looked at before the file is really opened: opening a pipe would wait for its other
@@ -212,7 +220,9 @@ static int check_kind_at(const struct posix_opening *opening)
 {
     const char *path = opening->options.path;
     struct host_file_info info;
-    int ret = posix_look_at(opening->files, path, &info);
+    int ret = look_at(opening, &info);
+    if (ret == -EXDEV)
+        return posix_refuse_outside(opening->files, path, opening->options.within, opening->err);
     if (ret < 0)
         return posix_open_failed(path, ret, false, opening->err);
     return posix_check_kind(path, opening->kind, info.kind, opening->err);
@@ -223,7 +233,7 @@ static int open_main(struct posix_opening *opening)
     const struct posix_options *options = &opening->options;
     const char *path = options->path;
     int flags = (opening->read_only ? O_RDONLY : O_RDWR) | (options->direct ? O_DIRECT : 0);
-    int fd = open_again(opening->files, path, flags | opening->more_flags);
+    int fd = open_again(opening, flags | opening->more_flags);
     if (fd == -EINVAL && options->direct)
         return error_set(opening->err, fd,
                          "cannot open '%s' with cache=none: its file system does not support "
@@ -238,6 +248,9 @@ static int open_main(struct posix_opening *opening)
         return posix_open_failed(path, ret, false, opening->err);
     /* it may be another one by now */
     ret = posix_check_kind(path, opening->kind, opening->info.kind, opening->err);
+    if (ret == 0 && opening->node)
+        ret = node_check_circle(opening->node, path, opening->info.device, opening->info.inode,
+                                opening->err);
     if (ret == 0)
         ret = posix_lock_file(opening->files, fd, options->locking, !opening->read_only, path,
                               opening->err);
@@ -248,7 +261,7 @@ static int open_buffered(struct posix_opening *opening)
 {
     const char *path = opening->options.path;
     struct host_file_info info;
-    int fd = open_again(opening->files, path, opening->read_only ? O_RDONLY : O_RDWR);
+    int fd = open_again(opening, opening->read_only ? O_RDONLY : O_RDWR);
     if (fd < 0)
         return posix_open_failed(path, fd, !opening->read_only, opening->err);
     opening->buffered_fd = fd;
@@ -316,6 +329,7 @@ int posix_take_options(struct block_node *node, struct node_options *options,
                        struct error *err)
 {
     struct posix_opening opening = {
+        .node = node,
         .files = node->env->files,
         .kind = kind,
         .read_only = node->read_only,
@@ -366,6 +380,8 @@ int posix_co_open(struct block_node *node, struct node_options *options, struct 
     posix_file_init(file, &opening);
 
     node->state = file;
+    node->file_device = opening.info.device;
+    node->file_inode = opening.info.inode;
     node->limits = opening.limits;
     /* A block below the file system's makes it read the rest of the block first. */
     if (is_power_of_two(opening.info.io_size_bytes))

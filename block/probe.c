@@ -161,7 +161,7 @@ static int co_read_head(struct block_env *env, const char *filename,
 }
 
 int probe_co_image(struct block_env *env, const char *filename, const struct node_options *options,
-                   struct error *err)
+                   const char **ret_driver, struct error *err)
 {
     uint8_t head[BLOCK_PROBE_BYTES];
     size_t length = 0;
@@ -169,12 +169,18 @@ int probe_co_image(struct block_env *env, const char *filename, const struct nod
     int rc = co_read_head(env, filename, options, head, &length, err);
     if (rc < 0)
         return rc;
-    if (probe_head(env->drivers, head, length, &found))
-        return error_set(err, -EINVAL,
-                         "'%.200s' begins like a %s image and no format was given; say -f %s%s, or "
-                         "-f raw to serve its bytes as they are",
-                         filename, found.name, found.name,
-                         found.is_supported ? "" : " (which this build does not support yet)");
+    bool is_known = probe_head(env->drivers, head, length, &found);
+    if (is_known && !found.is_supported)
+        return error_set(
+            err, -EINVAL,
+            "'%.200s' begins like a %s image, which this version does not support; say "
+            "-f raw to serve its bytes as they are",
+            filename, found.name);
+    if (is_known) {
+        *ret_driver = found.name;
+        return 0;
+    }
+    *ret_driver = "raw";
     log_warning("'%s': no format was given and none is recognised, so it is served as raw, and "
                 "writes that would make it look like another format are refused; say -f raw to "
                 "allow them",

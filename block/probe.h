@@ -3,11 +3,12 @@
 #define BLOCK_PROBE_H
 
 /*
- * What an image is when nobody said: either a known format, and then it is refused until the person
- * names it, or raw. Serving a known format's file as raw by accident would let a client write over
- * its tables; opening it by its header would let a guest that writes a header into a raw disk
- * choose what the next start opens. So a guess never opens anything but raw, and opens no second
- * file; and formats/raw_guard keeps a client from writing such a header.
+ * What an image is when nobody said: a format whose driver knows its header, else raw. Serving a
+ * known format's file as raw by accident would let a client write over its tables, so a format that
+ * is known here and has no driver is refused. Opening an image by its header lets a guest that
+ * writes a header into a raw disk choose what the next start opens. So a format that was guessed
+ * (node->is_guess) opens no second file, whatever its header names; and formats/raw_guard keeps a
+ * client from writing such a header.
  */
 
 #include <stddef.h>
@@ -23,9 +24,10 @@ struct probe_found {
 bool probe_head(const struct block_driver *const *drivers, const uint8_t *head, size_t length,
                 struct probe_found *ret_found);
 
-/* 0: the file that options describe under "file" is of no known format, said in a warning. -EINVAL
- * when it is, and other errors where it cannot be read. options stay as they are. */
+/* The driver for the file that options describe under "file": of the format that its head tells, or
+ * "raw", said in a warning. -EINVAL for a known format that has no driver, and other errors where
+ * it cannot be read. options stay as they are. */
 int probe_co_image(struct block_env *env, const char *filename, const struct node_options *options,
-                   struct error *err);
+                   const char **ret_driver, struct error *err);
 
 #endif

@@ -147,9 +147,8 @@ static void co_a_known_header_is_refused_in_one_sentence(struct fixture *fixture
     memcpy(fixture->disk.data, "QFI\xfb\0\0\0\3", 8);
     assert_int_equal(co_open_unnamed(fixture, &err), -EINVAL);
     assert_string_equal(err.message,
-                        "'disk.img' begins like a qcow2 image and no format was given; say "
-                        "-f qcow2 (which this build does not support yet), or -f raw to serve "
-                        "its bytes as they are");
+                        "'disk.img' begins like a qcow2 image, which this version does not "
+                        "support; say -f raw to serve its bytes as they are");
     assert_null(fixture->node);
     assert_int_equal(fixture->disk.counts[MEMORY_OPEN], 1);
     assert_int_equal(fixture->disk.counts[MEMORY_CLOSE], 1);
@@ -185,6 +184,28 @@ static void co_a_head_that_cannot_be_read_is_an_error(struct fixture *fixture, v
     assert_int_equal(fixture->disk.counts[MEMORY_CLOSE], 1);
 }
 
+static int probe_fox(const uint8_t *head, size_t length)
+{
+    return length >= 4 && memcmp(head, "fox!", 4) == 0 ? 100 : 0;
+}
+
+static void co_what_a_driver_knows_is_opened_by_it_as_a_guess(struct fixture *fixture, void *arg)
+{
+    struct block_driver fox = *memory_drivers[3];
+    const struct block_driver *const drivers[] = {memory_drivers[0], &fox, NULL};
+    (void)arg;
+    fox.name = "fox";
+    fox.probe = probe_fox;
+    fixture->env.drivers = drivers;
+    memcpy(fixture->disk.data, "fox!", 4);
+    assert_int_equal(co_open_unnamed(fixture, NULL), 0);
+    assert_string_equal(block_node_driver_name(fixture->node), "fox");
+    assert_true(fixture->node->is_guess);
+    fixture_co_close(fixture);
+    fixture->env.drivers = memory_drivers;
+}
+
+FIXTURE_TEST(what_a_driver_knows_is_opened_by_it_as_a_guess, SIZE, SIZE)
 FIXTURE_TEST(a_known_header_is_refused_in_one_sentence, SIZE, SIZE)
 FIXTURE_TEST(what_is_not_known_is_opened_as_raw, SIZE, SIZE)
 FIXTURE_TEST(a_head_that_cannot_be_read_is_an_error, SIZE, SIZE)
@@ -198,6 +219,7 @@ int main(void)
         cmocka_unit_test(zeroes_boot_sectors_and_empty_files_are_nothing_known),
         cmocka_unit_test(the_surest_driver_is_named_and_raw_never_is),
         cmocka_unit_test(a_known_header_is_refused_in_one_sentence),
+        cmocka_unit_test(what_a_driver_knows_is_opened_by_it_as_a_guess),
         cmocka_unit_test(what_is_not_known_is_opened_as_raw),
         cmocka_unit_test(a_head_that_cannot_be_read_is_an_error),
     };
