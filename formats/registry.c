@@ -2,11 +2,13 @@
 #include "formats/registry.h"
 
 #include "block/filters.h"
+#include "formats/qcow2/driver.h"
 #include "formats/raw.h"
 
 /* clang-format off: one a line, so that two who add one do not meet */
 const struct block_driver *const formats_registry[] = {
     &format_raw,
+    &format_qcow2,
     &block_driver_file,
     &block_driver_host_device,
     &block_driver_host_cdrom,

@@ -243,6 +243,33 @@ static int set_object(struct config *config, const char *name, const char *value
     return 0;
 }
 
+/* As in qemu-nbd: a snapshot is only read. */
+static int set_load_snapshot(struct config *config, const char *name, const char *value,
+                             struct error *err)
+{
+    (void)name;
+    if (!*value)
+        return error_set(err, -EINVAL, "the snapshot of -l is empty; give its id or its name");
+    config->load_snapshot = value;
+    config->read_only = true;
+    return 0;
+}
+
+static int set_allow_path(struct config *config, const char *name, const char *value,
+                          struct error *err)
+{
+    (void)name;
+    if (!*value || strchr(value, ':'))
+        return error_set(err, -EINVAL,
+                         "the directory '%s' of --allow-path is %s; give one directory each time",
+                         value, *value ? "a name with a colon" : "empty");
+    if (config->allow_path_count == CONFIG_ALLOW_PATHS_MAX)
+        return error_set(err, -EINVAL, "--allow-path is given more than %d times",
+                         CONFIG_ALLOW_PATHS_MAX);
+    config->allow_paths[config->allow_path_count++] = value;
+    return 0;
+}
+
 static int set_pid_file(struct config *config, const char *name, const char *value,
                         struct error *err)
 {
@@ -301,11 +328,12 @@ static const struct cmdline_option options[] = {
     {"fork", 0, false, NULL, set_fork},
     {"run", 0, true, NULL, set_run},
     {"pid-file", 0, true, NULL, set_pid_file},
+    {"load-snapshot", 'l', true, NULL, set_load_snapshot},
+    {"allow-path", 0, true, NULL, set_allow_path},
     {"handshake-limit", 0, true, NULL, set_handshake_limit},
     {"stall-limit", 0, true, NULL, set_stall_limit},
     /* qemu-nbd's, not served yet. */
     {"snapshot", 's', false, NULL, NULL},
-    {"load-snapshot", 'l', true, NULL, NULL},
     {"allocation-depth", 'A', false, NULL, NULL},
     {"bitmap", 'B', true, NULL, NULL},
     {"list", 'L', false, NULL, NULL},

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "block/node_options.h"
@@ -92,6 +93,25 @@ static int set_offset(const struct config *config, struct node_options *options,
     return node_options_set(options, "offset", text, err);
 }
 
+/* --allow-path, with a colon between the directories. */
+static int set_allow_paths(const struct config *config, struct node_options *options,
+                           struct error *err)
+{
+    size_t length = 1;
+    for (unsigned i = 0; i < config->allow_path_count; i++)
+        length += strlen(config->allow_paths[i]) + 1;
+    if (config->allow_path_count == 0)
+        return 0;
+    char *joined = malloc(length), *to = joined;
+    if (!joined)
+        return error_set(err, -ENOMEM, "no memory for the image's options");
+    for (unsigned i = 0; i < config->allow_path_count; i++)
+        to += sprintf(to, "%s%s", i > 0 ? ":" : "", config->allow_paths[i]);
+    int code = node_options_set(options, "allow-path", joined, err);
+    free(joined);
+    return code;
+}
+
 int config_node_options(const struct config *config, struct node_options **ret_options,
                         struct error *err)
 {
@@ -101,6 +121,10 @@ int config_node_options(const struct config *config, struct node_options **ret_o
     int code = parse_image(config, options, err);
     if (code == 0)
         code = set_defaults(config, options, err);
+    if (code == 0 && config->load_snapshot)
+        code = node_options_set(options, "load-snapshot", config->load_snapshot, err);
+    if (code == 0)
+        code = set_allow_paths(config, options, err);
     if (code == 0 && config->offset > 0)
         code = set_offset(config, options, err);
     if (code < 0) {

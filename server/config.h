@@ -20,6 +20,7 @@ struct node_options;
 #define CONFIG_STALL_LIMIT_S_DEFAULT 60
 #define CONFIG_LIMIT_S_MAX 3600
 #define CONFIG_OBJECTS_MAX 64
+#define CONFIG_ALLOW_PATHS_MAX 16
 #define CONFIG_BIND_DEFAULT "0.0.0.0"
 #define CONFIG_PORT_DEFAULT "10809"
 
@@ -38,6 +39,10 @@ struct config {
     const char *format; /* NULL: by probing */
     uint64_t offset;    /* what is served begins at this byte of the image */
     bool read_only;
+    const char *load_snapshot; /* an internal snapshot instead of the disk; NULL for none */
+    /* Directories in which files may lie that an image names. */
+    const char *allow_paths[CONFIG_ALLOW_PATHS_MAX];
+    unsigned allow_path_count;
     enum config_cache cache;
     const char *aio;           /* an engine's name; NULL: the best there is */
     bool discard;              /* TRIM gives space back */

@@ -201,6 +201,9 @@ static void a_mistake_is_one_exact_sentence(void **state)
         {"a b", "one image can be served, but 'a' and 'b' are named; see platter --help"},
         {"''", "the image's name is empty"},
         {"-k rel x", "socket path 'rel' is relative; give -k an absolute path"},
+        {"-l '' x", "the snapshot of -l is empty; give its id or its name"},
+        {"--allow-path a:b x", "the directory 'a:b' of --allow-path is a name with a colon; give "
+                               "one directory each time"},
         {"-p 65536 x", "port '65536' is no number from 0 to 65535"},
         {"-p -1 x", "port '-1' is no number from 0 to 65535"},
         {"-p 7up x", "port '7up' is no number from 0 to 65535"},
@@ -264,7 +267,6 @@ static void what_qemu_nbd_has_and_we_not_yet_is_said_so(void **state)
         const char *line, *option;
     } cases[] = {
         {"-s x", "-s (--snapshot)"},
-        {"-l snap x", "-l (--load-snapshot)"},
         {"-A x", "-A (--allocation-depth)"},
         {"-B map x", "-B (--bitmap)"},
         {"-L", "-L (--list)"},

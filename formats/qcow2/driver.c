@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The format "qcow2": clusters of a disk, anywhere in a file, found by two levels of tables; with
+ * snapshots, compression, a backing file for what was never written. The specification is
+ * docs/interop/qcow2.rst of QEMU; what we support of it is in docs/formats/qcow2.md.
+ *
+ * Pure, bytes in and structs out, each with its fuzz target: layout.h (the numbers), header,
+ * extension, geometry, entry, snapshot_table, bitmap_directory.
+ *
+ * Operations: open (and what it needs: backing, snapshot, tables), mapping (a guest range is looked
+ * up), read, status. image.h is what they share. A read goes
+ *
+ *     read -> mapping -> cache (L1, then L2) -> read -> the child that has the bytes
+ *
+ * Everything of the image's file is reached through the node's child "file", of the cache's tables
+ * through cache/; an image makes no system call.
+ */
+#include "formats/qcow2/driver.h"
+
+#include "common/endian.h"
+#include "formats/qcow2/image.h"
+
+static int qcow2_probe(const uint8_t *head, size_t length)
+{
+    return length >= 8 && load_be32(head) == QCOW2_MAGIC && load_be32(head + 4) >= 2 ? 100 : 0;
+}
+
+const struct block_driver format_qcow2 = {
+    .name = "qcow2",
+    .probe = qcow2_probe,
+    .co_open = qcow2_co_open,
+    .co_close = qcow2_co_close,
+    .co_read = qcow2_co_read,
+    .co_cache = qcow2_co_cache,
+    .co_status = qcow2_co_status,
+};

@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Reads. A range is cut into extents; what lies in one piece, as most do, is read by the request's
+ * own coroutine straight into its memory. Several pieces are read side by side, some at a time, a
+ * coroutine each.
+ *
+ * A chain of images is read by recursion through the nodes, an image a level, so the frames here
+ * are small: the chain's depth limit times all frames of a level fits a coroutine's stack
+ * (tests/integration has such a chain).
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "block/buffer.h"
+#include "block/coroutine.h"
+#include "block/env.h"
+#include "block/workers.h"
+#include "common/inflate.h"
+#include "formats/qcow2/image.h"
+
+#define PIECES_MAX 8 /* of one request, side by side */
+
+/* --- compressed clusters ------------------------------------------------------------------------
+ */
+
+struct inflate_job {
+    enum compression_method method;
+    const void *from;
+    size_t from_length;
+    void *to;
+    size_t to_length;
+};
+
+static int inflate_work(void *arg)
+{
+    const struct inflate_job *job = arg;
+    return inflate_bytes(job->method, job->from, job->from_length, job->to, job->to_length);
+}
+
+struct fill {
+    struct qcow2_image *image;
+    uint64_t host_offset;
+    uint32_t length;
+};
+
+/* A cluster's compressed bytes are read, and expanded by a worker: it takes as long as many reads.
+ */
+static int co_fill_cluster(void *arg, uint64_t key, uint8_t *buffer)
+{
+    const struct fill *fill = arg;
+    struct qcow2_image *image = fill->image;
+    struct buffer_pool *pool = &block_env_local(image->node->env)->buffers;
+    void *packed = buffer_get(pool, fill->length);
+    (void)key;
+    if (!packed)
+        return -ENOMEM;
+    int ret = qcow2_co_read_bytes(image, fill->host_offset, packed, fill->length);
+    if (ret == 0) {
+        struct inflate_job job = {
+            .method = image->header.compression_type == QCOW2_COMPRESSION_ZSTD
+                          ? COMPRESSION_ZSTD
+                          : COMPRESSION_DEFLATE,
+            .from = packed,
+            .from_length = fill->length,
+            .to = buffer,
+            .to_length = image->geometry.cluster_bytes,
+        };
+        ret = workers_co_run(image->node->env->workers, inflate_work, &job);
+    }
+    buffer_put(pool, packed, fill->length);
+    return ret;
+}
+
+static int co_read_compressed(struct qcow2_image *image, const struct qcow2_extent *extent,
+                              uint64_t guest_offset, const struct block_vec *vec)
+{
+    struct cluster *cluster;
+    struct fill fill = {
+        .image = image,
+        .host_offset = extent->host_offset,
+        .length = extent->compressed_bytes,
+    };
+    int ret = clusters_co_get(image->clusters, extent->compressed_entry, co_fill_cluster, &fill,
+                              &cluster);
+    if (ret < 0)
+        return ret;
+    vec_copy_from(vec, cluster_data(cluster) + qcow2_in_cluster(&image->geometry, guest_offset));
+    clusters_put(image->clusters, cluster);
+    return 0;
+}
+
+/* --- one extent ---------------------------------------------------------------------------------
+ */
+
+/* Whether it takes no waiting, so that a coroutine of its own would be in vain. */
+static bool is_quick(const struct qcow2_image *image, const struct qcow2_extent *extent)
+{
+    return extent->kind == QCOW2_ZERO || extent->kind == QCOW2_ZERO_ALLOCATED ||
+           (extent->kind == QCOW2_UNALLOCATED && !image->backing);
+}
+
+static int co_read_extent(struct qcow2_image *image, const struct qcow2_extent *extent,
+                          uint64_t guest_offset, const struct block_vec *vec)
+{
+    if (is_quick(image, extent)) {
+        vec_fill(vec, 0);
+        return 0;
+    }
+    switch (extent->kind) {
+    case QCOW2_DATA:
+        return node_co_read(image->data, extent->host_offset, vec);
+    case QCOW2_COMPRESSED:
+        return co_read_compressed(image, extent, guest_offset, vec);
+    default: /* past a shorter backing file's end there are zeroes, as past any node's */
+        return node_co_read(image->backing, guest_offset, vec);
+    }
+}
+
+/* --- several extents ----------------------------------------------------------------------------
+ */
+
+struct pieces;
+
+struct piece {
+    struct pieces *pieces;
+    struct qcow2_extent extent;
+    uint64_t guest_offset;
+    struct block_vec vec;
+    bool is_used;
+};
+
+/* All on one loop, so there is nothing to lock. */
+struct pieces {
+    struct qcow2_image *image;
+    unsigned running;
+    int ret;                  /* of the first that failed */
+    struct coroutine *waiter; /* NULL: nobody waits for one to end */
+    struct piece all[PIECES_MAX];
+};
+
+static void piece_entry(void *arg)
+{
+    struct piece *piece = arg;
+    struct pieces *pieces = piece->pieces;
+    int ret = co_read_extent(pieces->image, &piece->extent, piece->guest_offset, &piece->vec);
+    if (ret < 0 && pieces->ret == 0)
+        pieces->ret = ret;
+    piece->is_used = false;
+    pieces->running--;
+    if (pieces->waiter) {
+        struct coroutine *waiter = pieces->waiter;
+        pieces->waiter = NULL;
+        coroutine_wake(waiter);
+    }
+}
+
+static void co_wait_until(struct pieces *pieces, unsigned running_max)
+{
+    while (pieces->running > running_max) {
+        pieces->waiter = coroutine_self();
+        coroutine_yield();
+    }
+}
+
+static struct piece *co_take_piece(struct pieces *pieces)
+{
+    unsigned i = 0;
+    co_wait_until(pieces, PIECES_MAX - 1);
+    while (pieces->all[i].is_used)
+        i++;
+    pieces->all[i].is_used = true;
+    pieces->running++;
+    return &pieces->all[i];
+}
+
+/* Starts reading an extent; what takes no waiting is done when this returns. */
+static void co_start(struct pieces *pieces, const struct qcow2_extent *extent,
+                     uint64_t guest_offset, const struct block_vec *vec)
+{
+    if (is_quick(pieces->image, extent)) {
+        vec_fill(vec, 0);
+        return;
+    }
+    struct piece *piece = co_take_piece(pieces);
+    piece->pieces = pieces;
+    piece->extent = *extent;
+    piece->guest_offset = guest_offset;
+    piece->vec = *vec;
+    if (coroutine_start(coroutine_loop(coroutine_self()), piece_entry, piece) < 0)
+        piece_entry(piece); /* one after the other, then */
+}
+
+/* extent is the first one of the range. */
+static int co_read_pieces(struct qcow2_image *image, const struct qcow2_extent *first,
+                          uint64_t guest_offset, const struct block_vec *vec)
+{
+    struct qcow2_extent extent = *first;
+    struct pieces *pieces = calloc(1, sizeof(*pieces));
+    if (!pieces)
+        return -ENOMEM;
+    pieces->image = image;
+    int ret = 0;
+    for (size_t done = 0; done < vec->length && ret == 0 && pieces->ret == 0;) {
+        size_t left = vec->length - done;
+        if (done > 0)
+            ret = qcow2_co_map(image, guest_offset + done, left, &extent);
+        if (ret < 0)
+            break;
+        size_t length = extent.length < left ? (size_t)extent.length : left;
+        struct block_vec part = vec_slice(vec, done, length);
+        co_start(pieces, &extent, guest_offset + done, &part);
+        done += length;
+    }
+    co_wait_until(pieces, 0);
+    if (ret == 0)
+        ret = pieces->ret;
+    free(pieces);
+    return ret;
+}
+
+/* --- the driver's calls -------------------------------------------------------------------------
+ */
+
+int qcow2_co_read(struct block_node *node, uint64_t offset, const struct block_vec *vec)
+{
+    struct qcow2_image *image = qcow2_of(node);
+    struct qcow2_extent extent;
+    struct cache_use use;
+    cache_use_begin(image->cache, &use);
+    int ret = qcow2_co_map(image, offset, vec->length, &extent);
+    if (ret == 0 && extent.length >= vec->length)
+        ret = co_read_extent(image, &extent, offset, vec);
+    else if (ret == 0)
+        ret = co_read_pieces(image, &extent, offset, vec);
+    cache_use_end(image->cache, &use);
+    return ret;
+}
+
+/* What is going to be asked for is fetched where it lies. */
+int qcow2_co_cache(struct block_node *node, uint64_t offset, uint64_t length)
+{
+    struct qcow2_image *image = qcow2_of(node);
+    struct cache_use use;
+    int ret = 0;
+    cache_use_begin(image->cache, &use);
+    for (uint64_t done = 0; done < length && ret == 0;) {
+        struct qcow2_extent extent;
+        ret = qcow2_co_map(image, offset + done, length - done, &extent);
+        if (ret < 0)
+            break;
+        if (extent.kind == QCOW2_DATA)
+            ret = node_co_cache(image->data, extent.host_offset, extent.length);
+        else if (extent.kind == QCOW2_COMPRESSED)
+            ret = node_co_cache(image->node->file, extent.host_offset, extent.compressed_bytes);
+        else if (extent.kind == QCOW2_UNALLOCATED && image->backing)
+            ret = node_co_cache(image->backing, offset + done, extent.length);
+        done += extent.length;
+    }
+    cache_use_end(image->cache, &use);
+    return ret;
+}
