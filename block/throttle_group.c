@@ -285,7 +285,7 @@ static struct waiter *find_first(struct throttle_group *group, uint64_t now_ns,
 /* Makes the next one the leader, when somebody waits and nobody leads; it sets its own timer. */
 static void pass_lead(struct throttle_group *group, uint64_t now_ns)
 {
-    uint64_t due_ns;
+    uint64_t due_ns = 0;
     if (group->leader)
         return;
     struct waiter *first = find_first(group, now_ns, &due_ns);
