@@ -6,7 +6,7 @@
 packages_tests=(
   clang-14 libclang-rt-14-dev llvm-14 clang-format-14 # second compiler, sanitizers, fuzzers, form
   shellcheck mandoc git                               # source checks
-  libcmocka-dev libnbd-dev nbdkit                            # unit and integration tests
+  libcmocka-dev libnbd-dev nbdkit                     # unit and integration tests
   libnbd-bin qemu-utils fio                           # clients no one here wrote
   jq openssl strace xfsprogs                          # what the tests' scripts use
 )
