@@ -2,6 +2,7 @@
 #include "block/filter.h"
 
 #include "block/node.h"
+#include "block/node_options.h"
 
 int filter_co_open_key(struct block_node *node, struct node_options *options, const char *key,
                        struct error *err)
@@ -12,6 +13,16 @@ int filter_co_open_key(struct block_node *node, struct node_options *options, co
     node->limits = node->file->limits;
     atomic_store(&node->size_bytes, node_size(node->file));
     return 0;
+}
+
+const char *filter_child_key(const struct node_options *options)
+{
+    static const char *const names[] = {"image", "raw"};
+    for (unsigned i = 0; i < sizeof(names) / sizeof(*names); i++) {
+        if (node_options_has_below(options, names[i]))
+            return names[i];
+    }
+    return "file";
 }
 
 int filter_co_open(struct block_node *node, struct node_options *options, struct error *err)

@@ -25,6 +25,9 @@ int filter_co_open(struct block_node *node, struct node_options *options, struct
 /* The same for a filter whose main child has another key. */
 int filter_co_open_key(struct block_node *node, struct node_options *options, const char *key,
                        struct error *err);
+/* The key of a filter's main child: "file", or one of qemu's older names, "image" and "raw", where
+ * something is said below that. */
+const char *filter_child_key(const struct node_options *options);
 /* For a filter without node->state. */
 void filter_co_close(struct block_node *node);
 

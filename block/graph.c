@@ -396,11 +396,10 @@ static int adopt(struct block_node *parent, const struct node_options *options, 
 {
     parent->children[parent->child_count++] = child;
     child->parent = parent;
-    /* An image is spoken of by the name of the file that holds it. */
-    if (strcmp(key, "file") == 0)
-        (void)node_set_name(parent, child->name);
     if (!is_main)
         return 0;
+    /* An image is spoken of by the name of the file that holds it. */
+    (void)node_set_name(parent, child->name);
     parent->event_filter = child->event_filter;
     return check_child_rights(parent, options, key, child, err);
 }

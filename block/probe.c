@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "block/env.h"
+#include "block/filter.h"
 #include "block/graph.h"
 #include "block/node.h"
 #include "block/node_options.h"
@@ -108,8 +109,9 @@ static int copy_file_options(const struct block_env *env, const struct node_opti
 {
     struct node_options *copy = NULL;
     const struct node_options *above = options;
+    const char *key = "file";
     for (;;) {
-        struct node_options *below = node_options_copy_subtree(above, "file");
+        struct node_options *below = node_options_copy_subtree(above, key);
         int rc = below ? graph_pass_down(above, below, err)
                        : error_set(err, -ENOMEM, "no memory to learn an image's format");
         node_options_free(copy);
@@ -122,6 +124,7 @@ static int copy_file_options(const struct block_env *env, const struct node_opti
         const struct block_driver *driver = name ? graph_find_driver(env, name) : NULL;
         if (!driver || !(driver->flags & BLOCK_DRIVER_FILTER))
             break;
+        key = filter_child_key(above);
     }
     *ret_copy = copy;
     return 0;

@@ -16,6 +16,7 @@ const struct block_driver *const formats_registry[] = {
     &block_driver_null,
     &block_filter_delay,
     &block_filter_record,
+    &block_filter_fault,
     &block_filter_throttle,
     NULL,
 };
