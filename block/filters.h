@@ -9,6 +9,7 @@
 extern const struct block_driver block_filter_delay;
 extern const struct block_driver block_filter_throttle;
 extern const struct block_driver block_filter_record;
+extern const struct block_driver block_filter_verify;
 extern const struct block_driver block_filter_fault;
 
 #endif

@@ -18,5 +18,6 @@ const struct block_driver *const formats_registry[] = {
     &block_filter_record,
     &block_filter_fault,
     &block_filter_throttle,
+    &block_filter_verify,
     NULL,
 };
