@@ -19,21 +19,11 @@ static void each_errno_has_its_error(void **state)
         int code;
         uint32_t error;
     } table[] = {
-        {0, NBD_SUCCESS},
-        {-EPERM, NBD_EPERM},
-        {-EACCES, NBD_EPERM},
-        {-EROFS, NBD_EPERM},
-        {-EIO, NBD_EIO},
-        {-EREMOTEIO, NBD_EIO},
-        {-ETIMEDOUT, NBD_EIO},
-        {-ENOMEDIUM, NBD_EIO},
-        {-EMEDIUMTYPE, NBD_EIO},
-        {-ENOMEM, NBD_ENOMEM},
-        {-EINVAL, NBD_EINVAL},
-        {-ENOSPC, NBD_ENOSPC},
-        {-EFBIG, NBD_ENOSPC},
-        {-EDQUOT, NBD_ENOSPC},
-        {-ESHUTDOWN, NBD_ESHUTDOWN},
+        {0, NBD_SUCCESS},      {-EPERM, NBD_EPERM},   {-EACCES, NBD_EPERM},
+        {-EROFS, NBD_EPERM},   {-EIO, NBD_EIO},       {-EREMOTEIO, NBD_EIO},
+        {-ETIMEDOUT, NBD_EIO}, {-ENOMEDIUM, NBD_EIO}, {-EMEDIUMTYPE, NBD_EIO},
+        {-ENOMEM, NBD_ENOMEM}, {-EINVAL, NBD_EINVAL}, {-ENOSPC, NBD_ENOSPC},
+        {-EFBIG, NBD_ENOSPC},  {-EDQUOT, NBD_ENOSPC}, {-ESHUTDOWN, NBD_ESHUTDOWN},
     };
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
         assert_int_equal(on_write(table[i].code), table[i].error);
