@@ -134,6 +134,25 @@ int doorway_co_status(struct block_node *node, uint64_t offset, uint64_t length,
     return 0;
 }
 
+int doorway_co_is_own(struct block_node *node, uint64_t offset, uint64_t length, bool *ret_is_own,
+                      uint64_t *ret_length)
+{
+    bool is_own = true;
+    uint64_t own_length = length;
+    assert_may_call(node);
+    assert_status_range(node, offset, length);
+    if (node->driver->co_is_own) {
+        int rc =
+            checked_result(node->driver->co_is_own(node, offset, length, &is_own, &own_length));
+        if (rc < 0)
+            return rc;
+        assert(own_length >= 1 && own_length <= length);
+    }
+    *ret_is_own = is_own;
+    *ret_length = own_length;
+    return 0;
+}
+
 void doorway_status_remembered(struct block_node *node, uint64_t offset, uint64_t length,
                                struct block_extent *ret_extent)
 {

@@ -282,6 +282,25 @@ int node_co_status(struct block_node *node, uint64_t offset, uint64_t length,
     return carried_out(node, ACCOUNT_STATUS, start, length, rc);
 }
 
+int node_co_is_own(struct block_node *node, uint64_t offset, uint64_t length, bool *ret_is_own,
+                   uint64_t *ret_length)
+{
+    struct tracked_request request;
+    while ((node->driver->flags & BLOCK_DRIVER_FILTER) && !node->driver->co_is_own)
+        node = node->file;
+    uint64_t size = node_size(node);
+    if (!node->driver->co_is_own || offset >= size) {
+        *ret_is_own = true;
+        *ret_length = length;
+        return 0;
+    }
+    co_begin(node, &request, align_cover_read, offset, length);
+    uint64_t inside = length < size - offset ? length : size - offset;
+    int rc = doorway_co_is_own(node, offset, inside, ret_is_own, ret_length);
+    tracked_end(node, &request, false);
+    return rc;
+}
+
 void node_status_remembered(struct block_node *node, uint64_t offset, uint64_t length,
                             struct block_extent *ret_extent)
 {
