@@ -69,6 +69,11 @@ int block_co_backend_free(struct block_backend *backend)
     return rc;
 }
 
+const struct block_node *block_backend_node(const struct block_backend *backend)
+{
+    return backend->node;
+}
+
 uint64_t block_backend_size_bytes(const struct block_backend *backend)
 {
     return node_size(backend->node);

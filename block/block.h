@@ -23,6 +23,7 @@
 #include "block/vec.h"
 #include "common/error.h"
 
+struct account;
 struct block_env;
 struct block_node;
 struct block_backend;
@@ -83,6 +84,12 @@ struct block_node *block_node_ref(struct block_node *node);
 void block_co_node_unref(struct block_node *node);
 
 const char *block_node_driver_name(const struct block_node *node);
+struct block_env *block_node_env(const struct block_node *node);
+/* For people who look at a graph: a name for messages, what went through (account.h), and the
+ * children, in the order they were opened; NULL from the last on. */
+const char *block_node_name(const struct block_node *node);
+const struct account *block_node_account(const struct block_node *node);
+const struct block_node *block_node_child(const struct block_node *node, unsigned index);
 
 /* --- backend ------------------------------------------------------------------------------------
  */
@@ -94,6 +101,8 @@ int block_backend_new(struct block_backend **ret_backend, struct block_node *nod
  * gone in any case. May wait. Takes NULL. */
 int block_co_backend_free(struct block_backend *backend);
 
+/* Its node, as long as the backend is there. */
+const struct block_node *block_backend_node(const struct block_backend *backend);
 uint64_t block_backend_size_bytes(const struct block_backend *backend);
 bool block_backend_is_read_only(const struct block_backend *backend);
 const struct block_limits *block_backend_limits(const struct block_backend *backend);

@@ -139,3 +139,23 @@ const char *block_node_driver_name(const struct block_node *node)
 {
     return node->driver->name;
 }
+
+struct block_env *block_node_env(const struct block_node *node)
+{
+    return node->env;
+}
+
+const char *block_node_name(const struct block_node *node)
+{
+    return node->name;
+}
+
+const struct account *block_node_account(const struct block_node *node)
+{
+    return &node->account;
+}
+
+const struct block_node *block_node_child(const struct block_node *node, unsigned index)
+{
+    return index < node->child_count ? node->children[index] : NULL;
+}

@@ -280,6 +280,37 @@ static int set_pid_file(struct config *config, const char *name, const char *val
     return 0;
 }
 
+static int set_stats(struct config *config, const char *name, const char *value, struct error *err)
+{
+    (void)name;
+    if (!*value)
+        return error_set(err, -EINVAL, "the path of --stats is empty; - is standard output");
+    config->stats = value;
+    return 0;
+}
+
+/* In the order of enum error_action; a read finds no disk full. */
+static const char *const error_actions[] = {"report", "ignore", "stop", "enospc", NULL};
+static const char *const read_error_actions[] = {"report", "ignore", "stop", NULL};
+
+static int set_rerror(struct config *config, const char *name, const char *value, struct error *err)
+{
+    unsigned index;
+    int code = parse_choice(name, value, read_error_actions, &index, err);
+    if (code == 0)
+        config->on_read_error = (enum error_action)index;
+    return code;
+}
+
+static int set_werror(struct config *config, const char *name, const char *value, struct error *err)
+{
+    unsigned index;
+    int code = parse_choice(name, value, error_actions, &index, err);
+    if (code == 0)
+        config->on_write_error = (enum error_action)index;
+    return code;
+}
+
 static int set_run(struct config *config, const char *name, const char *value, struct error *err)
 {
     (void)name;
@@ -325,6 +356,9 @@ static const struct cmdline_option options[] = {
     {"object", 0, true, NULL, set_object},
     {"threads", 0, true, NULL, set_threads},
     {"busy-poll", 0, true, NULL, set_busy_poll},
+    {"rerror", 0, true, NULL, set_rerror},
+    {"werror", 0, true, NULL, set_werror},
+    {"stats", 0, true, NULL, set_stats},
     {"fork", 0, false, NULL, set_fork},
     {"run", 0, true, NULL, set_run},
     {"pid-file", 0, true, NULL, set_pid_file},
@@ -488,6 +522,9 @@ static int check_together(const struct config *config, struct error *err)
         return error_set(err, -EINVAL,
                          "--run and --fork exclude each other; put the whole command into the "
                          "background");
+    if (config->fork && config->stats && strcmp(config->stats, "-") == 0)
+        return error_set(err, -EINVAL,
+                         "--fork leaves no standard output for --stats=-; give --stats a file");
     if (config->image_opts && config->format)
         return error_set(err, -EINVAL,
                          "--image-opts and -f exclude each other; say driver=%s among the image's "

@@ -47,6 +47,11 @@ void cmdline_help(FILE *to, const char *argument_0)
         "      --threads=N         event loops (default: one a processor, at most 4)\n"
         "      --busy-poll=US      look on for requests so long before sleeping, while that\n"
         "                          pays (default: 50 with more than one processor; 0: never)\n"
+        "      --rerror=ACTION     what a failed read does: report (default), ignore (it gives\n"
+        "                          zeroes), stop (it waits for SIGUSR2 and is tried again)\n"
+        "      --werror=ACTION     the same for writes; enospc: stop when the disk is full\n"
+        "      --stats=FILE        write statistics there (JSON) when it ends and on SIGUSR1;\n"
+        "                          -: to standard output\n"
         "      --run=COMMAND       serve while this shell command runs; it is told of the server\n"
         "                          by $uri, $unixsocket, $port, $exportname and $nbd\n"
         "      --fork              serve in the background; return when it serves\n"
@@ -62,6 +67,7 @@ void cmdline_help(FILE *to, const char *argument_0)
         "  platter -f raw -b 127.0.0.1 -e 0 -t -r disk.img\n"
         "      nbdcopy nbd://127.0.0.1 copy.img\n"
         "\n"
-        "SIGTERM ends it: requests are answered, the image is flushed and closed.\n",
+        "SIGTERM ends it: requests are answered, the image is flushed and closed.\n"
+        "SIGUSR1 writes the statistics, SIGUSR2 resumes what an error stopped.\n",
         to);
 }

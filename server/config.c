@@ -141,6 +141,8 @@ struct export_options config_export_options(const struct config *config)
         .name = config->export_name,
         .description = config->description,
         .read_only = config->read_only,
+        .on_read_error = config->on_read_error,
+        .on_write_error = config->on_write_error,
         /* As qemu-nbd: one client at a time needs no promise about several. */
         .multi_conn = config->clients_max != 1,
         .rules =

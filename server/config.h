@@ -68,6 +68,8 @@ struct config {
     unsigned busy_poll_us; /* how long a loop looks on before it sleeps; 0: it sleeps at once */
     bool fork;
     const char *pid_file; /* NULL for none */
+    const char *stats;    /* a file, or "-"; NULL for none */
+    enum error_action on_read_error, on_write_error;
     bool verbose;
 };
 

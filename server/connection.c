@@ -323,6 +323,8 @@ void connection_leave(struct connection *connection)
     }
     if (connection->stream && connection->stopping && connection->in_transmission)
         end_stopped(connection);
+    if (connection->input_ended && connection->request_count > 0)
+        error_policy_abandon(&connection->export->error_policy, connection);
     if (connection->stream && !connection->lingering && is_drained(connection))
         finish_stream(connection);
     if (connection->stream && connection_can_resume(connection))
@@ -356,6 +358,7 @@ struct server_request *connection_new_request(struct connection *connection,
     request->may_lend = connection->stream && connection->stream->ops->write_file;
     request->done = NULL;
     request->owner = connection;
+    request->client_has_left = &connection->input_ended;
     request->cost_bytes = cost_bytes;
     connection->request_count++;
     connection->request_bytes += request->cost_bytes;

@@ -14,6 +14,7 @@
 #include "block/buffer.h"
 #include "common/log.h"
 #include "server/dispatch.h"
+#include "server/dispatch_io.h"
 #include "server/export.h"
 #include "server/lane.h"
 #include "server/pressure.h"
@@ -201,6 +202,7 @@ static void start_held(struct connection *connection, struct input *input)
         return;
     }
     if (connection->held_event == TRANSMISSION_ANSWER) {
+        dispatch_account_answer(request, &item->verdict);
         dispatch_answer(request, &item->verdict);
         connection_reply(connection, request);
     } else if (item->request.command != NBD_CMD_WRITE) {

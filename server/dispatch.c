@@ -13,6 +13,7 @@
 #include "protocol/reply_simple.h"
 #include "protocol/reply_status.h"
 #include "protocol/wire.h"
+#include "server/dispatch_io.h"
 #include "server/dispatch_lend.h"
 #include "server/export.h"
 #include "server/receive.h"
@@ -109,7 +110,7 @@ static int read_pieces(struct server_request *request, const struct read_piece *
             struct iovec iov;
             struct block_vec vec =
                 vec_of_buffer(&iov, (char *)request->buffer + done, pieces[i].length);
-            int code = block_co_read(request->export->backend, request->wire.offset + done, &vec);
+            int code = dispatch_co_read(request, request->wire.offset + done, &vec);
             if (code < 0)
                 return code;
         }
@@ -177,7 +178,7 @@ static int co_read_simple(struct server_request *request)
             return -ENOMEM;
         request->iov[1].iov_base = request->buffer;
         struct block_vec vec = {.iov = &request->iov[1], .length = wire->length};
-        int code = block_co_read(request->export->backend, wire->offset, &vec);
+        int code = dispatch_co_read(request, wire->offset, &vec);
         if (code < 0)
             return code;
     }
@@ -235,11 +236,16 @@ static unsigned durability(const struct server_request *request)
     return is_written_through || (request->wire.flags & NBD_CMD_FLAG_FUA) ? BLOCK_FUA : 0;
 }
 
-static int co_write(struct server_request *request)
+static int co_write_once(struct server_request *request)
 {
     struct block_vec vec = {.iov = request->payload, .length = request->wire.length};
-    int code =
-        block_co_write(request->export->backend, request->wire.offset, &vec, durability(request));
+    return block_co_write(request->export->backend, request->wire.offset, &vec,
+                          durability(request));
+}
+
+static int co_write(struct server_request *request)
+{
+    int code = dispatch_co_change(request, co_write_once);
     /* The payload is of no use any more, whenever the client reads the reply. */
     dispatch_release(request);
     return code;
@@ -291,11 +297,11 @@ static int co_carry_out(struct server_request *request)
     case NBD_CMD_WRITE:
         return co_write(request);
     case NBD_CMD_FLUSH:
-        return co_flush(request);
+        return dispatch_co_change(request, co_flush);
     case NBD_CMD_TRIM:
-        return co_trim(request);
+        return dispatch_co_change(request, co_trim);
     case NBD_CMD_WRITE_ZEROES:
-        return co_write_zeroes(request);
+        return dispatch_co_change(request, co_write_zeroes);
     case NBD_CMD_BLOCK_STATUS:
         return co_block_status(request);
     case NBD_CMD_CACHE:
@@ -325,6 +331,7 @@ void dispatch_fail(struct server_request *request, int code)
 
 static void finish(struct server_request *request, int code)
 {
+    dispatch_account(request, code);
     if (code < 0) {
         dispatch_fail(request, code);
     } else if (request->reply.iov_count == 0) {
@@ -337,12 +344,16 @@ static void finish(struct server_request *request, int code)
 static void request_entry(void *arg)
 {
     struct server_request *request = arg;
-    finish(request, co_carry_out(request));
+    int code = dispatch_co_enter(request);
+    if (code == 0)
+        code = co_carry_out(request);
+    finish(request, code);
 }
 
 void dispatch_start(struct server_request *request)
 {
     request->reply.iov_count = 0;
+    request->start = loop_moment();
     int code = coroutine_start(request->loop, request_entry, request);
     if (code < 0)
         finish(request, code);

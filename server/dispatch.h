@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "block/loop.h"
 #include "block/vec.h"
 #include "protocol/reply_answer.h"
 #include "protocol/reply_chunk.h"
@@ -59,7 +60,9 @@ struct server_request {
     /* On the loop: what dispatch_fetch() was called for is in memory, or cannot be had. */
     void (*fetched)(struct server_request *request, int code);
     void *owner;
-    size_t cost_bytes; /* the owner's accounting */
+    const bool *client_has_left; /* nobody waits for this request any more */
+    struct loop_moment start;    /* for the account */
+    size_t cost_bytes;           /* the owner's accounting */
 
     struct iovec iov[DISPATCH_IOV_MAX];
     uint8_t head[DISPATCH_HEAD_BYTES]; /* reply headers */

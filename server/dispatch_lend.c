@@ -28,6 +28,7 @@
 #include "block/buffer.h"
 #include "block/coroutine.h"
 #include "block/loop.h"
+#include "server/dispatch_io.h"
 #include "server/export.h"
 #include "server/stream.h"
 
@@ -137,7 +138,7 @@ static int co_fetch(struct server_request *request)
     if (!request->buffer)
         return -ENOMEM;
     struct block_vec vec = vec_of_buffer(&iov, request->buffer, wire->length);
-    int code = block_co_read(request->export->backend, wire->offset, &vec);
+    int code = dispatch_co_read(request, wire->offset, &vec);
     if (code == 0)
         lent_buffer(request)->iov_base = request->buffer;
     return code;
@@ -146,12 +147,17 @@ static int co_fetch(struct server_request *request)
 static void fetch_entry(void *arg)
 {
     struct server_request *request = arg;
-    request->fetched(request, co_fetch(request));
+    int code = co_fetch(request);
+    if (code < 0)
+        dispatch_account_unsent(request);
+    request->fetched(request, code);
 }
 
 void dispatch_fetch(struct server_request *request)
 {
     int code = coroutine_start(request->loop, fetch_entry, request);
-    if (code < 0)
+    if (code < 0) {
+        dispatch_account_unsent(request);
         request->fetched(request, code);
+    }
 }

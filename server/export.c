@@ -39,6 +39,7 @@ static uint16_t transmission_flags(const struct export_options *options)
 
 static void export_free(struct export *export)
 {
+    account_fini(&export->account);
     free(export->name);
     free(export->description);
     free(export);
@@ -69,6 +70,15 @@ int export_co_open(struct export **ret_export, struct block_node *node,
                          "the image's size, %" PRIu64 " bytes, is more than NBD can express",
                          size_bytes);
     }
+    code = account_init(&export->account, block_node_env(node));
+    if (code < 0) {
+        block_co_backend_free(export->backend);
+        export_free(export);
+        return error_set(err, code, "no memory for the export");
+    }
+    export->unknown_counter = account_new_counter(&export->account, "unknown_commands");
+    error_policy_init(&export->error_policy, options->on_read_error, options->on_write_error,
+                      export->name);
     export->rules = options->rules;
     export->info = (struct nbd_export_info){
         .name = export->name,
@@ -89,6 +99,7 @@ int export_co_close(struct export *export)
     if (!export)
         return 0;
     int code = block_co_backend_free(export->backend);
+    error_policy_fini(&export->error_policy);
     export_free(export);
     return code;
 }

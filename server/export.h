@@ -4,13 +4,15 @@
 
 /*
  * An export: a name that clients ask for, and the block backend behind it. All loops share it; it
- * does not change while it is open.
+ * does not change while it is open, but for what its error policy and its account keep.
  */
 
 #include <stdbool.h>
 
+#include "block/account.h"
 #include "common/error.h"
 #include "protocol/handshake.h"
+#include "server/error_policy.h"
 
 struct block_backend;
 struct block_node;
@@ -26,6 +28,7 @@ struct export_options {
     bool read_only;
     bool multi_conn; /* announce NBD_FLAG_CAN_MULTI_CONN; the block layer keeps its promise */
     struct export_rules rules;
+    enum error_action on_read_error, on_write_error;
 };
 
 struct export
@@ -33,6 +36,9 @@ struct export
     struct nbd_export_info info; /* as clients see it */
     struct export_rules rules;
     struct block_backend *backend;
+    struct error_policy error_policy;
+    struct account account;   /* clients' requests, each counted once */
+    unsigned unknown_counter; /* of the account: commands that nobody knows */
     char *name, *description; /* what info points at */
 };
 

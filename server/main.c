@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* platter: a disk image over NBD. From the command line to the end, in order. */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,7 @@
 #include "server/run_variables.h"
 #include "server/server.h"
 #include "server/signals.h"
+#include "server/stats_file.h"
 
 /* Everything there is, from the bottom up; what is not there yet is NULL. */
 struct application {
@@ -37,6 +39,7 @@ struct application {
     bool has_env;
     struct objects objects;
     struct export *export;
+    struct stats_file stats;
     int activation_fds[LISTEN_SOCKETS_MAX]; /* sockets that listened before we came */
     int activation_count;
     struct listener *listener;
@@ -122,10 +125,26 @@ static void stop_serving(struct application *app)
     server_stop(app->server);
 }
 
+static void resume_export(struct application *app)
+{
+    if (error_policy_resume(&app->export->error_policy))
+        log_warning("export \"%s\" is resumed", app->config.export_name);
+    else
+        log_verbose("export \"%s\" is not stopped", app->config.export_name);
+}
+
 /* While there is a command, it is the command that is stopped. */
 static void signal_came(void *ctx, int number)
 {
     struct application *app = ctx;
+    if (number == SIGUSR1) {
+        stats_file_write_soon(&app->stats);
+        return;
+    }
+    if (number == SIGUSR2) {
+        resume_export(app);
+        return;
+    }
     log_verbose("%s: stopping", strsignal(number));
     if (run_command_is_running(&app->command))
         run_command_signal(&app->command, number);
@@ -172,6 +191,9 @@ static int set_up(struct application *app, struct error *err)
     app->has_env = code == 0;
     for (unsigned i = 0; i < app->threads.loop_count; i++)
         loop_set_busy_poll(app->threads.loops[i], UINT64_C(1000) * app->config.busy_poll_us);
+    if (code == 0)
+        code = stats_file_init(&app->stats, app->config.stats, app->threads.loops[0], app->workers,
+                               err);
     return code;
 }
 
@@ -237,6 +259,7 @@ static int serve(struct application *app, struct error *err)
     if (code < 0)
         return code;
     log_verbose("serving '%s'", app->config.image);
+    stats_file_set_export(&app->stats, app->export);
     listener_start(app->listener, home, app->server);
     loop_run(home);
     return 0;
@@ -249,6 +272,7 @@ static int tear_down(struct application *app, struct error *err)
     signals_unwatch(&app->signals);
     run_command_fini(&app->command);
     loop_threads_stop(&app->threads);
+    stats_file_write_last(&app->stats, app->config.verbose);
     server_free(app->server);
     if (app->export)
         code = close_image(app, err);
@@ -257,6 +281,7 @@ static int tear_down(struct application *app, struct error *err)
     objects_fini(&app->objects);
     if (app->has_env)
         block_env_fini(&app->env);
+    stats_file_fini(&app->stats);
     workers_free(app->workers);
     loop_threads_fini(&app->threads);
     return code;

@@ -208,6 +208,7 @@ void server_stop(struct server *server)
         return;
     server->stopping = true;
     block_backend_hurry(server->export->backend); /* what waits for a rate limit is answered now */
+    error_policy_end(&server->export->error_policy);
     for (unsigned i = 0; i < server->lane_count; i++) {
         struct server_lane *lane = &server->lanes[i];
         lane->stop_job.run = stop_on_lane;

@@ -7,19 +7,21 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-static sigset_t stop_signals(void)
+static sigset_t our_signals(void)
 {
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGUSR1);
+    sigaddset(&set, SIGUSR2);
     return set;
 }
 
 void signals_block(void)
 {
-    sigset_t set = stop_signals();
+    sigset_t set = our_signals();
     sigaddset(&set, SIGCHLD); /* read by run_command */
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN); /* sockets do not raise it, but a closed stderr would */
@@ -37,7 +39,7 @@ static void signals_ready(struct loop_watch *watch, unsigned events)
 int signals_watch(struct signals *signals, struct loop *loop, void (*told)(void *ctx, int number),
                   void *ctx, struct error *err)
 {
-    sigset_t set = stop_signals();
+    sigset_t set = our_signals();
     int fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     if (fd < 0)
         return error_set(err, -errno, "cannot watch for signals: %s", error_text(errno));

@@ -3,8 +3,8 @@
 #define SERVER_SIGNALS_H
 
 /*
- * SIGTERM, SIGINT and SIGHUP, as something that loop 0 reads. They are blocked everywhere, so that
- * no thread is interrupted by one.
+ * SIGTERM, SIGINT, SIGHUP, SIGUSR1 and SIGUSR2, as something that loop 0 reads. They are blocked
+ * everywhere, so that no thread is interrupted by one.
  */
 
 #include "block/loop.h"
