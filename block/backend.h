@@ -46,8 +46,8 @@ struct backend_lane {
 
 struct block_backend {
     struct block_node *node;
-    bool read_only;
-    bool hurries; /* block_backend_hurry() was called */
+    _Atomic bool read_only; /* changed while drained */
+    bool hurries;           /* block_backend_hurry() was called */
     unsigned lane_count;
     struct backend_lane *lanes;
 

@@ -114,6 +114,13 @@ struct block_driver {
     const struct block_driver_admin *admin;
 };
 
+/* One node's part in a change of an open graph; see block/reopen.h. */
+struct block_reopen {
+    struct node_options *options; /* what is to be changed, in the words of co_open */
+    bool read_only;               /* what node->read_only becomes; it is set by block/reopen */
+    void *state;                  /* the driver's own, from prepare to commit or abort */
+};
+
 struct block_driver_admin {
     /* Makes a new image from options ("size" and the driver's own); opens and closes what it needs.
      * Options that nobody knows are refused (node_options_check_all_taken()) before anything is
@@ -121,6 +128,17 @@ struct block_driver_admin {
     int (*co_create)(struct block_env *env, struct node_options *options, struct error *err);
     /* Nothing is in flight. Growing shows zeroes; shrinking cuts off. Sets node->size_bytes. */
     int (*co_resize)(struct block_node *node, uint64_t size_bytes, struct error *err);
+    /* A change of the open node, in two phases; nothing is in flight on it, and what was written is
+     * flushed. prepare takes the keys it knows of reopen->options (what is left over is refused),
+     * does all that can fail, and changes nothing that a request could see; it may write to the
+     * children, which are not prepared yet, and on failure leaves nothing behind. Then comes either
+     * commit, when the children's is done: it sets node->limits anew where they follow a child's;
+     * or abort. NULL prepare: the driver has nothing that can be changed, not even its rights. NULL
+     * commit or abort: there is nothing to do in it. */
+    int (*co_reopen_prepare)(struct block_node *node, struct block_reopen *reopen,
+                             struct error *err);
+    void (*co_reopen_commit)(struct block_node *node, struct block_reopen *reopen);
+    void (*co_reopen_abort)(struct block_node *node, struct block_reopen *reopen);
     /* Whether a new image reads as zeroes before anything is written. */
     bool (*has_zero_init)(struct block_node *node);
     /* NULL-ended: the points that the driver announces by node_co_event(). */
@@ -160,6 +178,7 @@ struct node_observers {
 };
 
 #define BLOCK_CHILDREN_MAX 8
+#define BLOCK_CHILD_KEY_BYTES 32
 
 struct block_node {
     const struct block_driver *driver;
@@ -188,6 +207,8 @@ struct block_node {
     unsigned depth; /* the top node's is 1 */
     bool opened;    /* between a co_open that succeeded and co_close */
     struct block_node *children[BLOCK_CHILDREN_MAX]; /* in the order they were opened */
+    char child_keys[BLOCK_CHILDREN_MAX]
+                   [BLOCK_CHILD_KEY_BYTES]; /* under which they were described */
     unsigned child_count;
     struct account account;  /* a driver may count in it: see node_counter() */
     struct node_lane *lanes; /* env->loop_count of them */

@@ -110,7 +110,24 @@ bool filter_has_zero_init(struct block_node *node)
     return admin && admin->has_zero_init && admin->has_zero_init(node->file);
 }
 
+int filter_co_reopen_prepare(struct block_node *node, struct block_reopen *reopen,
+                             struct error *err)
+{
+    (void)node;
+    (void)reopen;
+    (void)err;
+    return 0;
+}
+
+void filter_co_reopen_commit(struct block_node *node, struct block_reopen *reopen)
+{
+    (void)reopen;
+    node->limits = node->file->limits;
+}
+
 const struct block_driver_admin filter_admin = {
+    .co_reopen_prepare = filter_co_reopen_prepare,
+    .co_reopen_commit = filter_co_reopen_commit,
     .co_resize = filter_co_resize,
     .has_zero_init = filter_has_zero_init,
 };

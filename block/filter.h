@@ -48,8 +48,13 @@ int filter_lend(struct block_node *node, uint64_t offset, uint64_t length, struc
 
 int filter_co_resize(struct block_node *node, uint64_t size_bytes, struct error *err);
 bool filter_has_zero_init(struct block_node *node);
+/* None of its own options can be changed; its limits become the child's. */
+int filter_co_reopen_prepare(struct block_node *node, struct block_reopen *reopen,
+                             struct error *err);
+void filter_co_reopen_commit(struct block_node *node, struct block_reopen *reopen);
 
-/* What a filter has that adds nothing of its own here: resize and has_zero_init by the child. */
+/* What a filter has that adds nothing of its own here: resize, reopen and has_zero_init by the
+ * child. */
 extern const struct block_driver_admin filter_admin;
 
 /* After a change of node->file that a filter made by another way than the functions above: the node

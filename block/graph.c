@@ -394,6 +394,8 @@ static int check_child_rights(const struct block_node *parent, const struct node
 static int adopt(struct block_node *parent, const struct node_options *options, const char *key,
                  bool is_main, struct block_node *child, struct error *err)
 {
+    assert(strlen(key) < BLOCK_CHILD_KEY_BYTES);
+    strcpy(parent->child_keys[parent->child_count], key);
     parent->children[parent->child_count++] = child;
     child->parent = parent;
     if (!is_main)

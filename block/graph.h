@@ -19,4 +19,7 @@ int graph_pass_down(const struct node_options *options, struct node_options *chi
 /* For who has no use for it: a format, a protocol driver without files. */
 void graph_take_passed_down(struct node_options *options);
 
+/* Takes what is passed down: by a node that does nothing with it itself. */
+void graph_take_passed_down(struct node_options *options);
+
 #endif

@@ -93,9 +93,11 @@ struct host_files {
 
     /* Locks of open file descriptions (fcntl(2), F_OFD_SETLK): shared ones, a byte each, which tell
      * others something and keep nobody from reading or writing. They last until fd, with its
-     * duplicates, is closed, or the process is gone. -ENOTSUP: this file system has none. All three
+     * duplicates, is closed, or the process is gone. -ENOTSUP: this file system has none. All four
      * are NULL in a table without locks. */
     int (*lock)(struct host_files *files, int fd, uint64_t offset);
+    /* Lets a lock go that fd has. */
+    int (*unlock)(struct host_files *files, int fd, uint64_t offset);
     /* 1: another open file has a lock on this byte; 0: none has. */
     int (*lock_is_held)(struct host_files *files, int fd, uint64_t offset);
     /* Who has it, for a person: "qemu-nbd (process 42)", or "another process" where the system does
@@ -109,6 +111,7 @@ extern struct host_files host_files_linux;
 
 /* Of them, those in host_locks_linux.c. */
 int linux_lock(struct host_files *files, int fd, uint64_t offset);
+int linux_unlock(struct host_files *files, int fd, uint64_t offset);
 int linux_lock_is_held(struct host_files *files, int fd, uint64_t offset);
 bool linux_lock_holder(struct host_files *files, int fd, uint64_t offset, char *text,
                        size_t text_size);

@@ -277,6 +277,7 @@ struct host_files host_files_linux = {
     .pages_close = linux_pages_close,
     .pages_in_memory = linux_pages_in_memory,
     .lock = linux_lock,
+    .unlock = linux_unlock,
     .lock_is_held = linux_lock_is_held,
     .lock_holder = linux_lock_holder,
 };

@@ -56,6 +56,13 @@ int linux_lock(struct host_files *files, int fd, uint64_t offset)
     return fcntl(fd, F_OFD_SETLK, &lock) < 0 ? lock_error(errno) : 0;
 }
 
+int linux_unlock(struct host_files *files, int fd, uint64_t offset)
+{
+    (void)files;
+    struct flock lock = byte_lock(F_UNLCK, offset);
+    return fcntl(fd, F_OFD_SETLK, &lock) < 0 ? lock_error(errno) : 0;
+}
+
 /* The lock that keeps us from an exclusive one, of our own or not; F_UNLCK when there is none. */
 static int find_lock(int fd, uint64_t offset, struct flock *ret_lock)
 {

@@ -30,11 +30,18 @@ struct posix_tail {
     struct co_queue waiters;
 };
 
+enum posix_locking {
+    POSIX_LOCKING_AUTO, /* where the file system can */
+    POSIX_LOCKING_ON,   /* or not at all */
+    POSIX_LOCKING_OFF,
+};
+
 struct posix_file {
     struct host_files *files;
     const struct engine_ops *engine_ops;
     int fd;          /* all but the odd tail; with O_DIRECT when direct */
     int buffered_fd; /* the odd tail; the same as fd unless direct */
+    enum posix_locking locking;
     bool direct;
     bool no_flush;
     bool unmap; /* discard=unmap: zeroes and discards may give space back */
@@ -58,12 +65,6 @@ static inline struct posix_file *posix_of(const struct block_node *node)
 
 /* --- posix_open.c ---------------------------------------------------------------------------- */
 
-enum posix_locking {
-    POSIX_LOCKING_AUTO, /* where the file system can */
-    POSIX_LOCKING_ON,   /* or not at all */
-    POSIX_LOCKING_OFF,
-};
-
 /* What a person may say of a file or a device. */
 struct posix_options {
     const char *path;
@@ -83,6 +84,9 @@ struct posix_opening {
     struct posix_options options;
     bool read_only;
     int more_flags; /* of open(2), beside those that the options mean */
+    /* A reopen's: what is open already, with locks of its own. -1: nothing is. */
+    int replaced_fd;
+    bool replaces_writer;
     struct error *err;
     /* results; -1: not open */
     int fd, buffered_fd;
@@ -99,8 +103,13 @@ void posix_co_close(struct block_node *node);
 int posix_take_options(struct block_node *node, struct node_options *options,
                        enum host_file_kind kind, struct posix_opening *ret_opening,
                        struct error *err);
+/* Of them, those that may be changed later; what is not given stays in *taken as it is. */
+int posix_take_modes(const struct block_env *env, struct node_options *options,
+                     struct posix_options *taken, struct error *err);
 /* On a worker: opens fd, looks at what it is, locks it. On failure nothing is left open. */
 int posix_opening_open(struct posix_opening *opening);
+/* The same, and the rest of what a regular file needs; arg is the opening. For workers_co_run(). */
+int posix_opening_work(void *arg);
 void posix_opening_close(struct posix_opening *opening);
 /* What was opened goes over to file, in memory of zeroes. */
 void posix_file_init(struct posix_file *file, const struct posix_opening *opening);
@@ -131,6 +140,12 @@ int posix_refuse_outside(struct host_files *files, const char *path, const char 
  * does not go with this one. On failure some locks may be taken: close fd. */
 int posix_lock_file(struct host_files *files, int fd, enum posix_locking locking, bool for_writing,
                     const char *path, struct error *err);
+
+/* The same for a file that we have open already with locks of that kind, as replaced_fd; it keeps
+ * them, and they do not contradict those of fd. */
+int posix_lock_again(struct host_files *files, int fd, int replaced_fd, bool replaces_writer,
+                     enum posix_locking locking, bool for_writing, const char *path,
+                     struct error *err);
 
 /* --- posix_direct.c -------------------------------------------------------------------------- */
 
@@ -187,5 +202,13 @@ int posix_co_status(struct block_node *node, uint64_t offset, uint64_t length,
 void posix_status_remembered(struct block_node *node, uint64_t offset, uint64_t length,
                              struct block_extent *ret_extent);
 extern const struct block_driver_admin posix_admin;
+
+/* --- posix_reopen.c ----------------------------------------------------------------------------
+ */
+
+int posix_co_reopen_prepare(struct block_node *node, struct block_reopen *reopen,
+                            struct error *err);
+void posix_co_reopen_commit(struct block_node *node, struct block_reopen *reopen);
+void posix_co_reopen_abort(struct block_node *node, struct block_reopen *reopen);
 
 #endif

@@ -226,6 +226,9 @@ static bool posix_has_zero_init(struct block_node *node)
 }
 
 const struct block_driver_admin posix_admin = {
+    .co_reopen_prepare = posix_co_reopen_prepare,
+    .co_reopen_commit = posix_co_reopen_commit,
+    .co_reopen_abort = posix_co_reopen_abort,
     .co_create = posix_co_create,
     .co_resize = posix_co_resize,
     .has_zero_init = posix_has_zero_init,

@@ -136,6 +136,26 @@ static int no_locks(enum posix_locking locking, const char *path, const char *wh
     return 0;
 }
 
+static int say(struct host_files *files, int fd, unsigned uses)
+{
+    int ret = lock_bytes(files, fd, RIGHT_USED_BYTE, uses);
+    return ret == 0 ? lock_bytes(files, fd, RIGHT_FORBIDDEN_BYTE, FORBIDDEN) : ret;
+}
+
+/* ret: of say() and what came after it. */
+static int judge(struct host_files *files, int fd, int ret, unsigned byte,
+                 enum posix_locking locking, const char *path, struct error *err)
+{
+    if (ret == -ENOTSUP)
+        return no_locks(locking, path, "its file system has no locks", err);
+    if (ret == 1 || ret == -EAGAIN) /* -EAGAIN: a program that is not of this house has all of it */
+        return refuse(files, fd, byte, path, err);
+    if (ret < 0)
+        return error_set(err, ret, "cannot lock '%s': %s; with locking=off it is served without",
+                         path, error_text(ret));
+    return 0;
+}
+
 int posix_lock_file(struct host_files *files, int fd, enum posix_locking locking, bool for_writing,
                     const char *path, struct error *err)
 {
@@ -145,17 +165,42 @@ int posix_lock_file(struct host_files *files, int fd, enum posix_locking locking
         return 0;
     if (!files->lock)
         return no_locks(locking, path, "its host has no locks", err);
-    int ret = lock_bytes(files, fd, RIGHT_USED_BYTE, uses);
-    if (ret == 0)
-        ret = lock_bytes(files, fd, RIGHT_FORBIDDEN_BYTE, FORBIDDEN);
+    int ret = say(files, fd, uses);
     if (ret == 0)
         ret = find_lasting_contradiction(files, fd, uses, &byte);
-    if (ret == -ENOTSUP)
-        return no_locks(locking, path, "its file system has no locks", err);
-    if (ret == 1 || ret == -EAGAIN) /* -EAGAIN: a program that is not of this house has all of it */
-        return refuse(files, fd, byte, path, err);
-    if (ret < 0)
-        return error_set(err, ret, "cannot lock '%s': %s; with locking=off it is served without",
-                         path, error_text(ret));
-    return 0;
+    return judge(files, fd, ret, byte, locking, path, err);
+}
+
+/* Looks for others who contradict, without the one who is ourselves: what replaced_fd forbids is
+ * let go for that moment, which nobody can use, since fd forbids the same. */
+static int find_other_contradiction(struct host_files *files, int fd, int replaced_fd,
+                                    unsigned uses, const char *path, unsigned *ret_byte)
+{
+    int ret = 0;
+    for (unsigned right = 0; right < RIGHTS_END && ret == 0; right++) {
+        if (FORBIDDEN & MASK(right))
+            ret = files->unlock(files, replaced_fd, RIGHT_FORBIDDEN_BYTE + right);
+    }
+    if (ret == 0)
+        ret = find_lasting_contradiction(files, fd, uses, ret_byte);
+    if (lock_bytes(files, replaced_fd, RIGHT_FORBIDDEN_BYTE, FORBIDDEN) < 0)
+        log_warning("'%s': its lock could not be taken again", path);
+    return ret;
+}
+
+int posix_lock_again(struct host_files *files, int fd, int replaced_fd, bool replaces_writer,
+                     enum posix_locking locking, bool for_writing, const char *path,
+                     struct error *err)
+{
+    unsigned uses = for_writing ? WRITER_USES : READER_USES;
+    unsigned byte = RIGHT_USED_BYTE;
+    if (locking == POSIX_LOCKING_OFF)
+        return 0;
+    if (!files->lock)
+        return no_locks(locking, path, "its host has no locks", err);
+    int ret = say(files, fd, uses);
+    /* Who has the rights already has looked, and has kept the others out since. */
+    if (ret == 0 && for_writing && !replaces_writer)
+        ret = find_other_contradiction(files, fd, replaced_fd, uses, path, &byte);
+    return judge(files, fd, ret, byte, locking, path, err);
 }

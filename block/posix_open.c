@@ -117,11 +117,13 @@ static int take_engine(const struct block_env *env, struct node_options *options
                        const struct engine_ops **ret_ops, struct error *err)
 {
     const char *names[ENV_ENGINES_MAX + 1] = {NULL};
+    unsigned index = 0;
     for (unsigned i = 0; env->engines[i]; i++) {
         assert(i < ENV_ENGINES_MAX);
         names[i] = env->engines[i]->name;
+        if (env->engines[i] == *ret_ops)
+            index = i;
     }
-    unsigned index = 0;
     int ret = node_options_take_choice(options, "aio", names, &index, err);
     if (ret == 0)
         *ret_ops = env->engines[index];
@@ -154,8 +156,8 @@ static int take_path(struct node_options *options, const char **ret_path, struct
     return 0;
 }
 
-static int take_options(const struct block_env *env, struct node_options *options,
-                        struct posix_options *ret_options, struct error *err)
+int posix_take_modes(const struct block_env *env, struct node_options *options,
+                     struct posix_options *taken, struct error *err)
 {
     static const char *const discard_names[] = {"ignore", "unmap", "off", "on", NULL};
     static const char *const locking_names[] = {
@@ -164,25 +166,32 @@ static int take_options(const struct block_env *env, struct node_options *option
         [POSIX_LOCKING_OFF] = "off",
         NULL,
     };
-    unsigned discard = 0, locking = POSIX_LOCKING_AUTO;
-    struct posix_options taken = {.path = NULL};
+    unsigned discard = taken->unmap, locking = taken->locking;
+    int ret = take_engine(env, options, &taken->engine_ops, err);
+    if (ret == 0)
+        ret = node_options_take_bool(options, "cache.direct", &taken->direct, err);
+    if (ret == 0)
+        ret = check_engine(taken, options, err);
+    if (ret == 0)
+        ret = node_options_take_bool(options, "cache.no-flush", &taken->no_flush, err);
+    if (ret == 0)
+        ret = node_options_take_choice(options, "discard", discard_names, &discard, err);
+    taken->unmap = discard % 2;
+    if (ret == 0)
+        ret = node_options_take_choice(options, "locking", locking_names, &locking, err);
+    taken->locking = (enum posix_locking)locking;
+    return ret;
+}
+
+static int take_options(const struct block_env *env, struct node_options *options,
+                        struct posix_options *ret_options, struct error *err)
+{
+    struct posix_options taken = {.path = NULL, .locking = POSIX_LOCKING_AUTO};
     int ret = take_path(options, &taken.path, err);
     taken.within = node_options_take(options, "within");
     taken.allowed = node_options_take(options, "allow-path");
     if (ret == 0)
-        ret = take_engine(env, options, &taken.engine_ops, err);
-    if (ret == 0)
-        ret = node_options_take_bool(options, "cache.direct", &taken.direct, err);
-    if (ret == 0)
-        ret = check_engine(&taken, options, err);
-    if (ret == 0)
-        ret = node_options_take_bool(options, "cache.no-flush", &taken.no_flush, err);
-    if (ret == 0)
-        ret = node_options_take_choice(options, "discard", discard_names, &discard, err);
-    taken.unmap = discard % 2;
-    if (ret == 0)
-        ret = node_options_take_choice(options, "locking", locking_names, &locking, err);
-    taken.locking = (enum posix_locking)locking;
+        ret = posix_take_modes(env, options, &taken, err);
     if (ret == 0)
         *ret_options = taken;
     return ret;
@@ -213,6 +222,23 @@ int posix_look_at(struct host_files *files, const char *path, struct host_file_i
     return look_at(&opening, ret_info);
 }
 
+/* A reopen's path leads to the file that is open already, or it is not opened. */
+static int check_same_file(const struct posix_opening *opening, const struct host_file_info *info)
+{
+    struct host_file_info old;
+    if (opening->replaced_fd < 0)
+        return 0;
+    int ret = opening->files->info(opening->files, opening->replaced_fd, &old);
+    if (ret < 0)
+        return posix_open_failed(opening->options.path, ret, false, opening->err);
+    if (old.device == info->device && old.inode == info->inode)
+        return 0;
+    return error_set(opening->err, -ESTALE,
+                     "cannot open '%s' again: another file has its name now; restart the server to "
+                     "serve that one",
+                     opening->options.path);
+}
+
 /* The kind is looked at before the file is really opened: opening a pipe would wait for its other
  * end, and opening a device can do things. (O_NONBLOCK would help too, but it stays with the
  * descriptor, and io_uring then fails where it should wait.) */
@@ -225,7 +251,19 @@ static int check_kind_at(const struct posix_opening *opening)
         return posix_refuse_outside(opening->files, path, opening->options.within, opening->err);
     if (ret < 0)
         return posix_open_failed(path, ret, false, opening->err);
-    return posix_check_kind(path, opening->kind, info.kind, opening->err);
+    ret = posix_check_kind(path, opening->kind, info.kind, opening->err);
+    return ret == 0 ? check_same_file(opening, &info) : ret;
+}
+
+static int lock_main(const struct posix_opening *opening)
+{
+    const struct posix_options *options = &opening->options;
+    if (opening->replaced_fd < 0)
+        return posix_lock_file(opening->files, opening->fd, options->locking, !opening->read_only,
+                               options->path, opening->err);
+    return posix_lock_again(opening->files, opening->fd, opening->replaced_fd,
+                            opening->replaces_writer, options->locking, !opening->read_only,
+                            options->path, opening->err);
 }
 
 static int open_main(struct posix_opening *opening)
@@ -248,13 +286,12 @@ static int open_main(struct posix_opening *opening)
         return posix_open_failed(path, ret, false, opening->err);
     /* it may be another one by now */
     ret = posix_check_kind(path, opening->kind, opening->info.kind, opening->err);
+    if (ret == 0)
+        ret = check_same_file(opening, &opening->info);
     if (ret == 0 && opening->node)
         ret = node_check_circle(opening->node, path, opening->info.device, opening->info.inode,
                                 opening->err);
-    if (ret == 0)
-        ret = posix_lock_file(opening->files, fd, options->locking, !opening->read_only, path,
-                              opening->err);
-    return ret;
+    return ret == 0 ? lock_main(opening) : ret;
 }
 
 static int open_buffered(struct posix_opening *opening)
@@ -298,11 +335,14 @@ int posix_opening_open(struct posix_opening *opening)
 
 void posix_opening_close(struct posix_opening *opening)
 {
+    if (opening->pages.base) /* first: it holds the file, and its locks, open */
+        opening->files->pages_close(opening->files, &opening->pages);
+    opening->pages.base = NULL;
     close_both(opening->files, opening->fd, opening->buffered_fd);
     opening->fd = opening->buffered_fd = -1;
 }
 
-static int open_work(void *arg)
+int posix_opening_work(void *arg)
 {
     struct posix_opening *opening = arg;
     int ret = posix_opening_open(opening);
@@ -336,6 +376,7 @@ int posix_take_options(struct block_node *node, struct node_options *options,
         .err = err,
         .fd = -1,
         .buffered_fd = -1,
+        .replaced_fd = -1,
     };
     int ret = take_options(node->env, options, &opening.options, err);
     if (ret == 0)
@@ -349,6 +390,7 @@ void posix_file_init(struct posix_file *file, const struct posix_opening *openin
     file->engine_ops = opening->options.engine_ops;
     file->fd = opening->fd;
     file->buffered_fd = opening->buffered_fd;
+    file->locking = opening->options.locking;
     file->direct = opening->options.direct;
     file->no_flush = opening->options.no_flush;
     file->unmap = opening->options.unmap;
@@ -372,7 +414,7 @@ int posix_co_open(struct block_node *node, struct node_options *options, struct 
     struct posix_file *file = calloc(1, sizeof(*file));
     if (!file)
         return error_set(err, -ENOMEM, "no memory to open '%s'", opening.options.path);
-    ret = workers_co_run(node->env->workers, open_work, &opening);
+    ret = workers_co_run(node->env->workers, posix_opening_work, &opening);
     if (ret < 0) {
         free(file);
         return ret;

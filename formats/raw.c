@@ -225,6 +225,25 @@ static int raw_co_resize(struct block_node *node, uint64_t size_bytes, struct er
     return ret;
 }
 
+/* Of raw's own options none can be changed while it is open; those of its file are the file's
+ * affair. */
+static int raw_co_reopen_prepare(struct block_node *node, struct block_reopen *reopen,
+                                 struct error *err)
+{
+    (void)node;
+    (void)reopen;
+    (void)err;
+    return 0;
+}
+
+/* The file may want other blocks now. */
+static void raw_co_reopen_commit(struct block_node *node, struct block_reopen *reopen)
+{
+    const struct raw *raw = node->state;
+    (void)reopen;
+    node->limits = limits_at(&node->file->limits, raw->start);
+}
+
 static bool raw_has_zero_init(struct block_node *node)
 {
     const struct block_driver_admin *admin = node->file->driver->admin;
@@ -238,6 +257,8 @@ static const struct block_driver_admin raw_admin = {
     .events = raw_events,
     .co_create = raw_co_create,
     .co_resize = raw_co_resize,
+    .co_reopen_prepare = raw_co_reopen_prepare,
+    .co_reopen_commit = raw_co_reopen_commit,
     .has_zero_init = raw_has_zero_init,
 };
 
