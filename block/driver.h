@@ -139,6 +139,9 @@ struct block_driver_admin {
                              struct error *err);
     void (*co_reopen_commit)(struct block_node *node, struct block_reopen *reopen);
     void (*co_reopen_abort)(struct block_node *node, struct block_reopen *reopen);
+    /* How large the node would be if it were opened now: asks the host, or, in a format, the child
+     * by node_co_stored_size(). Requests are in flight. NULL: its size changes through it alone. */
+    int (*co_stored_size)(struct block_node *node, uint64_t *ret_size_bytes);
     /* Whether a new image reads as zeroes before anything is written. */
     bool (*has_zero_init)(struct block_node *node);
     /* NULL-ended: the points that the driver announces by node_co_event(). */
@@ -280,6 +283,7 @@ extern const char *const pipeline_events[];
 
 /* As block_co_resize(), for a child; a driver calls it from its own co_resize. */
 int node_co_resize(struct block_node *node, uint64_t size_bytes, struct error *err);
+int node_co_stored_size(struct block_node *node, uint64_t *ret_size_bytes);
 /* Gives -EAGAIN where it would have to wait, and for what is not wholly inside the node. */
 int node_lend(struct block_node *node, uint64_t offset, uint64_t length, struct block_loan *loan);
 

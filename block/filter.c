@@ -125,7 +125,13 @@ void filter_co_reopen_commit(struct block_node *node, struct block_reopen *reope
     node->limits = node->file->limits;
 }
 
+int filter_co_stored_size(struct block_node *node, uint64_t *ret_size_bytes)
+{
+    return node_co_stored_size(node->file, ret_size_bytes);
+}
+
 const struct block_driver_admin filter_admin = {
+    .co_stored_size = filter_co_stored_size,
     .co_reopen_prepare = filter_co_reopen_prepare,
     .co_reopen_commit = filter_co_reopen_commit,
     .co_resize = filter_co_resize,

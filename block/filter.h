@@ -48,6 +48,7 @@ int filter_lend(struct block_node *node, uint64_t offset, uint64_t length, struc
 
 int filter_co_resize(struct block_node *node, uint64_t size_bytes, struct error *err);
 bool filter_has_zero_init(struct block_node *node);
+int filter_co_stored_size(struct block_node *node, uint64_t *ret_size_bytes);
 /* None of its own options can be changed; its limits become the child's. */
 int filter_co_reopen_prepare(struct block_node *node, struct block_reopen *reopen,
                              struct error *err);

@@ -15,6 +15,7 @@
  *   posix_extents   the data that is remembered
  *   posix_lend      bytes handed on from the page cache without a copy
  *   posix_create    new files, new sizes
+ *   posix_reopen    other rights and modes of an open file; its size now
  *
  * Two ways to the disk. cache.direct=off: everything through the page cache. cache.direct=on:
  * O_DIRECT, for which offset, length and memory are aligned (block/align sees to that for all
@@ -31,9 +32,9 @@
  * dropped.
  *
  * Past the end of the file reads give zeroes; a write makes it longer. node->size_bytes follows by
- * the largest end written. Another process that lengthens the file is not noticed; one that
- * shortens it makes us read zeroes, not fail: a sparse file is no rarer than a cut one, and looks
- * the same from here.
+ * the largest end written. That another process has lengthened the file is noticed when it is asked
+ * for (block/refresh.c); one that shortens it makes us read zeroes, not fail: a sparse file is no
+ * rarer than a cut one, and looks the same from here.
  *
  * FUA is a flush after the write, not RWF_DSYNC with it. On ext4 both cost the same: 4 KiB at depth
  * 1 take 160 to 270 us either way, at depth 16 42 to 65 us a write, where 16 flushes share one

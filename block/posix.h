@@ -209,6 +209,8 @@ extern const struct block_driver_admin posix_admin;
 int posix_co_reopen_prepare(struct block_node *node, struct block_reopen *reopen,
                             struct error *err);
 void posix_co_reopen_commit(struct block_node *node, struct block_reopen *reopen);
+/* The file's size as the host tells it. */
+int posix_co_stored_size(struct block_node *node, uint64_t *ret_size_bytes);
 void posix_co_reopen_abort(struct block_node *node, struct block_reopen *reopen);
 
 #endif

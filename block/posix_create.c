@@ -226,6 +226,7 @@ static bool posix_has_zero_init(struct block_node *node)
 }
 
 const struct block_driver_admin posix_admin = {
+    .co_stored_size = posix_co_stored_size,
     .co_reopen_prepare = posix_co_reopen_prepare,
     .co_reopen_commit = posix_co_reopen_commit,
     .co_reopen_abort = posix_co_reopen_abort,

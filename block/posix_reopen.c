@@ -132,3 +132,30 @@ void posix_co_reopen_abort(struct block_node *node, struct block_reopen *reopen)
         workers_co_run(node->env->workers, close_work, &reopening->opening);
     free(reopening);
 }
+
+/* --- the size ----------------------------------------------------------------------------------
+ */
+
+struct size_job {
+    const struct posix_file *file;
+    uint64_t size_bytes;
+};
+
+static int size_work(void *arg)
+{
+    struct size_job *job = arg;
+    struct host_file_info info;
+    int ret = job->file->files->info(job->file->files, job->file->fd, &info);
+    if (ret == 0)
+        job->size_bytes = info.size_bytes;
+    return ret;
+}
+
+int posix_co_stored_size(struct block_node *node, uint64_t *ret_size_bytes)
+{
+    struct size_job job = {.file = posix_of(node)};
+    int ret = workers_co_run(node->env->workers, size_work, &job);
+    if (ret == 0)
+        *ret_size_bytes = job.size_bytes;
+    return ret;
+}

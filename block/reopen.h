@@ -25,4 +25,10 @@
  */
 int block_co_reopen(struct block_backend *backend, struct node_options *options, struct error *err);
 
+/* Looks whether another program has made the image's file longer, and if so, so is the image: then
+ * block_backend_size_bytes() tells. One that has become shorter keeps its size. Requests go on
+ * meanwhile, but for the moment in which the size changes. A negative errno where the host does not
+ * answer; the size is as it was. May wait. */
+int block_co_refresh_size(struct block_backend *backend);
+
 #endif

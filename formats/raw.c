@@ -225,6 +225,20 @@ static int raw_co_resize(struct block_node *node, uint64_t size_bytes, struct er
     return ret;
 }
 
+static int raw_co_stored_size(struct block_node *node, uint64_t *ret_size_bytes)
+{
+    const struct raw *raw = node->state;
+    uint64_t file_bytes;
+    if (raw->is_fixed_size) {
+        *ret_size_bytes = atomic_load(&node->size_bytes);
+        return 0;
+    }
+    int ret = node_co_stored_size(node->file, &file_bytes);
+    if (ret == 0)
+        *ret_size_bytes = file_bytes > raw->start ? file_bytes - raw->start : 0;
+    return ret;
+}
+
 /* Of raw's own options none can be changed while it is open; those of its file are the file's
  * affair. */
 static int raw_co_reopen_prepare(struct block_node *node, struct block_reopen *reopen,
@@ -257,6 +271,7 @@ static const struct block_driver_admin raw_admin = {
     .events = raw_events,
     .co_create = raw_co_create,
     .co_resize = raw_co_resize,
+    .co_stored_size = raw_co_stored_size,
     .co_reopen_prepare = raw_co_reopen_prepare,
     .co_reopen_commit = raw_co_reopen_commit,
     .has_zero_init = raw_has_zero_init,

@@ -33,7 +33,7 @@ struct connection *connection_new(struct server_lane *lane, struct export *expor
         free(greeting);
         return NULL;
     }
-    greeting->exports = export_as_list(export);
+    greeting->exports = export_view_as_list(&greeting->view);
     handshake_init(&greeting->handshake, &greeting->exports);
     writer_init(&greeting->output, HANDSHAKE_OUTPUT_MAX);
     connection->lane = lane;
@@ -194,6 +194,7 @@ void connection_start(struct connection *connection)
         uint32_t handshake_timeout_ms = server_options_of(lane->server)->handshake_timeout_ms;
         if (handshake_timeout_ms > 0)
             set_deadline(connection, handshake_timeout_ms);
+        export_view_init(&connection->greeting->view, connection->export);
         handshake_start(&connection->greeting->handshake, &connection->greeting->output);
         connection_send_soon(connection);
     }
@@ -350,6 +351,7 @@ struct server_request *connection_new_request(struct connection *connection,
         return NULL;
     request->wire = *wire;
     request->export = connection->export;
+    request->size_bytes = connection->transmission.limits.size_bytes;
     request->loop = connection->lane->loop;
     request->buffers = connection->lane->buffers;
     request->pinned = NULL;

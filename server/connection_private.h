@@ -8,10 +8,12 @@
 #include "protocol/handshake.h"
 #include "protocol/writer.h"
 #include "server/connection.h"
+#include "server/export.h"
 
 struct connection_greeting {
     struct handshake handshake;
     struct handshake_exports exports;
+    struct export_view view; /* what exports shows */
     struct writer output;
 };
 

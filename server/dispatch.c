@@ -203,7 +203,7 @@ static int co_block_status(struct server_request *request)
     struct reply_status status;
     if (!get_buffer(request, DISPATCH_DESCRIPTORS_MAX * reply_status_descriptor_size(wire)))
         return -ENOMEM;
-    reply_status_init(&status, wire, request->export->info.size_bytes, request->buffer,
+    reply_status_init(&status, wire, request->size_bytes, request->buffer,
                       DISPATCH_DESCRIPTORS_MAX);
     bool more = true;
     for (unsigned i = 0; more && status.covered < wire->length && i < DISPATCH_DESCRIPTORS_MAX;

@@ -40,6 +40,7 @@ struct server_request {
     struct sendq_item reply; /* the buffers of the reply, in order, when done() is called */
     struct request wire;
     struct export *export;
+    uint64_t size_bytes; /* of the export, as the client was told */
     struct loop *loop;
     struct buffer_pool *buffers;
 

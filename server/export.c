@@ -104,20 +104,33 @@ int export_co_close(struct export *export)
     return code;
 }
 
+/* More than NBD can express is not announced. */
+static uint64_t size_now(const struct export *export)
+{
+    uint64_t size_bytes = block_backend_size_bytes(export->backend);
+    return size_bytes <= INT64_MAX ? size_bytes : export->info.size_bytes;
+}
+
+void export_view_init(struct export_view *view, const struct export *export)
+{
+    *view = (struct export_view){.export = export, .info = export->info};
+    view->info.size_bytes = size_now(export);
+}
+
 static const struct nbd_export_info *lookup(void *ctx, const char *name, size_t length)
 {
-    const struct export *export = ctx;
-    bool same = strlen(export->name) == length && memcmp(export->name, name, length) == 0;
-    return same ? &export->info : NULL;
+    const struct export_view *view = ctx;
+    const char *own = view->info.name;
+    return strlen(own) == length && memcmp(own, name, length) == 0 ? &view->info : NULL;
 }
 
 static const struct nbd_export_info *at(void *ctx, size_t index)
 {
-    const struct export *export = ctx;
-    return index == 0 ? &export->info : NULL;
+    const struct export_view *view = ctx;
+    return index == 0 ? &view->info : NULL;
 }
 
-struct handshake_exports export_as_list(struct export *export)
+struct handshake_exports export_view_as_list(struct export_view *view)
 {
-    return (struct handshake_exports){.lookup = lookup, .at = at, .ctx = export};
+    return (struct handshake_exports){.lookup = lookup, .at = at, .ctx = view};
 }

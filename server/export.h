@@ -4,7 +4,9 @@
 
 /*
  * An export: a name that clients ask for, and the block backend behind it. All loops share it; it
- * does not change while it is open, but for what its error policy and its account keep.
+ * does not change while it is open, but for what its error policy and its account keep, and for the
+ * size of an image whose file another program made longer: a client that comes is told of it, and
+ * those who are there keep the size they know.
  */
 
 #include <stdbool.h>
@@ -49,7 +51,16 @@ int export_co_open(struct export **ret_export, struct block_node *node,
  * result; the export is gone in any case. May wait. Takes NULL. */
 int export_co_close(struct export *export);
 
-/* The server's list of exports, for the handshake: this one alone, under its exact name. */
-struct handshake_exports export_as_list(struct export *export);
+/* An export as one client is told of it: with the size that it had when the client came. */
+struct export_view {
+    const struct export *export;
+    struct nbd_export_info info;
+};
+
+void export_view_init(struct export_view *view, const struct export *export);
+
+/* The server's list of exports, for the handshake: this one alone, under its exact name. The view
+ * outlives the handshake. */
+struct handshake_exports export_view_as_list(struct export_view *view);
 
 #endif

@@ -6,8 +6,10 @@
 #include <stdlib.h>
 
 #include "block/block.h"
+#include "block/coroutine.h"
 #include "block/env.h"
 #include "block/loop.h"
+#include "block/reopen.h"
 #include "common/log.h"
 #include "server/connection.h"
 #include "server/export.h"
@@ -99,10 +101,20 @@ static struct loop *home_loop(const struct server *server)
 /* --- the life of a connection, as loop 0 sees it ------------------------------------------------
  */
 
+/* Before the client is told anything: whether the image's file is longer now. A host that does not
+ * tell is no reason to turn the client away. */
+static void look_and_start(void *arg)
+{
+    struct connection *connection = arg;
+    block_co_refresh_size(connection->export->backend);
+    connection_start(connection);
+}
+
 static void start_on_lane(struct loop_job *job)
 {
     struct connection *connection = container_of(job, struct connection, job);
-    connection_start(connection);
+    if (coroutine_start(connection->lane->loop, look_and_start, connection) < 0)
+        connection_start(connection);
 }
 
 void server_accept_stream(struct server *server, struct stream *stream)

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
-# A file that another program cuts or lengthens while it is served: what is missing reads as zeroes,
-# a write makes the file longer again, the size that clients see stays, nothing fails or hangs.
+# A file that another program cuts while it is served: what is missing reads as zeroes, a write makes
+# the file longer again, the size that clients see stays, nothing fails or hangs. file-grows.sh has
+# what becomes longer than it was.
 # Usage: file-shrinks.sh [OPTIONS OF THE SERVER]
 # shellcheck source=tests/integration/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -60,14 +61,6 @@ truncate -s 0 "$dir/disk.img"
 serves "$dir/empty"
 qemu "write -z 0 16M" "write -P 3 512 512" "read -P 3 512 512" "discard 0 16M" "flush"
 ok "an empty file"
-
-truncate -s 0 "$dir/disk.img"
-cat "$dir/random" "$dir/random" >>"$dir/disk.img"
-[ "$(client nbdinfo --size "$uri")" -eq $size ] || fail "the size changed"
-serves "$dir/random"
-refused qemu-io -f raw -c "write $size 512" "$uri"
-[ "$(stat -c %s "$dir/disk.img")" -eq $((2 * size)) ] || fail "the file's size changed"
-ok "a file that grew is served as large as it was"
 
 # Cut and lengthened all the time, under reads, writes and maps.
 stop=$dir/stop
