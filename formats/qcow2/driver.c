@@ -8,7 +8,7 @@
  * extension, geometry, entry, snapshot_table, bitmap_directory.
  *
  * Operations: open (and what it needs: backing, snapshot, tables), mapping (a guest range is looked
- * up), read, status. image.h is what they share. A read goes
+ * up), read, status; create, check, info. image.h is what they share. A read goes
  *
  *     read -> mapping -> cache (L1, then L2) -> read -> the child that has the bytes
  *
@@ -18,12 +18,17 @@
 #include "formats/qcow2/driver.h"
 
 #include "common/endian.h"
+#include "formats/qcow2/create.h"
 #include "formats/qcow2/image.h"
 
 static int qcow2_probe(const uint8_t *head, size_t length)
 {
     return length >= 8 && load_be32(head) == QCOW2_MAGIC && load_be32(head + 4) >= 2 ? 100 : 0;
 }
+
+static const struct block_driver_admin qcow2_admin = {
+    .co_create = qcow2_co_create,
+};
 
 const struct block_driver format_qcow2 = {
     .name = "qcow2",
@@ -33,4 +38,5 @@ const struct block_driver format_qcow2 = {
     .co_read = qcow2_co_read,
     .co_cache = qcow2_co_cache,
     .co_status = qcow2_co_status,
+    .admin = &qcow2_admin,
 };

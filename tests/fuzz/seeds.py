@@ -170,6 +170,31 @@ def qcow2_snapshots():
             for text in (b"", b"1", b"before", b"snapshot.id=2", b"snapshot.name=1")}
 
 
+def qcow2_image():
+    """Images of a few clusters, made by hand: clusters of 512 bytes, and extended L2 in 16 KiB."""
+    def image(bits, features, l2, version=3, tail=b"", kind=0):
+        cluster = 1 << bits
+        head = pack(">IIQIIQIIQQIIQ", 0x514649fb, version, 0, 0, bits, cluster * 40, 0, 1,
+                    3 * cluster, cluster, 1, 0, 0)
+        if version == 3:
+            head += pack(">QQQIIB7x", *features, 4, 112, kind)
+        parts = [head, pack(">Q", 2 * cluster), pack(">16H", *[1] * 16), pack(">Q", 1 << 63 | 4 * cluster),
+                 l2, b"data" * 128, b"more" * 128]
+        return b"".join(part.ljust(cluster, b"\0")[:cluster] for part in parts) + tail
+    c = 512
+    plain = pack(">8Q", 1 << 63 | 5 * c, 1 << 63 | 6 * c, 0, 1, 6 * c | 1, 0, 1 << 62 | 5 * c + 9, 5 * c)
+    c = 1 << 14
+    extended = pack(">8Q", 1 << 63 | 5 * c, 0xf << 36 | 0xf, 0, 1 << 32, 1 << 63 | 6 * c, (1 << 32) - 1,
+                    1 << 62 | 5 * c, 0)
+    return {
+        "plain": image(9, (0, 0, 0), plain),
+        "version-2": image(9, (0, 0, 0), plain[:24], 2),
+        "extended": image(14, (16, 0, 0), extended),
+        "dirty": image(9, (1, 1, 0), plain),
+        "zstd": image(9, (8, 0, 0), plain, kind=1),
+    }
+
+
 def qcow2_bitmaps():
     def entry(name, flags, granularity, table=1):
         data = pack(">QIIBBHI", 0x8000, table, flags, 1, granularity, len(name), 0) + name
@@ -193,6 +218,7 @@ TARGETS = {
     "qcow2_bitmaps": qcow2_bitmaps,
     "qcow2_entry": qcow2_entry,
     "qcow2_header": qcow2_header,
+    "qcow2_image": qcow2_image,
     "qcow2_snapshots": qcow2_snapshots,
 }
 

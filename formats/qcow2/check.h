@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef FORMATS_QCOW2_CHECK_H
+#define FORMATS_QCOW2_CHECK_H
+
+/*
+ * The consistency of an image: every table is walked, every reference counted, and compared with
+ * the refcounts. Reads alone; nothing is in flight meanwhile.
+ */
+
+#include <stdint.h>
+
+#include "block/driver.h"
+
+struct qcow2_check {
+    uint64_t errors;     /* what may lose data: too low refcounts, tables that break a rule */
+    uint64_t leaks;      /* clusters counted higher than they are used: space that is lost */
+    uint64_t unreadable; /* tables that could not be read */
+    uint64_t data_clusters, compressed_clusters; /* of the active disk */
+    uint64_t end_offset;                         /* behind the last cluster that is used */
+};
+
+/* What is wrong, one sentence at a time, the first of many; NULL: nobody wants to know. */
+typedef void qcow2_check_report(void *arg, const char *sentence);
+
+/* node: an open qcow2 image. 0: the check was made, whatever it found. -ENOMEM, -EINVAL. */
+int qcow2_co_check(struct block_node *node, qcow2_check_report *report, void *arg,
+                   struct qcow2_check *ret_check, struct error *err);
+
+#endif

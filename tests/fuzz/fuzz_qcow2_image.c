@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A whole image. Input: the image's file. It is opened from memory as qcow2, read here and there,
+ * asked for its extents, checked, and closed. Properties: a refusal says something; extents are
+ * inside the disk; what is called zero reads as zeroes; the same range reads the same twice.
+ */
+#include "tests/fuzz/fuzz.h"
+
+#include <string.h>
+
+#include "block/driver.h"
+#include "block/env.h"
+#include "block/loop.h"
+#include "block/node_options.h"
+#include "block/workers.h"
+#include "formats/qcow2/check.h"
+#include "formats/qcow2/driver.h"
+
+#define READ_BYTES 8192
+#define EXTENTS_MAX 40
+
+/* --- the file in memory -------------------------------------------------------------------------
+ */
+
+static const uint8_t *file_bytes;
+static size_t file_length;
+
+static int memory_co_open(struct block_node *node, struct node_options *options, struct error *err)
+{
+    (void)err;
+    node_options_take(options, "filename");
+    node_options_take(options, "within");
+    node_options_take(options, "allow-path");
+    atomic_store(&node->size_bytes, file_length);
+    return 0;
+}
+
+static void memory_co_close(struct block_node *node)
+{
+    (void)node;
+}
+
+static int memory_co_read(struct block_node *node, uint64_t offset, const struct block_vec *vec)
+{
+    (void)node;
+    FUZZ_CHECK(offset <= file_length && vec->length <= file_length - offset);
+    vec_copy_from(vec, file_bytes + offset);
+    return 0;
+}
+
+static const struct block_driver memory_file = {
+    .name = "file",
+    .flags = BLOCK_DRIVER_PROTOCOL,
+    .co_open = memory_co_open,
+    .co_close = memory_co_close,
+    .co_read = memory_co_read,
+};
+
+/* A second image that a stored name leads to: none. */
+static const struct block_driver *const drivers[] = {&format_qcow2, &memory_file, NULL};
+
+/* Work is done on the spot: no threads, so that every run is the same. */
+static void submit_now(struct workers *workers, struct worker_job *job)
+{
+    (void)workers;
+    job->work(job);
+    job->done(job);
+}
+
+static void free_nothing(struct workers *workers)
+{
+    (void)workers;
+}
+
+static const struct workers_ops workers_on_the_spot = {.submit = submit_now, .free = free_nothing};
+
+/* --- what is done -------------------------------------------------------------------------------
+ */
+
+static struct loop *loop;
+static struct workers workers = {.ops = &workers_on_the_spot};
+static struct block_env env;
+
+static int co_read(struct block_node *node, uint64_t offset, uint8_t *data, size_t length)
+{
+    struct iovec iov;
+    struct block_vec vec = vec_of_buffer(&iov, data, length);
+    return node_co_read(node, offset, &vec);
+}
+
+static void co_check_range(struct block_node *node, uint64_t offset, size_t length, bool is_zero)
+{
+    static uint8_t first[READ_BYTES], second[READ_BYTES];
+    memset(first, 0xaa, length);
+    memset(second, 0x55, length);
+    int ret = co_read(node, offset, first, length);
+    FUZZ_CHECK(ret == co_read(node, offset, second, length));
+    if (ret < 0)
+        return;
+    FUZZ_CHECK(memcmp(first, second, length) == 0);
+    for (size_t i = 0; i < length && is_zero; i++)
+        FUZZ_CHECK(first[i] == 0);
+}
+
+static void co_walk(struct block_node *node)
+{
+    uint64_t size = atomic_load(&node->size_bytes);
+    uint64_t at = 0;
+    for (unsigned i = 0; i < EXTENTS_MAX && at < size; i++) {
+        struct block_extent extent;
+        if (node_co_status(node, at, size - at, &extent) < 0) {
+            at += 65536;
+            continue;
+        }
+        FUZZ_CHECK(extent.length >= 1 && extent.length <= size - at);
+        size_t length = extent.length < READ_BYTES ? (size_t)extent.length : READ_BYTES;
+        co_check_range(node, at, length, extent.flags & BLOCK_EXTENT_ZERO);
+        co_check_range(node, at + extent.length - length, length, extent.flags & BLOCK_EXTENT_ZERO);
+        at += extent.length;
+    }
+    if (size > READ_BYTES)
+        co_check_range(node, size - READ_BYTES, READ_BYTES, false);
+}
+
+static void run(void *arg)
+{
+    struct block_node *node;
+    struct qcow2_check check;
+    struct error err = {.message = ""};
+    struct node_options *options = node_options_new();
+    (void)arg;
+    node_options_set(options, "read-only", "on", NULL);
+    if (file_length > 0 && file_bytes[file_length - 1] % 4 == 0)
+        node_options_set(options, "load-snapshot", "1", NULL);
+    if (block_co_open_image(&env, "fuzz.qcow2", "qcow2", options, &node, &err) < 0) {
+        FUZZ_CHECK(err.message[0] != '\0');
+        return;
+    }
+    co_walk(node);
+    qcow2_co_check(node, NULL, NULL, &check, &err);
+    block_co_node_unref(node);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (!loop) {
+        struct error err;
+        FUZZ_CHECK(loop_new(&loop, 0, &poller_ev, &clock_monotonic, &err) == 0);
+        FUZZ_CHECK(block_env_init(&env, &loop, 1, &workers, NULL, drivers, &err) == 0);
+    }
+    file_bytes = data;
+    file_length = size;
+    FUZZ_CHECK(loop_run_co(loop, run, NULL) == 0);
+    return 0;
+}

@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+# New qcow2 images, judged by qemu-img; and our check of images, compared with qemu-img's.
+# shellcheck source=tests/integration/lib.sh
+. "$(dirname "$0")/lib.sh"
+need qemu-img qemu-io jq
+tool=$HELPERS/qcow2_tool
+cd "$dir"
+
+# judge IMAGE: qemu-img finds nothing wrong, and neither do we.
+judge() {
+    client qemu-img check -q -f qcow2 "$1" || fail "qemu-img check: $(qemu-img check "$1")"
+    client "$tool" check "$1" >out || fail "check: $(cat out)"
+    grep -q '^errors 0 leaks 0 unreadable 0 ' out || fail "check: $(cat out)"
+}
+
+truncate -s 1M base.raw
+for options in size=0 size=1 size=1M size=64G size=4M,cluster_size=512 size=1G,cluster_size=2M \
+    size=3M,compat=0.10 size=3M,compat=v2,cluster_size=4K size=1M,lazy_refcounts=on \
+    size=1M,refcount_bits=1 size=1M,refcount_bits=64,cluster_size=512 size=8M,extended_l2=on,cluster_size=16K \
+    size=1M,compression_type=zstd size=1M,backing_file=base.raw,backing_fmt=raw size=1M,data_file=d.data \
+    size=1M,data_file=d.data,data_file_raw=on size=9M,preallocation=metadata size=70M,cluster_size=512,preallocation=metadata \
+    size=20M,preallocation=metadata,extended_l2=on,refcount_bits=32 \
+    size=2G,cluster_size=1K,refcount_bits=64,preallocation=metadata; do
+    rm -f new.qcow2
+    client "$tool" create "filename=new.qcow2,$options" || fail "create $options"
+    judge new.qcow2
+    size=${options#size=}
+    size=$(numfmt --from=iec "${size%%,*}")
+    [ "$(qemu-img info --output=json new.qcow2 | jq '.["virtual-size"]')" -eq $(((size + 511) / 512 * 512)) ] ||
+        fail "$options: size"
+    if [ "$size" -ge 1048576 ]; then
+        qemu-io -c 'read -P 0 0 1M' -c 'write -P 7 100k 300k' -c 'read -P 7 100k 300k' -c 'read -P 0 400k 600k' \
+            new.qcow2 >out 2>&1 || fail "$options: $(cat out)"
+        ! grep -q 'verification failed' out || fail "$options: $(cat out)"
+        case $options in
+        *compat=0.10* | *v2*) ;;
+        *) qemu-img check -q new.qcow2 || fail "$options: qemu-img check after a write" ;;
+        esac
+    fi
+    ok "create $options"
+done
+qemu-img info --output=json new.qcow2 >/dev/null
+
+refuse() { # OPTIONS WORDS
+    rm -f new.qcow2
+    if "$tool" create "filename=new.qcow2,$1" 2>out; then fail "made: $1"; fi
+    grep -qF -- "$2" out || fail "$1: not '$2' in: $(cat out)"
+    [ ! -e new.qcow2 ] || fail "$1: something was made"
+}
+refuse size=1M,cluster_size=3K 'cluster_size is 3072; it must be a power of two from 512 to 2M'
+refuse size=1M,cluster_size=8K,extended_l2=on 'with extended_l2=on it must be 16K or more'
+refuse size=1M,refcount_bits=3 'refcount_bits is 3; it must be a power of two from 1 to 64'
+refuse size=1M,refcount_bits=128 'refcount_bits is 128;'
+refuse size=1M,compat=0.10,lazy_refcounts=on 'need compat=1.1'
+refuse size=1M,data_file_raw=on 'data_file_raw=on needs a data_file'
+refuse size=1M,backing_file=a 'without backing_fmt'
+refuse size=1M,backing_fmt=raw 'without backing_file'
+refuse size=1M,backing_file=a,backing_fmt=raw,preallocation=metadata 'excludes preallocation'
+refuse size=129G,cluster_size=512 'is too large for a cluster_size of 512'
+refuse size=1M,colour=red 'colour'
+refuse compat=1.1 "needs the option 'size'"
+ok "what makes no sense is refused before anything is made"
+
+client "$tool" create filename=i.qcow2,size=1M,backing_file=base.raw,backing_fmt=raw
+[ "$("$tool" info i.qcow2)" = "version 3 cluster-bits 16 size 1048576 backing base.raw format raw data-file " ] ||
+    fail "info: $("$tool" info i.qcow2)"
+ok "info"
+
+# --- check: the same findings as qemu-img ---
+same() { # IMAGE: errors, leaks as qemu-img counts them
+    qemu-img check --output=json "$1" >theirs 2>/dev/null || true
+    "$tool" check "$1" >out || fail "check $1: $(cat out)"
+    wanted="errors $(jq '.corruptions // 0' theirs) leaks $(jq '.leaks // 0' theirs)"
+    grep -q "^$wanted " out || fail "$1: not '$wanted' but: $(cat out)"
+}
+for shape in $("$top/tests/images/make-qcow2" shapes cluster-9 v2-cluster-16 refcount-1 lazy zlib-16 zstd-9 \
+    compressed-random extended-16 backing-base snapshots-1.1 snapshots-0.10 bitmaps dirty preallocation-metadata); do
+    same "shapes/$shape.qcow2"
+    ok "check $shape: $(tail -n 1 out)"
+done
+patch() { # shellcheck disable=SC2059
+    printf "$3" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
+}
+good=shapes/damaged.qcow2
+qemu-img create -q -f qcow2 $good 1G
+qemu-io -c 'write -P 1 0 256k' $good >/dev/null
+for damage in "$((0x20000 + 10)) \0\0" "$((0x20000 + 12)) \0\7" "$((0x20000 + 100)) \0\1\0\2" \
+    "$((0x40000)) \0" "$((0x40000 + 13)) \5" "$((0x40000 + 20)) \177" "$((0x30000)) \0"; do
+    cp $good damaged.qcow2
+    # shellcheck disable=SC2086
+    patch damaged.qcow2 $damage
+    same damaged.qcow2
+    ok "check after $damage: $(tail -n 1 out)"
+done
