@@ -180,7 +180,7 @@ int write_log_apply_to_file(const struct write_log_entry *entry, int fd, struct 
 int write_log_replay(struct write_log *log, uint64_t end_number, uint8_t *image, size_t length,
                      struct error *err)
 {
-    struct write_log_entry entry;
+    struct write_log_entry entry = {0};
     int rc = 0;
     while (log->number < end_number && (rc = write_log_next(log, &entry, err)) > 0)
         write_log_apply(&entry, image, length);
