@@ -20,6 +20,7 @@
 #include "common/endian.h"
 #include "formats/qcow2/create.h"
 #include "formats/qcow2/image.h"
+#include "formats/qcow2/writer.h"
 
 static int qcow2_probe(const uint8_t *head, size_t length)
 {
@@ -36,6 +37,10 @@ const struct block_driver format_qcow2 = {
     .co_open = qcow2_co_open,
     .co_close = qcow2_co_close,
     .co_read = qcow2_co_read,
+    .co_write = qcow2_co_write,
+    .co_zero = qcow2_co_zero,
+    .co_discard = qcow2_co_discard,
+    .co_flush = qcow2_co_flush,
     .co_cache = qcow2_co_cache,
     .co_status = qcow2_co_status,
     .admin = &qcow2_admin,

@@ -30,6 +30,8 @@ enum qcow2_table_kind {
     QCOW2_TABLE_KINDS,
 };
 
+struct qcow2_writer;
+
 struct qcow2_image {
     pthread_mutex_t monitor; /* guards what is said to be under it, and the cache's tables */
     struct block_node *node;
@@ -52,6 +54,8 @@ struct qcow2_image {
     uint32_t l1_size;
     uint32_t l2_slice_bytes; /* what the cache loads of an L2 table at a time */
     bool is_snapshot;
+
+    struct qcow2_writer *writer; /* what writing needs; NULL where the image is only read */
 
     _Atomic bool is_corrupt; /* found out while it was open: nothing is written any more */
 };

@@ -36,7 +36,8 @@ static int co_find_l2(struct qcow2_image *image, uint64_t guest_offset, uint64_t
         return ret;
     if (!qcow2_l1_decode(&image->geometry, load_be64(bytes), ret_l2_offset, &why))
         return qcow2_corrupt(image, why, "L1", entry_offset, guest_offset);
-    if (*ret_l2_offset >= atomic_load(&image->node->file->size_bytes))
+    /* A new one of ours may be in memory alone. */
+    if (!image->writer && *ret_l2_offset >= atomic_load(&image->node->file->size_bytes))
         return qcow2_corrupt(image, "an L2 table lies past the end of the file", "L1", entry_offset,
                              guest_offset);
     return 0;

@@ -17,6 +17,7 @@
 #include "block/node_options.h"
 #include "common/log.h"
 #include "formats/qcow2/image.h"
+#include "formats/qcow2/writer.h"
 
 #define HEAD_BYTES 4096 /* read first; more where the image has more */
 
@@ -158,6 +159,8 @@ static int co_open_image(struct qcow2_image *image, struct node_options *options
         ret = qcow2_co_open_backing(image, options, err);
     if (ret == 0)
         ret = qcow2_tables_open(image, &sizes, err);
+    if (ret == 0 && !node->read_only)
+        ret = qcow2_writer_co_open(image, err);
     return ret;
 }
 
@@ -182,6 +185,7 @@ int qcow2_co_open(struct block_node *node, struct node_options *options, struct 
     image->node = node;
     ret = co_open_image(image, options, err);
     if (ret < 0) {
+        qcow2_writer_co_close(image);
         qcow2_tables_co_close(image);
         qcow2_image_free(image);
         return ret;
@@ -198,6 +202,7 @@ int qcow2_co_open(struct block_node *node, struct node_options *options, struct 
 void qcow2_co_close(struct block_node *node)
 {
     struct qcow2_image *image = qcow2_of(node);
+    qcow2_writer_co_close(image);
     qcow2_tables_co_close(image);
     qcow2_image_free(image);
     node->state = NULL;

@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * An image that is written to: its begin and its end, and what keeps its metadata from being
+ * overwritten.
+ *
+ * Which clusters hold metadata is collected at the open, from the tables themselves, and kept true
+ * afterwards: a write of guest data, and a cluster that the refcounts call free, is looked up there
+ * first. Whatever the image's size, that is one probe a cluster.
+ */
+#include "formats/qcow2/writer.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "common/endian.h"
+#include "common/log.h"
+
+#define TABLE_PIECE_BYTES 65536
+
+static const char *const owner_names[] = {
+    [QCOW2_OWNER_HEADER] = "the header",
+    [QCOW2_OWNER_REFCOUNT_TABLE] = "the refcount table",
+    [QCOW2_OWNER_REFCOUNT_BLOCK] = "a refcount block",
+    [QCOW2_OWNER_L1] = "an L1 table",
+    [QCOW2_OWNER_L2] = "an L2 table",
+    [QCOW2_OWNER_SNAPSHOTS] = "the snapshot table",
+};
+
+/* --- metadata -----------------------------------------------------------------------------------
+ */
+
+static int own(struct qcow2_image *image, uint64_t offset, uint64_t length, enum qcow2_owner owner,
+               struct error *err)
+{
+    struct owned *owned = image->writer->owned;
+    uint64_t first = offset >> image->geometry.cluster_bits;
+    uint64_t count = qcow2_clusters_of(&image->geometry, length);
+    for (uint64_t i = 0; i < count; i++) {
+        unsigned other = owned_by(owned, first + i);
+        if (other != OWNED_NOBODY)
+            return error_set(err, -EINVAL,
+                             "cannot open '%.200s' for writing: %s and %s both have the cluster at "
+                             "0x%" PRIx64 "; repair it with qemu-img check -r all, or serve it "
+                             "with --read-only",
+                             image->node->name, owner_names[owner], owner_names[other],
+                             (first + i) << image->geometry.cluster_bits);
+        if (owned_add(owned, first + i, owner) < 0)
+            return error_set(err, -ENOMEM, "no memory to open '%.200s'", image->node->name);
+    }
+    return 0;
+}
+
+typedef bool decode_pointer(const struct qcow2_geometry *geometry, uint64_t entry,
+                            uint64_t *ret_offset, const char **ret_why);
+
+/* A table of pointers to clusters: all of them are the owner's. */
+struct pointers {
+    const char *table;
+    uint64_t offset, count;
+    decode_pointer *decode;
+    enum qcow2_owner owner;
+};
+
+static int own_entry(struct qcow2_image *image, const struct pointers *pointers, uint64_t index,
+                     uint64_t entry, struct error *err)
+{
+    const char *why = "it lies past the end of the file";
+    uint64_t offset;
+    bool is_good = pointers->decode(&image->geometry, entry, &offset, &why);
+    if (is_good && offset == 0)
+        return 0;
+    if (!is_good || offset >= atomic_load(&image->node->file->size_bytes))
+        return error_set(err, -EINVAL,
+                         "cannot open '%.200s' for writing: entry %" PRIu64
+                         " of the %s is 0x%" PRIx64
+                         ": %s; repair it with qemu-img check -r all, or serve it with --read-only",
+                         image->node->name, index, pointers->table, entry, why);
+    return own(image, offset, image->geometry.cluster_bytes, pointers->owner, err);
+}
+
+static int co_own_pointed(struct qcow2_image *image, const struct pointers *pointers,
+                          struct error *err)
+{
+    uint8_t *bytes = malloc(TABLE_PIECE_BYTES);
+    int ret = bytes ? 0 : error_set(err, -ENOMEM, "no memory to open '%.200s'", image->node->name);
+    for (uint64_t at = 0; at < pointers->count * 8 && ret == 0; at += TABLE_PIECE_BYTES) {
+        uint64_t left = pointers->count * 8 - at;
+        size_t length = left < TABLE_PIECE_BYTES ? (size_t)left : TABLE_PIECE_BYTES;
+        ret = qcow2_co_read_bytes(image, pointers->offset + at, bytes, length);
+        if (ret < 0)
+            error_set(err, ret, "cannot read the %s of '%.200s': %s", pointers->table,
+                      image->node->name, error_text(ret));
+        for (size_t i = 0; i < length && ret == 0; i += 8)
+            ret = own_entry(image, pointers, (at + i) / 8, load_be64(bytes + i), err);
+    }
+    free(bytes);
+    return ret;
+}
+
+static int own_snapshots(struct qcow2_image *image, struct error *err)
+{
+    const struct qcow2_snapshots *snapshots = &image->snapshots;
+    int ret = own(image, image->header.snapshots_offset, snapshots->table_bytes,
+                  QCOW2_OWNER_SNAPSHOTS, err);
+    for (uint32_t i = 0; i < snapshots->count && ret == 0; i++)
+        ret = own(image, snapshots->all[i].l1_table_offset, (uint64_t)snapshots->all[i].l1_size * 8,
+                  QCOW2_OWNER_L1, err);
+    return ret;
+}
+
+static int co_own_metadata(struct qcow2_image *image, struct error *err)
+{
+    const struct qcow2_header *header = &image->header;
+    const struct qcow2_geometry *geometry = &image->geometry;
+    uint64_t table_bytes = (uint64_t)header->refcount_table_clusters << geometry->cluster_bits;
+    struct pointers blocks = {"refcount table", header->refcount_table_offset, table_bytes / 8,
+                              qcow2_refcount_table_decode, QCOW2_OWNER_REFCOUNT_BLOCK};
+    struct pointers l2_tables = {"L1 table", header->l1_table_offset, header->l1_size,
+                                 qcow2_l1_decode, QCOW2_OWNER_L2};
+    int ret = own(image, 0, geometry->cluster_bytes, QCOW2_OWNER_HEADER, err);
+    if (ret == 0)
+        ret =
+            own(image, header->refcount_table_offset, table_bytes, QCOW2_OWNER_REFCOUNT_TABLE, err);
+    if (ret == 0)
+        ret =
+            own(image, header->l1_table_offset, (uint64_t)header->l1_size * 8, QCOW2_OWNER_L1, err);
+    if (ret == 0 && header->nb_snapshots > 0)
+        ret = own_snapshots(image, err);
+    if (ret == 0)
+        ret = co_own_pointed(image, &blocks, err);
+    return ret == 0 ? co_own_pointed(image, &l2_tables, err) : ret;
+}
+
+int qcow2_check_overlap(struct qcow2_image *image, uint64_t host_offset, uint64_t length,
+                        uint64_t guest_offset)
+{
+    uint32_t bits = image->geometry.cluster_bits;
+    uint64_t first = host_offset >> bits;
+    uint64_t count = ((host_offset + length - 1) >> bits) - first + 1;
+    uint64_t where;
+    unsigned owner = owned_first(image->writer->owned, first, count, &where);
+    if (owner == OWNED_NOBODY)
+        return 0;
+    return qcow2_corrupt(image, "metadata would be overwritten", owner_names[owner], where << bits,
+                         guest_offset);
+}
+
+/* --- the header ---------------------------------------------------------------------------------
+ */
+
+int qcow2_co_write_header_bytes(struct qcow2_image *image, uint32_t at, const void *bytes,
+                                size_t length)
+{
+    struct iovec iov;
+    struct block_vec vec = vec_of_buffer(&iov, (void *)(uintptr_t)bytes, length);
+    assert(at / 512 == (at + length - 1) / 512);
+    int ret = node_co_write(image->node->file, at, &vec, 0);
+    return ret == 0 ? node_co_flush(image->node->file) : ret;
+}
+
+/* Features that only say something as long as everybody who writes keeps them true. */
+static int co_clear_autoclear(struct qcow2_image *image, struct error *err)
+{
+    uint8_t field[8];
+    uint64_t kept = image->header.autoclear_features & QCOW2_AUTOCLEAR_KNOWN;
+    if (kept == image->header.autoclear_features)
+        return 0;
+    store_be64(field, kept);
+    int ret = qcow2_co_write_header_bytes(image, QCOW2_HEADER_AUTOCLEAR, field, sizeof(field));
+    if (ret < 0)
+        return error_set(err, ret, "cannot write the header of '%.200s': %s", image->node->name,
+                         error_text(ret));
+    image->header.autoclear_features = kept;
+    return 0;
+}
+
+/* --- life ---------------------------------------------------------------------------------------
+ */
+
+static int refuse(const struct qcow2_image *image, const char *why, struct error *err)
+{
+    return error_set(err, -ENOTSUP,
+                     "cannot open '%.200s' for writing: %s; serve it with --read-only",
+                     image->node->name, why);
+}
+
+static int check_writable(const struct qcow2_image *image, struct error *err)
+{
+    if (qcow2_header_has(&image->header, QCOW2_INCOMPATIBLE_DIRTY))
+        return refuse(image,
+                      "it was not closed properly (its dirty bit is set) and must be repaired "
+                      "first, with qemu-img check -r all",
+                      err);
+    if (image->header.autoclear_features & QCOW2_AUTOCLEAR_BITMAPS)
+        return refuse(image,
+                      "it has persistent bitmaps (autoclear feature bit 0), which are not kept "
+                      "while writing yet",
+                      err);
+    return 0;
+}
+
+int qcow2_writer_co_open(struct qcow2_image *image, struct error *err)
+{
+    int ret = check_writable(image, err);
+    if (ret < 0)
+        return ret;
+    struct qcow2_writer *writer = calloc(1, sizeof(*writer));
+    if (!writer || owned_new(&writer->owned) < 0) {
+        free(writer);
+        return error_set(err, -ENOMEM, "no memory to open '%.200s'", image->node->name);
+    }
+    list_init(&writer->cluster_claims);
+    list_init(&writer->l1_claims);
+    co_queue_init(&writer->growers);
+    image->writer = writer;
+    ret = co_own_metadata(image, err);
+    return ret == 0 ? co_clear_autoclear(image, err) : ret;
+}
+
+void qcow2_writer_co_close(struct qcow2_image *image)
+{
+    if (!image->writer)
+        return;
+    int ret = cache_co_settle(image->cache);
+    if (ret < 0)
+        log_error("'%s': its tables could not be written: %s; what was not flushed before may be "
+                  "lost",
+                  image->node->name, error_text(ret));
+    qcow2_abandon_unlinked(image);
+    assert(list_is_empty(&image->writer->cluster_claims));
+    assert(list_is_empty(&image->writer->l1_claims));
+    owned_free(image->writer->owned);
+    free(image->writer);
+    image->writer = NULL;
+}
+
+/* Refcounts, then copied data, then L2, then L1, each durable before the next (invariant 15). */
+int qcow2_co_flush(struct block_node *node)
+{
+    struct qcow2_image *image = qcow2_of(node);
+    if (image->writer)
+        return cache_co_flush(image->cache);
+    int ret = node_co_flush(node->file);
+    return ret == 0 && image->data != node->file ? node_co_flush(image->data) : ret;
+}

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef FORMATS_QCOW2_WRITER_H
+#define FORMATS_QCOW2_WRITER_H
+
+/*
+ * Inside the driver "qcow2": what changes an image. "Invariant N" in these files is one of the
+ * numbered invariants of crash consistency in docs/crash-safety.md.
+ *
+ * Words:
+ * - A *claim* is on some guest clusters, or on some L1 entries: who holds it may change how they
+ *   are mapped, others wait. Held across waits; a claim on L1 entries is taken with one on clusters
+ *   held, never the other way round.
+ * - A cluster is *ours* when its L2 entry has COPIED: its refcount is 1, so it is written in place.
+ * - To *link* is to store L2 entries: from then on readers see what was written.
+ *
+ * The order comes from the cache: refcounts, then copied data (cache_needs()), then L2, then L1.
+ * What is unlinked is freed by free.c once that is durable and nobody uses it any more.
+ */
+
+#include "block/coroutine_lock.h"
+#include "cache/owned.h"
+#include "common/list.h"
+#include "formats/qcow2/image.h"
+
+#define QCOW2_HEADER_REFCOUNT_TABLE 48 /* where the field is, and the count of its clusters */
+#define QCOW2_HEADER_AUTOCLEAR 88
+
+enum qcow2_owner {
+    QCOW2_OWNER_HEADER = OWNED_NOBODY + 1,
+    QCOW2_OWNER_REFCOUNT_TABLE,
+    QCOW2_OWNER_REFCOUNT_BLOCK,
+    QCOW2_OWNER_L1,
+    QCOW2_OWNER_L2,
+    QCOW2_OWNER_SNAPSHOTS,
+};
+
+struct qcow2_claim {
+    uint64_t first, end;
+    struct list_link link;
+    struct co_queue waiters;
+};
+
+/* All under the monitor, but for `owned`, which says itself who may do what. */
+struct qcow2_writer {
+    struct list cluster_claims, l1_claims;
+    uint64_t free_hint; /* no host cluster below it is known to be free */
+    bool is_growing;    /* somebody makes a refcount block, or a larger table */
+    struct co_queue growers;
+    struct owned *owned;
+};
+
+/* --- writer.c ----------------------------------------------------------------------------------
+ */
+
+/* Makes an open image writable; refuses what cannot be written yet. */
+int qcow2_writer_co_open(struct qcow2_image *image, struct error *err);
+/* Everything to the disk. */
+void qcow2_writer_co_close(struct qcow2_image *image);
+
+/* What the cache holds of a refcount block, a refcount table, an L1 table in one piece. */
+static inline uint32_t qcow2_slice_bytes(const struct qcow2_image *image)
+{
+    return image->geometry.cluster_bytes < 4096 ? (uint32_t)image->geometry.cluster_bytes : 4096;
+}
+
+/* 0, or -EIO when any of it is metadata: then the image is corrupt. */
+int qcow2_check_overlap(struct qcow2_image *image, uint64_t host_offset, uint64_t length,
+                        uint64_t guest_offset);
+/* One field of the header, written and durable; it lies in one sector (invariant 7). */
+int qcow2_co_write_header_bytes(struct qcow2_image *image, uint32_t at, const void *bytes,
+                                size_t length);
+
+/* --- claim.c -----------------------------------------------------------------------------------
+ */
+
+/* Monitor; given up meanwhile. Whether it had to wait: things may be different now. */
+bool qcow2_co_claim(struct qcow2_image *image, struct list *claims, struct qcow2_claim *claim,
+                    uint64_t first, uint64_t end);
+/* Monitor. */
+void qcow2_unclaim(struct qcow2_claim *claim);
+
+/* --- refcount.c, refcount_grow.c ---------------------------------------------------------------
+ */
+
+/* Up to count_max free clusters in a row, now with a refcount of 1. */
+int qcow2_co_alloc(struct qcow2_image *image, uint64_t count_max, uint64_t *ret_host_offset,
+                   uint64_t *ret_count);
+/* What qcow2_co_alloc() gave and nothing points to (invariant 19). */
+void qcow2_co_unalloc(struct qcow2_image *image, uint64_t host_offset, uint64_t count);
+int qcow2_co_refcount(struct qcow2_image *image, uint64_t host_offset, uint64_t *ret_refcount);
+/* One less. -EIO where it is 0 already: corrupt. */
+int qcow2_co_refcount_decrement(struct qcow2_image *image, uint64_t host_offset);
+
+/* Where the refcount block of this index is, 0 for none (also past the table's end). */
+int qcow2_co_find_refcount_block(struct qcow2_image *image, uint64_t table_index,
+                                 uint64_t *ret_block_offset);
+/* There is a refcount block of this index afterwards. */
+int qcow2_co_make_refcount_block(struct qcow2_image *image, uint64_t table_index);
+int qcow2_co_grow_refcount_table(struct qcow2_image *image, uint64_t table_index);
+
+/* --- free.c ------------------------------------------------------------------------------------
+ */
+
+/* A cluster that is going to be unlinked; made before, so that unlinking cannot fail. */
+struct qcow2_unlinked;
+struct qcow2_unlinked *qcow2_unlinked_new(struct qcow2_image *image, bool is_discard);
+/* Takes NULL. */
+void qcow2_unlinked_free(struct qcow2_unlinked *unlinked);
+/* Monitor. It was, in this hold of the monitor: the entry was removed that pointed to this. */
+void qcow2_unlink(struct qcow2_unlinked *unlinked, const struct qcow2_cluster *cluster,
+                  uint64_t compressed_entry);
+/* Monitor. Clusters that nothing in the image points to any more, which is durable. */
+void qcow2_unlink_clusters(struct qcow2_unlinked *unlinked, uint64_t host_offset, uint64_t count);
+/* At most so many are kept waiting; more than that and a flush is led. */
+int qcow2_co_limit_unlinked(struct qcow2_image *image);
+/* After a cache that could not be settled. */
+void qcow2_abandon_unlinked(struct qcow2_image *image);
+
+/* --- link.c ------------------------------------------------------------------------------------
+ */
+
+#define QCOW2_LOOK_MAX 32
+
+/* Some neighbouring guest clusters, as their L2 entries say. */
+struct qcow2_look {
+    uint64_t guest_offset; /* of the first cluster */
+    uint32_t count;
+    uint64_t l2_offset; /* 0: there is no table yet, all are unallocated */
+    bool is_l2_ours;
+    struct qcow2_cluster clusters[QCOW2_LOOK_MAX];
+    uint64_t entries[QCOW2_LOOK_MAX];
+};
+
+/* The clusters of [guest_offset, guest_offset + length), as far as one piece of one L2 table holds
+ * them and QCOW2_LOOK_MAX reaches. */
+int qcow2_co_look(struct qcow2_image *image, uint64_t guest_offset, uint64_t length,
+                  struct qcow2_look *ret_look);
+/* Where the L2 table of guest_offset is, that is ours: made or copied where there is none. */
+int qcow2_co_own_l2(struct qcow2_image *image, uint64_t guest_offset, uint64_t *ret_l2_offset);
+/* Stores `count` entries for the look's clusters from `first` on, and unlinks the old ones where
+ * unlinked[i] is not NULL (it is used up then). needs_data: what is linked was written just now. */
+int qcow2_co_link(struct qcow2_image *image, const struct qcow2_look *look, uint32_t first,
+                  uint32_t count, const struct qcow2_cluster *clusters,
+                  struct qcow2_unlinked **unlinked, bool needs_data);
+
+/* --- cow.c -------------------------------------------------------------------------------------
+ */
+
+/* A write of guest bytes, widened to what must be copied around them: all of it lies in one piece
+ * of image->data. */
+struct qcow2_cow {
+    uint64_t guest_from, guest_to; /* what is written */
+    uint64_t guest_offset;         /* where the guest's bytes begin, of vec->length */
+    uint64_t host_offset;          /* of guest_from */
+    bool skips_zeroes;             /* what would be copied as zeroes reads so already */
+};
+int qcow2_co_write_cow(struct qcow2_image *image, const struct qcow2_cow *cow,
+                       const struct block_vec *vec);
+
+/* --- write.c, zero.c, flush.c: the driver's calls -----------------------------------------------
+ */
+
+int qcow2_co_write(struct block_node *node, uint64_t offset, const struct block_vec *vec,
+                   unsigned flags);
+int qcow2_co_zero(struct block_node *node, uint64_t offset, uint64_t length, unsigned flags);
+int qcow2_co_discard(struct block_node *node, uint64_t offset, uint64_t length);
+int qcow2_co_flush(struct block_node *node);
+
+#endif
