@@ -89,7 +89,8 @@ void cache_free(struct cache *cache);
 bool cache_try_read(struct cache *cache, unsigned kind, uint64_t node_offset, void *to,
                     size_t length);
 /* The same, and loads the table on a miss. Misses of different tables run in parallel; those who
- * miss the same one share one load. Bytes past the node's end are zeroes. */
+ * miss the same one share one load. Bytes past the node's end are zeroes. Does not fail because
+ * dirty tables fill the memory and cannot be written. */
 int cache_co_read(struct cache *cache, unsigned kind, uint64_t node_offset, void *to,
                   size_t length);
 

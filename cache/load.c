@@ -98,8 +98,9 @@ static int co_take(struct cache_kind *kind, struct cache_table **ret_table)
     return rc < 0 ? rc : -EAGAIN;
 }
 
-/* Monitor; given up meanwhile. */
-static int co_get_locked(struct cache_kind *kind, uint64_t number, struct cache_table **ret_table)
+/* Monitor; given up meanwhile. *ret_is_full: it failed because what is dirty cannot be written. */
+static int co_get_locked(struct cache_kind *kind, uint64_t number, struct cache_table **ret_table,
+                         bool *ret_is_full)
 {
     struct cache *cache = kind->cache;
     struct cache_lane *lane = cache_lane(cache);
@@ -114,21 +115,20 @@ static int co_get_locked(struct cache_kind *kind, uint64_t number, struct cache_
         }
         if (!has_missed && evict_is_dirty_enough(kind)) {
             has_missed = true;
-            int rc = order_co_round_of_all(cache);
-            if (rc < 0)
-                return rc;
+            order_co_round_of_all(cache); /* if it fails, there may be room all the same */
             continue;
         }
         has_missed = true;
         int rc = co_take(kind, &table);
         if (rc == -EAGAIN)
             continue;
-        if (rc == 0) {
-            lane_count(&lane->misses[kind->index]);
-            *ret_table = table;
-            rc = co_load(cache, table, number);
+        if (rc < 0) {
+            *ret_is_full = true;
+            return rc;
         }
-        return rc;
+        lane_count(&lane->misses[kind->index]);
+        *ret_table = table;
+        return co_load(cache, table, number);
     }
 }
 
@@ -139,9 +139,10 @@ int cache_co_get(struct cache *cache, unsigned kind_index, uint64_t node_offset,
     struct cache_kind *kind = &cache->kinds[kind_index];
     struct cache_table *table;
     size_t from;
+    bool is_full;
     uint64_t number = table_number(kind, node_offset, 1, &from);
     pthread_mutex_lock(cache->monitor);
-    int rc = co_get_locked(kind, number, &table);
+    int rc = co_get_locked(kind, number, &table, &is_full);
     pthread_mutex_unlock(cache->monitor);
     if (rc == 0)
         *ret_table = table;
@@ -195,6 +196,21 @@ int cache_co_get_new(struct cache *cache, unsigned kind_index, uint64_t node_off
     return rc;
 }
 
+/* Monitor; given up meanwhile. For a table that is not in memory and finds no room there: what is
+ * dirty cannot be written, but who only reads need not fail for that. The disk has the last word on
+ * such a table, as long as nobody brings one into memory. -EAGAIN: somebody did. */
+static int co_read_past(struct cache_kind *kind, uint64_t node_offset, void *to, size_t length)
+{
+    struct cache *cache = kind->cache;
+    struct iovec iov;
+    struct block_vec vec = vec_of_buffer(&iov, to, length);
+    uint64_t before = kind->hashings;
+    pthread_mutex_unlock(cache->monitor);
+    int rc = node_co_read(cache->nodes[kind->config.node_index].node, node_offset, &vec);
+    pthread_mutex_lock(cache->monitor);
+    return rc == 0 && kind->hashings != before ? -EAGAIN : rc;
+}
+
 int cache_co_read(struct cache *cache, unsigned kind_index, uint64_t node_offset, void *to,
                   size_t length)
 {
@@ -203,13 +219,19 @@ int cache_co_read(struct cache *cache, unsigned kind_index, uint64_t node_offset
     struct cache_kind *kind = &cache->kinds[kind_index];
     struct cache_table *table;
     size_t from;
+    int rc;
     uint64_t number = table_number(kind, node_offset, length, &from);
     pthread_mutex_lock(cache->monitor);
-    int rc = co_get_locked(kind, number, &table);
-    if (rc == 0) {
-        cache_load(table, from, to, length);
-        cache_put_locked(cache, table);
-    }
+    do {
+        bool is_full = false;
+        rc = co_get_locked(kind, number, &table, &is_full);
+        if (rc == 0) {
+            cache_load(table, from, to, length);
+            cache_put_locked(cache, table);
+        } else if (is_full && !table_find(kind, number)) {
+            rc = co_read_past(kind, node_offset, to, length);
+        }
+    } while (rc == -EAGAIN);
     pthread_mutex_unlock(cache->monitor);
     return rc;
 }

@@ -199,6 +199,7 @@ void table_hash(struct cache_table *table, uint64_t number)
     atomic_store_explicit(&table->next, first, memory_order_release);
     atomic_store_explicit(bucket, (uint32_t)(table - kind->tables) + 1, memory_order_release);
     kind->hashed_count++;
+    kind->hashings++;
 }
 
 void table_unhash(struct cache_table *table)

@@ -80,6 +80,7 @@ struct cache_kind {
 
     uint32_t hand; /* of the clock, in evict.c */
     uint32_t hashed_count, dirty_count;
+    uint64_t hashings; /* how often a table came into the hash */
     struct list free;
     struct co_queue room; /* those who found every table pinned */
     uint64_t evictions, loads_failed, writes, writes_failed;

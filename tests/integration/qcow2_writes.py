@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Writes images of every shape through platter, and lets qemu-img be the judge.
 
-usage: qcow2_writes.py [SHAPE...]
+usage: qcow2_writes.py [SHAPE... | PART PARTS]
 
 For each shape: qemu-img makes an image; some connections send random writes, zeroes, trims, flushes
 and reads, several in flight, of ranges that do not overlap but lie in the same clusters; what is read
@@ -328,10 +328,16 @@ def test(shape, seed, steps):
 
 
 def main():
+    if not shutil.which("qemu-img"):
+        print("skip: qemu-img is not installed")
+        sys.exit(77)
     seed = os.environ.get("SEED") or str(random.randrange(1 << 32))
     steps = int(os.environ.get("STEPS", "25"))
     print("SEED=%s" % seed)
-    for shape in sys.argv[1:] or SHAPES:
+    shapes = sys.argv[1:] or list(SHAPES)
+    if shapes[0].isdigit():
+        shapes = list(SHAPES)[int(shapes[0])::int(shapes[1])]
+    for shape in shapes:
         print(shape, flush=True)
         test(shape, seed, steps)
 
