@@ -8,9 +8,12 @@
  * extension, geometry, entry, snapshot_table, bitmap_directory.
  *
  * Operations: open (and what it needs: backing, snapshot, tables), mapping (a guest range is looked
- * up), read, status; create, check, info. image.h is what they share. A read goes
+ * up), read, status; writer (what writing needs, and the metadata it must not hit), claim,
+ * refcount, cow, link, write, zero, free; create, check, info. image.h is what they share, writer.h
+ * those that change an image. A read and a write go
  *
  *     read -> mapping -> cache (L1, then L2) -> read -> the child that has the bytes
+ *     write -> claim -> refcount -> cow -> the child -> link -> cache; later: free
  *
  * Everything of the image's file is reached through the node's child "file", of the cache's tables
  * through cache/; an image makes no system call.

@@ -148,7 +148,7 @@ one_sentence "$dir/file" "$PLATTER" -k "$dir/file" -f raw "$dir/disk.img"
 [ "$(cat "$dir/file")" = precious ] || complain "overwrote a file given as socket" -k "$dir/file"
 
 # A known header without -f is never served as raw by accident.
-for format in qcow2 qcow qed vmdk vdi vhdx vpc parallels; do
+for format in qcow qed vmdk vdi vhdx vpc parallels; do
     qemu-img create -q -f $format "$dir/known.$format" 8M >/dev/null 2>&1 || {
         echo "note: qemu-img cannot make $format"
         continue

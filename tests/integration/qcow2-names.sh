@@ -157,7 +157,3 @@ stop_server
 refuse "it has no snapshot 'third'; it has: 1 (first), 2 (the second)" -f qcow2 -l third s.qcow2
 refuse "it has no snapshot 'x'; it has none" -f qcow2 -l x alone.qcow2 --allow-path=/
 ok "snapshots"
-
-# --- writing ---
-refuse "read-only" -f qcow2 s.qcow2
-ok "a qcow2 image is only read"
