@@ -28,6 +28,7 @@ struct server_lane {
     struct list spare_requests; /* struct server_request.reply.link */
     unsigned spare_request_count;
     struct list connections; /* struct connection.link */
+    unsigned look_count;     /* at the image's size, under way */
 
     /* See pressure.h. */
     size_t request_bytes; /* what the connections' request_bytes are in all */

@@ -101,19 +101,71 @@ static struct loop *home_loop(const struct server *server)
 /* --- the life of a connection, as loop 0 sees it ------------------------------------------------
  */
 
-/* Before the client is told anything: whether the image's file is longer now. A host that does not
- * tell is no reason to turn the client away. */
-static void look_and_start(void *arg)
+/*
+ * Before a client is told anything: whether the image's file is longer now. A host that does not
+ * tell is no reason to turn the client away, and one that does not answer soon none to let it wait:
+ * then it is told of the size that is known, and the question is left to end by itself. Only so
+ * many of them are open on a lane.
+ */
+#define LOOK_LIMIT_MS 200
+#define LOOKS_MAX 16
+
+struct look {
+    struct server_lane *lane;
+    struct connection *connection; /* NULL: it did not wait any longer */
+    struct loop_timer limit;
+};
+
+static void lane_check_quiet(struct server_lane *lane);
+
+static void start_looked_for(struct look *look)
 {
-    struct connection *connection = arg;
-    block_co_refresh_size(connection->export->backend);
-    connection_start(connection);
+    struct connection *connection = look->connection;
+    look->connection = NULL;
+    loop_timer_clear(&look->limit);
+    if (connection)
+        connection_start(connection);
+}
+
+static void look_is_late(struct loop_timer *timer)
+{
+    start_looked_for(container_of(timer, struct look, limit));
+}
+
+static void co_look(void *arg)
+{
+    struct look *look = arg;
+    struct server_lane *lane = look->lane;
+    block_co_refresh_size(lane->server->export->backend);
+    start_looked_for(look);
+    free(look);
+    lane->look_count--;
+    lane_check_quiet(lane);
+}
+
+static bool start_look(struct server_lane *lane, struct connection *connection)
+{
+    struct look *look = lane->look_count < LOOKS_MAX ? malloc(sizeof(*look)) : NULL;
+    if (!look)
+        return false;
+    *look = (struct look){.lane = lane, .connection = connection};
+    link_init(&look->limit.link);
+    look->limit.expired = look_is_late;
+    loop_timer_set(lane->loop, &look->limit, loop_now_ns(lane->loop) + LOOK_LIMIT_MS * NS_PER_MS);
+    lane->look_count++;
+    if (coroutine_start(lane->loop, co_look, look) == 0)
+        return true;
+    lane->look_count--;
+    loop_timer_clear(&look->limit);
+    free(look);
+    return false;
 }
 
 static void start_on_lane(struct loop_job *job)
 {
     struct connection *connection = container_of(job, struct connection, job);
-    if (coroutine_start(connection->lane->loop, look_and_start, connection) < 0)
+    struct server_lane *lane = connection->lane;
+    if (lane->stopping || !start_look(lane, connection))
         connection_start(connection);
 }
 
@@ -176,10 +228,11 @@ static void quiet_on_home(struct loop_job *job)
     tell_when_stopped(server);
 }
 
-/* A lane that stops is quiet when it has no connection and no timer. */
+/* A lane that stops is quiet when it has no connection, no timer and no look at the image. */
 static void lane_check_quiet(struct server_lane *lane)
 {
-    if (!lane->stopping || !list_is_empty(&lane->connections) || lane->quiet_job.run)
+    bool is_busy = !list_is_empty(&lane->connections) || lane->look_count > 0;
+    if (!lane->stopping || is_busy || lane->quiet_job.run)
         return;
     loop_timer_clear(&lane->stop_timer);
     lane->quiet_job.run = quiet_on_home;
