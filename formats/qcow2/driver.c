@@ -46,5 +46,6 @@ const struct block_driver format_qcow2 = {
     .co_flush = qcow2_co_flush,
     .co_cache = qcow2_co_cache,
     .co_status = qcow2_co_status,
+    .status_remembered = qcow2_status_remembered,
     .admin = &qcow2_admin,
 };

@@ -113,6 +113,10 @@ struct qcow2_extent {
 int qcow2_co_map(struct qcow2_image *image, uint64_t guest_offset, uint64_t length,
                  struct qcow2_extent *ret_extent);
 
+/* The same from memory alone; false: it is not there. Never waits. */
+bool qcow2_map_remembered(struct qcow2_image *image, uint64_t guest_offset, uint64_t length,
+                          struct qcow2_extent *ret_extent);
+
 /* --- read.c, status.c, corrupt.c: the driver's calls, and -EIO with a line in the log -----------
  */
 
@@ -120,6 +124,9 @@ int qcow2_co_read(struct block_node *node, uint64_t offset, const struct block_v
 int qcow2_co_cache(struct block_node *node, uint64_t offset, uint64_t length);
 int qcow2_co_status(struct block_node *node, uint64_t offset, uint64_t length,
                     struct block_extent *ret_extent);
+
+void qcow2_status_remembered(struct block_node *node, uint64_t offset, uint64_t length,
+                             struct block_extent *ret_extent);
 
 /* Something in the image breaks a rule that must hold. Says so once; from then on nothing is
  * written. Returns -EIO. */

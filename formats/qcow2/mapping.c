@@ -16,6 +16,16 @@
 /* --- tables -------------------------------------------------------------------------------------
  */
 
+/* How entries are had: with a wait where they are not in memory, or -EAGAIN then. */
+typedef int table_reader(struct qcow2_image *image, enum qcow2_table_kind kind,
+                         uint64_t host_offset, void *to, size_t length);
+
+static int try_read_table(struct qcow2_image *image, enum qcow2_table_kind kind,
+                          uint64_t host_offset, void *to, size_t length)
+{
+    return cache_try_read(image->cache, kind, host_offset, to, length) ? 0 : -EAGAIN;
+}
+
 static int co_read_table(struct qcow2_image *image, enum qcow2_table_kind kind,
                          uint64_t host_offset, void *to, size_t length)
 {
@@ -25,13 +35,14 @@ static int co_read_table(struct qcow2_image *image, enum qcow2_table_kind kind,
 }
 
 /* Where the L2 table of a guest offset is; 0: there is none. */
-static int co_find_l2(struct qcow2_image *image, uint64_t guest_offset, uint64_t *ret_l2_offset)
+static int find_l2(struct qcow2_image *image, table_reader *reader, uint64_t guest_offset,
+                   uint64_t *ret_l2_offset)
 {
     uint64_t index = qcow2_l1_index(&image->geometry, guest_offset);
     uint64_t entry_offset = image->l1_table_offset + index * 8;
     uint8_t bytes[8];
     const char *why;
-    int ret = co_read_table(image, QCOW2_TABLE_L1, entry_offset, bytes, sizeof(bytes));
+    int ret = reader(image, QCOW2_TABLE_L1, entry_offset, bytes, sizeof(bytes));
     if (ret < 0)
         return ret;
     if (!qcow2_l1_decode(&image->geometry, load_be64(bytes), ret_l2_offset, &why))
@@ -160,8 +171,8 @@ static int map_window(struct qcow2_image *image, const struct window *window, ui
  */
 
 /* As many entries as the range needs, of one piece of the table as the cache holds it. */
-static int co_fill_window(struct qcow2_image *image, uint64_t guest_offset, uint64_t length,
-                          struct window *window)
+static int fill_window(struct qcow2_image *image, table_reader *reader, uint64_t guest_offset,
+                       uint64_t length, struct window *window)
 {
     const struct qcow2_geometry *geometry = &image->geometry;
     uint32_t first = qcow2_l2_index(geometry, guest_offset);
@@ -173,28 +184,40 @@ static int co_fill_window(struct qcow2_image *image, uint64_t guest_offset, uint
     window->count = left < ENTRIES_MAX ? left : ENTRIES_MAX;
     if (wanted < window->count)
         window->count = (uint32_t)wanted;
-    return co_read_table(image, QCOW2_TABLE_L2,
-                         window->l2_offset + (uint64_t)first * geometry->l2_entry_bytes,
-                         window->bytes, (size_t)window->count * geometry->l2_entry_bytes);
+    return reader(image, QCOW2_TABLE_L2,
+                  window->l2_offset + (uint64_t)first * geometry->l2_entry_bytes, window->bytes,
+                  (size_t)window->count * geometry->l2_entry_bytes);
 }
 
-int qcow2_co_map(struct qcow2_image *image, uint64_t guest_offset, uint64_t length,
-                 struct qcow2_extent *ret_extent)
+static int map_by(struct qcow2_image *image, table_reader *reader, uint64_t guest_offset,
+                  uint64_t length, struct qcow2_extent *ret_extent)
 {
     struct window window;
     uint64_t reach_bytes = qcow2_l2_reach_bytes(&image->geometry);
     uint64_t in_table = reach_bytes - (guest_offset & (reach_bytes - 1));
     if (length > in_table)
         length = in_table;
-    int ret = co_find_l2(image, guest_offset, &window.l2_offset);
+    int ret = find_l2(image, reader, guest_offset, &window.l2_offset);
     if (ret < 0)
         return ret;
     if (window.l2_offset == 0) {
         *ret_extent = (struct qcow2_extent){.kind = QCOW2_UNALLOCATED, .length = length};
         return 0;
     }
-    ret = co_fill_window(image, guest_offset, length, &window);
+    ret = fill_window(image, reader, guest_offset, length, &window);
     if (ret < 0)
         return ret;
     return map_window(image, &window, guest_offset, length, ret_extent);
+}
+
+int qcow2_co_map(struct qcow2_image *image, uint64_t guest_offset, uint64_t length,
+                 struct qcow2_extent *ret_extent)
+{
+    return map_by(image, co_read_table, guest_offset, length, ret_extent);
+}
+
+bool qcow2_map_remembered(struct qcow2_image *image, uint64_t guest_offset, uint64_t length,
+                          struct qcow2_extent *ret_extent)
+{
+    return map_by(image, try_read_table, guest_offset, length, ret_extent) == 0;
 }

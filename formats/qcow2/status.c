@@ -9,6 +9,20 @@
 /* Extents of one kind that are put together in one answer, at most. */
 #define STEPS_MAX 256
 
+/* Of what is not to be asked of the backing file. */
+static unsigned flags_of(enum qcow2_kind kind)
+{
+    switch (kind) {
+    case QCOW2_DATA:
+    case QCOW2_COMPRESSED:
+        return BLOCK_EXTENT_ALLOCATED;
+    case QCOW2_ZERO_ALLOCATED:
+        return BLOCK_EXTENT_ALLOCATED | BLOCK_EXTENT_ZERO;
+    default:
+        return BLOCK_EXTENT_ZERO;
+    }
+}
+
 static int co_extent_at(struct qcow2_image *image, uint64_t guest_offset, uint64_t length,
                         struct block_extent *ret_extent)
 {
@@ -18,19 +32,7 @@ static int co_extent_at(struct qcow2_image *image, uint64_t guest_offset, uint64
         return ret;
     if (extent.kind == QCOW2_UNALLOCATED && image->backing)
         return node_co_status(image->backing, guest_offset, extent.length, ret_extent);
-    ret_extent->length = extent.length;
-    switch (extent.kind) {
-    case QCOW2_DATA:
-    case QCOW2_COMPRESSED:
-        ret_extent->flags = BLOCK_EXTENT_ALLOCATED;
-        break;
-    case QCOW2_ZERO_ALLOCATED:
-        ret_extent->flags = BLOCK_EXTENT_ALLOCATED | BLOCK_EXTENT_ZERO;
-        break;
-    default:
-        ret_extent->flags = BLOCK_EXTENT_ZERO;
-        break;
-    }
+    *ret_extent = (struct block_extent){.length = extent.length, .flags = flags_of(extent.kind)};
     return 0;
 }
 
@@ -54,4 +56,20 @@ int qcow2_co_status(struct block_node *node, uint64_t offset, uint64_t length,
         return ret;
     *ret_extent = whole;
     return 0;
+}
+
+/* One extent alone: who asks is in a hurry. What is not in memory counts as data. */
+void qcow2_status_remembered(struct block_node *node, uint64_t offset, uint64_t length,
+                             struct block_extent *ret_extent)
+{
+    struct qcow2_image *image = qcow2_of(node);
+    struct qcow2_extent extent;
+    *ret_extent = (struct block_extent){.length = length, .flags = BLOCK_EXTENT_ALLOCATED};
+    if (!qcow2_map_remembered(image, offset, length, &extent))
+        return;
+    if (extent.kind == QCOW2_UNALLOCATED && image->backing) {
+        node_status_remembered(image->backing, offset, extent.length, ret_extent);
+        return;
+    }
+    *ret_extent = (struct block_extent){.length = extent.length, .flags = flags_of(extent.kind)};
 }

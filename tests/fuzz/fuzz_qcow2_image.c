@@ -113,6 +113,10 @@ static void co_walk(struct block_node *node)
             continue;
         }
         FUZZ_CHECK(extent.length >= 1 && extent.length <= size - at);
+        struct block_extent remembered;
+        node_status_remembered(node, at, extent.length, &remembered);
+        FUZZ_CHECK(remembered.length >= 1 && remembered.length <= extent.length);
+        FUZZ_CHECK((extent.flags & BLOCK_EXTENT_ZERO) || !(remembered.flags & BLOCK_EXTENT_ZERO));
         size_t length = extent.length < READ_BYTES ? (size_t)extent.length : READ_BYTES;
         co_check_range(node, at, length, extent.flags & BLOCK_EXTENT_ZERO);
         co_check_range(node, at + extent.length - length, length, extent.flags & BLOCK_EXTENT_ZERO);
