@@ -175,7 +175,7 @@ int qcow2_co_own_l2(struct qcow2_image *image, uint64_t guest_offset, uint64_t *
     struct qcow2_claim claim;
     uint64_t index = qcow2_l1_index(&image->geometry, guest_offset);
     uint64_t l2_offset;
-    bool is_ours;
+    bool is_ours = false;
     int ret = co_read_l1(image, guest_offset, &l2_offset, &is_ours);
     if (ret < 0)
         return ret;
