@@ -344,7 +344,7 @@ static void compare(struct walk *walk, uint64_t index, uint64_t refcount)
 
 /* All clusters of the file that have a count, then what is used and has none. A count of what lies
  * past the end of the file takes no space, and QEMU passes over it as well. */
-static int co_compare_all(struct walk *walk)
+static void co_compare_all(struct walk *walk)
 {
     const struct qcow2_image *image = walk->image;
     uint32_t bits = image->geometry.cluster_bits;
@@ -366,10 +366,10 @@ static int co_compare_all(struct walk *walk)
         if (walk->block_index != n)
             compare(walk, index, 0);
     }
-    return 0;
 }
 
-static int co_walk_all(struct walk *walk)
+/* Whatever refers to clusters, but for the refcounts' own tables. */
+static int co_walk_uses(struct walk *walk)
 {
     const struct qcow2_image *image = walk->image;
     int ret = refer(walk, "the header", 0, 1);
@@ -377,36 +377,77 @@ static int co_walk_all(struct walk *walk)
         ret = co_walk_l1(walk, image->header.l1_table_offset, image->header.l1_size, true);
     if (ret == 0)
         ret = co_walk_snapshots(walk);
+    return ret == 0 ? co_walk_bitmaps(walk) : ret;
+}
+
+static int walk_init(struct walk *walk, struct qcow2_image *image)
+{
+    size_t cluster_bytes = image->geometry.cluster_bytes;
+    *walk = (struct walk){
+        .image = image,
+        .file_bytes = atomic_load(&image->node->file->size_bytes),
+        .block_index = UINT64_MAX,
+        .l1 = malloc(cluster_bytes),
+        .l2 = malloc(cluster_bytes),
+        .block = malloc(cluster_bytes),
+    };
+    refmap_init(&walk->references);
+    return walk->l1 && walk->l2 && walk->block ? 0 : -ENOMEM;
+}
+
+static void walk_fini(struct walk *walk)
+{
+    free(walk->l1);
+    free(walk->l2);
+    free(walk->block);
+    refmap_fini(&walk->references);
+}
+
+static int check_failed(const struct qcow2_image *image, int code, struct error *err)
+{
+    return error_set(err, code, "cannot check '%s': %s", image->node->name, error_text(code));
+}
+
+int qcow2_image_co_check(struct qcow2_image *image, qcow2_check_report *report, void *arg,
+                         struct qcow2_check *ret_check, struct error *err)
+{
+    struct walk walk;
+    int ret = walk_init(&walk, image);
+    walk.report = report;
+    walk.arg = arg;
     if (ret == 0)
-        ret = co_walk_bitmaps(walk);
+        ret = co_walk_uses(&walk);
     if (ret == 0)
-        ret = co_walk_refcounts(walk);
-    return ret == 0 ? co_compare_all(walk) : ret;
+        ret = co_walk_refcounts(&walk);
+    if (ret == 0)
+        co_compare_all(&walk);
+    if (ret == 0)
+        *ret_check = walk.check;
+    walk_fini(&walk);
+    return ret == 0 ? 0 : check_failed(image, ret, err);
 }
 
 int qcow2_co_check(struct block_node *node, qcow2_check_report *report, void *arg,
                    struct qcow2_check *ret_check, struct error *err)
 {
-    struct qcow2_image *image = qcow2_of(node);
-    size_t cluster_bytes = image->geometry.cluster_bytes;
-    struct walk walk = {
-        .image = image,
-        .file_bytes = atomic_load(&node->file->size_bytes),
-        .block_index = UINT64_MAX,
-        .report = report,
-        .arg = arg,
-    };
-    refmap_init(&walk.references);
-    walk.l1 = malloc(cluster_bytes);
-    walk.l2 = malloc(cluster_bytes);
-    walk.block = malloc(cluster_bytes);
-    int ret = walk.l1 && walk.l2 && walk.block ? co_walk_all(&walk) : -ENOMEM;
-    free(walk.l1);
-    free(walk.l2);
-    free(walk.block);
-    refmap_fini(&walk.references);
-    if (ret < 0)
-        return error_set(err, ret, "cannot check '%s': %s", node->name, error_text(ret));
-    *ret_check = walk.check;
-    return 0;
+    return qcow2_image_co_check(qcow2_of(node), report, arg, ret_check, err);
+}
+
+int qcow2_image_co_count(struct qcow2_image *image, bool with_refcounts,
+                         struct refmap *ret_references, struct error *err)
+{
+    struct walk walk;
+    int ret = walk_init(&walk, image);
+    if (ret == 0)
+        ret = co_walk_uses(&walk);
+    if (ret == 0 && with_refcounts)
+        ret = co_walk_refcounts(&walk);
+    if (ret == 0 && walk.check.unreadable > 0)
+        ret = -EIO; /* what it refers to is not known */
+    if (ret == 0) {
+        *ret_references = walk.references;
+        refmap_init(&walk.references);
+    }
+    walk_fini(&walk);
+    return ret == 0 ? 0 : check_failed(image, ret, err);
 }

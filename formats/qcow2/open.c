@@ -6,6 +6,7 @@
  *
  *   backing.*, data-file.*   the other files, instead of what the image names
  *   load-snapshot            show this internal snapshot; see snapshot_table.h
+ *   repair                   leaks or all: repaired before it is written; see repair.c
  *   cache-size and others    see tables.c
  */
 #include <errno.h>
@@ -17,6 +18,7 @@
 #include "block/node_options.h"
 #include "common/log.h"
 #include "formats/qcow2/image.h"
+#include "formats/qcow2/repair.h"
 #include "formats/qcow2/writer.h"
 
 #define HEAD_BYTES 4096 /* read first; more where the image has more */
@@ -138,10 +140,30 @@ static int co_load_snapshots(struct qcow2_image *image, struct node_options *opt
     return ret < 0 ? name_image(image->node->file, ret, &why, err) : 0;
 }
 
+static int take_repair(const struct qcow2_image *image, struct node_options *options,
+                       enum qcow2_repair_what *ret_what, struct error *err)
+{
+    static const char *const names[] = {
+        [QCOW2_REPAIR_NOTHING] = "off",
+        [QCOW2_REPAIR_LEAKS] = "leaks",
+        [QCOW2_REPAIR_ALL] = "all",
+        NULL,
+    };
+    unsigned what = QCOW2_REPAIR_NOTHING;
+    int ret = node_options_take_choice(options, "repair", names, &what, err);
+    if (ret == 0 && what != QCOW2_REPAIR_NOTHING && image->node->read_only)
+        ret = error_set(err, -EROFS, "'%s' is repaired only where it is opened for writing",
+                        image->node->name);
+    if (ret == 0)
+        *ret_what = (enum qcow2_repair_what)what;
+    return ret;
+}
+
 static int co_open_image(struct qcow2_image *image, struct node_options *options, struct error *err)
 {
     struct block_node *node = image->node;
     struct qcow2_cache_sizes sizes;
+    enum qcow2_repair_what repair = QCOW2_REPAIR_NOTHING;
     int ret = qcow2_co_load_header(image, node->file, err);
     if (ret == 0)
         ret = check_state(image, err);
@@ -152,6 +174,8 @@ static int co_open_image(struct qcow2_image *image, struct node_options *options
     image->l1_size = image->header.l1_size;
     ret = co_load_snapshots(image, options, err);
     if (ret == 0)
+        ret = take_repair(image, options, &repair, err);
+    if (ret == 0)
         ret = qcow2_take_cache_sizes(image, options, &sizes, err);
     if (ret == 0)
         ret = qcow2_co_open_data_file(image, options, err);
@@ -159,6 +183,8 @@ static int co_open_image(struct qcow2_image *image, struct node_options *options
         ret = qcow2_co_open_backing(image, options, err);
     if (ret == 0)
         ret = qcow2_tables_open(image, &sizes, err);
+    if (ret == 0 && !node->read_only)
+        ret = qcow2_image_co_repair_at_open(image, repair, err);
     if (ret == 0 && !node->read_only)
         ret = qcow2_writer_co_open(image, err);
     return ret;

@@ -188,11 +188,6 @@ static int refuse(const struct qcow2_image *image, const char *why, struct error
 
 static int check_writable(const struct qcow2_image *image, struct error *err)
 {
-    if (qcow2_header_has(&image->header, QCOW2_INCOMPATIBLE_DIRTY))
-        return refuse(image,
-                      "it was not closed properly (its dirty bit is set) and must be repaired "
-                      "first, with qemu-img check -r all",
-                      err);
     if (image->header.autoclear_features & QCOW2_AUTOCLEAR_BITMAPS)
         return refuse(image,
                       "it has persistent bitmaps (autoclear feature bit 0), which are not kept "

@@ -79,17 +79,39 @@ for shape in $("$top/tests/images/make-qcow2" shapes cluster-9 v2-cluster-16 ref
     same "shapes/$shape.qcow2"
     ok "check $shape: $(tail -n 1 out)"
 done
+# A dirty image is repaired before it is written.
+start_server -t -f qcow2 shapes/dirty.qcow2
+grep -q 'its dirty bit is set); it is repaired' "$log" || fail "no warning: $(cat "$log")"
+client qemu-io -f raw -c 'read -P 71 1M 1M' -c 'write -P 72 3M 1M' -c 'read -P 72 3M 1M' "$uri" >out || fail "$(cat out)"
+! grep -q 'verification failed' out || fail "dirty: $(cat out)"
+stop_server
+judge shapes/dirty.qcow2
+ok "a dirty image is repaired when it is opened for writing"
+
 patch() { # shellcheck disable=SC2059
     printf "$3" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
 }
 good=shapes/damaged.qcow2
 qemu-img create -q -f qcow2 $good 1G
 qemu-io -c 'write -P 1 0 256k' $good >/dev/null
-for damage in "$((0x20000 + 10)) \0\0" "$((0x20000 + 12)) \0\7" "$((0x20000 + 100)) \0\1\0\2" \
+truncate -s +128K $good
+for damage in "$((0x20000 + 18)) \0\1" "$((0x20000 + 10)) \0\0" "$((0x20000 + 12)) \0\7" "$((0x20000 + 100)) \0\1\0\2" \
     "$((0x40000)) \0" "$((0x40000 + 13)) \5" "$((0x40000 + 20)) \177" "$((0x30000)) \0"; do
     cp $good damaged.qcow2
     # shellcheck disable=SC2086
     patch damaged.qcow2 $damage
     same damaged.qcow2
-    ok "check after $damage: $(tail -n 1 out)"
+    found=$(tail -n 1 out)
+    leaks_only=$(grep -c '^errors 0 leaks' out || true)
+    cp damaged.qcow2 repaired.qcow2
+    for mode in leaks all; do
+        [ $mode = all ] || [ "$leaks_only" -eq 1 ] || continue
+        cp damaged.qcow2 repaired.qcow2
+        start_server -t --image-opts "driver=qcow2,file.filename=repaired.qcow2,repair=$mode"
+        client qemu-io -f raw -c 'read -P 1 64k 192k' -c 'write -P 2 1M 1M' -c 'read -P 2 1M 1M' "$uri" >out 2>&1 || true
+        [[ $damage == 2621* ]] || ! grep -q 'verification failed\|error' out || fail "after repair: $(cat out)"
+        stop_server
+        judge repaired.qcow2
+    done
+    ok "check after $damage: $found; repaired"
 done

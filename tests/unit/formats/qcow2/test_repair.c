@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A dirty image whose refcounts are all 0, made by hand in memory: it is repaired when it is opened
+ * for writing, and a repair that fails at any call leaves an image that the next one repairs.
+ */
+#include "tests/unit/unit.h"
+
+#include <errno.h>
+
+#include "common/endian.h"
+#include "formats/qcow2/check.h"
+#include "formats/qcow2/driver.h"
+#include "formats/qcow2/image.h"
+#include "tests/unit/block/block_fixture.h"
+
+#define CLUSTER 512u
+#define USED_BYTES (8 * CLUSTER)
+#define CAPACITY_BYTES (256 * CLUSTER)
+#define FLAGS_LAST_BYTE 79
+
+static const struct block_driver *drivers[4];
+
+/* 0 header, 1 refcount table, 2 refcount block, 3 L1, 4 L2, 5 to 7 data; guest cluster 3 lies where
+ * the file never came to. */
+static void make_image(uint8_t *bytes)
+{
+    const struct qcow2_header header = {
+        .version = 3,
+        .cluster_bits = 9,
+        .size = 64 * CLUSTER,
+        .l1_size = 1,
+        .l1_table_offset = 3 * CLUSTER,
+        .refcount_table_offset = CLUSTER,
+        .refcount_table_clusters = 1,
+        .refcount_order = 4,
+        .header_length = 112,
+        .incompatible_features = QCOW2_INCOMPATIBLE_DIRTY,
+        .compatible_features = QCOW2_COMPATIBLE_LAZY_REFCOUNTS,
+    };
+    memset(bytes, 0, CAPACITY_BYTES);
+    qcow2_header_encode(&header, bytes);
+    store_be64(bytes + CLUSTER, 2 * CLUSTER);
+    store_be64(bytes + 3 * CLUSTER, QCOW2_ENTRY_COPIED | (4 * CLUSTER));
+    for (unsigned i = 0; i < 3; i++) {
+        store_be64(bytes + 4 * CLUSTER + i * 8, (5 + i) * CLUSTER | (i ? QCOW2_ENTRY_COPIED : 0));
+        memset(bytes + (5 + i) * CLUSTER, (int)(5 + i), CLUSTER);
+    }
+    store_be64(bytes + 4 * CLUSTER + 3 * 8, 20 * CLUSTER | QCOW2_ENTRY_COPIED);
+}
+
+static int co_open(struct fixture *fixture, struct error *err)
+{
+    struct node_options *options = node_options_new();
+    node_options_set(options, "driver", "qcow2", NULL);
+    memory_disk_options(&fixture->disk, options, "file.", "growing");
+    return block_co_open(&fixture->env, options, &fixture->node, err);
+}
+
+static void co_expect_sound(struct fixture *fixture)
+{
+    struct qcow2_check check;
+    uint8_t data[4 * CLUSTER];
+    assert_int_equal(fixture->disk.data[FLAGS_LAST_BYTE] & 1, 0);
+    assert_int_equal(qcow2_co_check(fixture->node, NULL, NULL, &check, NULL), 0);
+    assert_int_equal(check.errors, 0);
+    assert_int_equal(check.leaks, 0);
+    assert_int_equal(fixture_co_read(fixture->node, 0, data, sizeof(data)), 0);
+    for (unsigned i = 0; i < sizeof(data); i++)
+        assert_int_equal(data[i], i < 3 * CLUSTER ? 5 + i / CLUSTER : 0);
+    /* What is written now does not land in what is in use. */
+    memset(data, 0xcc, CLUSTER);
+    for (unsigned i = 10; i < 20; i++)
+        assert_int_equal(fixture_co_write(fixture->node, i * CLUSTER, data, CLUSTER, 0), 0);
+    assert_int_equal(node_co_flush(fixture->node), 0);
+    assert_int_equal(fixture_co_read(fixture->node, 0, data, sizeof(data)), 0);
+    for (unsigned i = 0; i < sizeof(data); i++)
+        assert_int_equal(data[i], i < 3 * CLUSTER ? 5 + i / CLUSTER : 0);
+    assert_int_equal(qcow2_co_check(fixture->node, NULL, NULL, &check, NULL), 0);
+    assert_int_equal(check.errors + check.leaks, 0);
+}
+
+static void co_repair(struct fixture *fixture, void *arg)
+{
+    struct error err = {.message = ""};
+    (void)arg;
+    make_image(fixture->disk.data);
+    if (co_open(fixture, &err) < 0)
+        fail_msg("%s", err.message);
+    co_expect_sound(fixture);
+}
+
+static void a_dirty_image_is_repaired_before_it_is_written(void **state)
+{
+    struct fixture fixture;
+    (void)state;
+    fixture_init(&fixture, drivers, USED_BYTES, CAPACITY_BYTES, 1);
+    fixture_run(&fixture, co_repair, NULL);
+    fixture_fini(&fixture);
+}
+
+struct failing {
+    unsigned at;
+    bool happened;
+};
+
+static void co_fail(struct fixture *fixture, void *arg)
+{
+    struct failing *failing = arg;
+    struct error err = {.message = ""};
+    make_image(fixture->disk.data);
+    fixture->disk.fail_code = -EIO;
+    fixture->disk.fail_at_call = failing->at;
+    int ret = co_open(fixture, &err);
+    failing->happened = fixture->disk.call_count > failing->at;
+    fixture->disk.fail_code = 0;
+    if (ret < 0) {
+        assert_true(err.message[0] != '\0');
+        if (co_open(fixture, &err) < 0)
+            fail_msg("after a failure at %u: %s", failing->at, err.message);
+    }
+    co_expect_sound(fixture);
+}
+
+static void a_repair_that_fails_at_any_call_can_be_made_again(void **state)
+{
+    struct failing failing = {.happened = true};
+    (void)state;
+    for (; failing.happened; failing.at++) {
+        struct fixture fixture;
+        fixture_init(&fixture, drivers, USED_BYTES, CAPACITY_BYTES, 1);
+        fixture_run(&fixture, co_fail, &failing);
+        fixture_fini(&fixture);
+    }
+    assert_true(failing.at > 10);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_dirty_image_is_repaired_before_it_is_written),
+        cmocka_unit_test(a_repair_that_fails_at_any_call_can_be_made_again),
+    };
+    drivers[0] = &format_qcow2;
+    drivers[1] = memory_drivers[0];
+    drivers[2] = memory_drivers[1];
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
