@@ -26,6 +26,11 @@
 #define RANGE_BYTES 900 /* of one actor in each group: several share a cluster */
 #define GROUPS (DISK_BYTES / (ACTORS * RANGE_BYTES))
 
+#define WIDE_BEGIN ((uint64_t)GROUPS * ACTORS * RANGE_BYTES)
+#define WIDE_BYTES (DISK_BYTES - WIDE_BEGIN)
+#define WIDE_BYTE 0xee
+#define WIDE_ACTORS 8
+
 static const struct memory_image shapes[] = {
     {.cluster_bits = 9, .refcount_order = 6, .disk_bytes = DISK_BYTES},
     {.cluster_bits = 12, .refcount_order = 1, .disk_bytes = DISK_BYTES},
@@ -37,7 +42,7 @@ struct shared {
     struct block_env env;
     struct memory_disk disk;
     struct block_node *node;
-    atomic_uint numbers, ended;
+    atomic_uint numbers, wide_numbers, ended;
 };
 static struct shared shared;
 
@@ -72,7 +77,7 @@ static void co_change(struct random *random, uint64_t offset, uint8_t *model)
     size_t from = random_below(random, RANGE_BYTES);
     size_t length = 1 + random_below(random, RANGE_BYTES - from);
     if (choice < 12) {
-        memset(model + from, (int)random_below(random, 256), length);
+        memset(model + from, (int)random_below(random, WIDE_BYTE), length);
         check(co_transfer(true, offset + from, model + from, length) == 0);
     } else if (choice < 15) {
         memset(model + from, 0, length);
@@ -117,8 +122,36 @@ static void actor(void *arg)
     atomic_fetch_add(&shared.ended, 1);
 }
 
-/* Wide ranges past the actors' own: whole clusters are taken and given back all the time. */
-#define WIDE_BEGIN ((uint64_t)GROUPS * ACTORS * RANGE_BYTES)
+/* Past the actors' own ranges there is one that all of these share: they write it, wipe it and read
+ * it at the same time, so its clusters change hands while requests that saw them are still under
+ * way. Such a read shows their byte or zeroes; such a write does no harm to the next owner. */
+
+static void wide_actor(void *arg)
+{
+    struct random random;
+    uint8_t *data = malloc(WIDE_BYTES);
+    (void)arg;
+    check(data);
+    stress_random(&shared.stress, &random, 1000 + atomic_fetch_add(&shared.wide_numbers, 1));
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        uint64_t from = random_below(&random, WIDE_BYTES);
+        size_t length = 1 + random_below(&random, WIDE_BYTES - from);
+        uint64_t choice = random_below(&random, 8);
+        if (choice < 2) {
+            memset(data, WIDE_BYTE, length);
+            check(co_transfer(true, WIDE_BEGIN + from, data, length) == 0);
+        } else if (choice < 4) {
+            check(node_co_discard(shared.node, WIDE_BEGIN + from, length, 0) == 0);
+            check(choice == 2 || node_co_flush(shared.node) == 0);
+        } else {
+            check(co_transfer(false, WIDE_BEGIN + from, data, length) == 0);
+            for (size_t i = 0; i < length; i++)
+                check(data[i] == 0 || data[i] == WIDE_BYTE);
+        }
+    }
+    free(data);
+    atomic_fetch_add(&shared.ended, 1);
+}
 
 static void conductor(void *arg)
 {
@@ -133,10 +166,10 @@ static void conductor(void *arg)
     check(block_co_open(&shared.env, options, &shared.node, NULL) == 0);
     for (unsigned i = 0; i < ACTORS; i++)
         stress_spawn(&shared.stress, i % STRESS_LOOPS, actor, NULL);
-    while (atomic_load(&shared.ended) < ACTORS) {
-        check(node_co_zero(shared.node, WIDE_BEGIN, DISK_BYTES - WIDE_BEGIN, 0) == 0);
+    for (unsigned i = 0; i < WIDE_ACTORS; i++)
+        stress_spawn(&shared.stress, i % STRESS_LOOPS, wide_actor, NULL);
+    while (atomic_load(&shared.ended) < ACTORS + WIDE_ACTORS)
         coroutine_co_pause();
-    }
     block_co_node_unref(shared.node);
 }
 
