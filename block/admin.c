@@ -41,13 +41,13 @@ int node_co_resize(struct block_node *node, uint64_t size_bytes, struct error *e
     const struct block_driver_admin *admin = node->driver->admin;
     assert(coroutine_inside());
     if (node->read_only)
-        return error_set(err, -EPERM, "cannot resize '%s': it is open read-only", node->name);
+        return error_set(err, -EPERM, "cannot resize '%s': it is open read-only", node_label(node));
     if (!admin || !admin->co_resize)
         return error_set(err, -ENOTSUP, "cannot resize '%s': the driver %s has a fixed size",
-                         node->name, node->driver->name);
+                         node_label(node), node->driver->name);
     if (size_bytes > NODE_SIZE_MAX)
         return error_set(err, -EFBIG, "cannot resize '%s' to %llu bytes: the most is %llu",
-                         node->name, (unsigned long long)size_bytes,
+                         node_label(node), (unsigned long long)size_bytes,
                          (unsigned long long)NODE_SIZE_MAX);
     /* Nothing is in flight meanwhile, as driver.h promises the driver. */
     node_hurry_begin(node);
@@ -63,6 +63,6 @@ int block_co_resize(struct block_backend *backend, uint64_t size_bytes, struct e
 {
     if (backend->read_only)
         return error_set(err, -EPERM, "cannot resize '%s': it is open read-only",
-                         backend->node->name);
+                         node_label(backend->node));
     return node_co_resize(backend->node, size_bytes, err);
 }

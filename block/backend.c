@@ -29,7 +29,7 @@ int block_backend_new(struct block_backend **ret_backend, struct block_node *nod
 {
     if (!read_only && node->read_only)
         return error_set(err, -EROFS, "'%s' is opened read-only; serve it with --read-only",
-                         node->name);
+                         node_label(node));
     unsigned lane_count = node->env->loop_count;
     struct block_backend *backend = calloc(1, sizeof(*backend));
     struct backend_lane *lanes =
@@ -37,7 +37,7 @@ int block_backend_new(struct block_backend **ret_backend, struct block_node *nod
     if (!backend || !lanes) {
         free(backend);
         free(lanes);
-        return error_set(err, -ENOMEM, "no memory to use '%s'", node->name);
+        return error_set(err, -ENOMEM, "no memory to use '%s'", node_label(node));
     }
     for (unsigned i = 0; i < lane_count; i++)
         backend_lane_init(&lanes[i]);

@@ -88,6 +88,7 @@ struct block_env *block_node_env(const struct block_node *node);
 /* For people who look at a graph: a name for messages, what went through (account.h), and the
  * children, in the order they were opened; NULL from the last on. */
 const char *block_node_name(const struct block_node *node);
+const char *block_node_given_name(const struct block_node *node); /* "node-name"; NULL: none */
 const struct account *block_node_account(const struct block_node *node);
 const struct block_node *block_node_child(const struct block_node *node, unsigned index);
 

@@ -32,6 +32,7 @@
 #include "block/account.h"
 #include "block/block.h"
 #include "block/coroutine_lock.h"
+#include "block/node_names.h"
 #include "common/list.h"
 
 struct host_files;
@@ -199,12 +200,15 @@ struct block_node {
     bool is_guess; /* set before co_open: nobody named the format; the driver sees to it that no
                     * client can make the image look like one of another */
     char *name;    /* for messages: the file name, or the driver's name */
+    char node_name[NODE_NAME_MAX + 1]; /* the option "node-name"; empty, mostly: none */
 
     /* Which file of the host a protocol driver serves, set by its co_open; both 0: not a file. */
     uint64_t file_device, file_inode;
 
     /* block/'s own */
     _Atomic unsigned references;
+    struct list_link names_link; /* on env->node_names, when it has a node_name */
+    bool is_published;           /* graph_find_node() finds it; guarded by env->node_names */
     const struct block_node
         *parent;    /* NULL on top; from before co_open until the child is closed */
     unsigned depth; /* the top node's is 1 */

@@ -81,6 +81,7 @@ int block_env_init(struct block_env *env, struct loop *const *loops, unsigned lo
     if (!env->locals)
         return error_set(err, -ENOMEM, "no memory for %u loops", loop_count);
     throttle_groups_init(&env->throttle_groups);
+    node_names_init(&env->node_names);
     for (unsigned i = 0; i < loop_count; i++) {
         assert(loop_index(loops[i]) == i);
         int ret = local_init(env, &env->locals[i], loops[i], err);
@@ -98,6 +99,7 @@ void block_env_fini(struct block_env *env)
     for (unsigned i = 0; i < env->loop_count; i++)
         local_fini(&env->locals[i]);
     throttle_groups_fini(&env->throttle_groups);
+    node_names_fini(&env->node_names);
     free(env->locals);
     *env = (struct block_env){0};
 }

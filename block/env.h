@@ -14,6 +14,7 @@
 #include "block/account.h"
 #include "block/buffer.h"
 #include "block/engine.h"
+#include "block/node_names.h"
 #include "block/throttle_group.h"
 #include "common/error.h"
 
@@ -48,6 +49,7 @@ struct block_env {
     /* NULL-ended, the default first: engines_by_preference, until a test puts others here. */
     const struct engine_ops *const *engines;
     struct throttle_groups throttle_groups; /* by name; who makes one frees it */
+    struct node_names node_names;           /* see graph_find_node() */
     _Atomic bool engine_refusal_said;       /* one log line, not one a loop */
 };
 

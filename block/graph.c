@@ -144,9 +144,10 @@ static int check_opened(const struct block_node *node, struct error *err)
     assert(is_aligned(limits->discard_bytes_max, limits->request_alignment));
     assert(!(node->driver->flags & BLOCK_DRIVER_PROTOCOL) || node->child_count == 0);
     if (node_size(node) > NODE_SIZE_MAX)
-        return error_set(
-            err, -EFBIG, "'%s' has a size of %llu bytes; the most that is served is %llu",
-            node->name, (unsigned long long)node_size(node), (unsigned long long)NODE_SIZE_MAX);
+        return error_set(err, -EFBIG,
+                         "'%s' has a size of %llu bytes; the most that is served is %llu",
+                         node_label(node), (unsigned long long)node_size(node),
+                         (unsigned long long)NODE_SIZE_MAX);
     return 0;
 }
 
@@ -162,6 +163,8 @@ static int node_co_open(struct block_node *node, struct node_options *options,
     if (rc < 0)
         return rc;
     rc = take_detect_zeroes(node, options, err);
+    if (rc == 0)
+        rc = node_names_take(node, options, err);
     if (rc < 0)
         return rc;
     if (!(node->driver->flags & BLOCK_DRIVER_PROTOCOL))
@@ -169,7 +172,7 @@ static int node_co_open(struct block_node *node, struct node_options *options,
     if (!node->driver->co_write && !node->read_only)
         return node_options_refuse(options, "read-only", -EROFS, err,
                                    "must be on for '%.200s': the driver %s can only read",
-                                   node->name, node->driver->name);
+                                   node_label(node), node->driver->name);
 
     rc = node->driver->co_open(node, options, err);
     if (rc < 0)
@@ -182,7 +185,10 @@ static int node_co_open(struct block_node *node, struct node_options *options,
         return rc;
     char owner[64];
     snprintf(owner, sizeof(owner), "the driver %s", node->driver->name);
-    return node_options_check_all_taken(options, owner, err);
+    rc = node_options_check_all_taken(options, owner, err);
+    if (rc == 0)
+        node_names_publish(node);
+    return rc;
 }
 
 /* Where in the graph a node is opened, and how its driver came to be known. */
@@ -307,8 +313,9 @@ static int refuse_reference(const struct node_options *options, const char *key,
     char child[NODE_OPTIONS_WHOLE_PATH_MAX];
     node_options_whole_path(options, key, child, sizeof(child));
     return node_options_refuse(options, key, -EINVAL, err,
-                               "cannot be '%.100s': nodes have no names here; describe the node by "
-                               "%.160s.driver and %.160s.filename",
+                               "cannot be '%.100s': a node has one place in a graph, and is not "
+                               "named for another; describe it here by %.160s.driver and "
+                               "%.160s.filename",
                                reference, child, child);
 }
 
@@ -361,8 +368,8 @@ static int co_complete_file(const struct block_node *parent, struct node_options
     return node_options_set(subtree, "driver", graph_co_protocol_of(parent->env, path), err);
 }
 
-/* In an image's place a path alone is an image. Its options go to the file that holds it, and what
- * is said of rights to both. */
+/* In an image's place a path alone is an image. Its options go to the file that holds it, what is
+ * said of rights to both; the name is the image's. */
 static int complete_image(const struct block_node *parent, struct node_options *subtree,
                           struct error *err)
 {
@@ -374,6 +381,8 @@ static int complete_image(const struct block_node *parent, struct node_options *
     const char *read_only = node_options_get(subtree, "file.read-only");
     if (rc == 0 && read_only)
         rc = node_options_set(subtree, "read-only", read_only, err);
+    if (rc == 0)
+        rc = node_options_move(subtree, "file.node-name", "node-name", err);
     return rc;
 }
 
@@ -387,7 +396,7 @@ static int check_child_rights(const struct block_node *parent, const struct node
     return node_options_refuse(options, path, -EROFS, err,
                                "'%.200s' is read-only, but the node above it is to be written; say "
                                "read-only=on for both",
-                               child->name);
+                               node_label(child));
 }
 
 /* Hangs an open child below its parent. */

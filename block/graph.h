@@ -19,7 +19,8 @@ int graph_pass_down(const struct node_options *options, struct node_options *chi
 /* For who has no use for it: a format, a protocol driver without files. */
 void graph_take_passed_down(struct node_options *options);
 
-/* Takes what is passed down: by a node that does nothing with it itself. */
-void graph_take_passed_down(struct node_options *options);
+/* The open node that a person called so ("node-name"), as a reference of the caller's, who lets it
+ * go by block_co_node_unref(). NULL: there is none. Any thread; does not wait. */
+struct block_node *graph_find_node(struct block_env *env, const char *name);
 
 #endif

@@ -45,6 +45,7 @@ void node_co_free(struct block_node *node)
     flush_fini(node);
     observer_fini(node);
     account_fini(&node->account);
+    node_names_remove(node);
     free(node->name);
     free(node);
 }
@@ -79,7 +80,7 @@ int node_check_circle(const struct block_node *node, const char *path, uint64_t 
                 return error_set(err, -ELOOP,
                                  "cannot open '%s': '%s' above it is in the same file; a chain of "
                                  "images cannot go in a circle",
-                                 path, above->name);
+                                 path, node_label(above));
         }
     }
     return 0;
@@ -130,7 +131,7 @@ void block_co_node_unref(struct block_node *node)
     bool was_told = flush_failed(node) != 0;
     int rc = flush_co_changes(node);
     if (rc < 0 && !was_told)
-        log_error("'%s': what was written last could not be made durable: %s", node->name,
+        log_error("'%s': what was written last could not be made durable: %s", node_label(node),
                   error_text(rc));
     node_co_free(node);
 }
@@ -148,6 +149,11 @@ struct block_env *block_node_env(const struct block_node *node)
 const char *block_node_name(const struct block_node *node)
 {
     return node->name;
+}
+
+const char *block_node_given_name(const struct block_node *node)
+{
+    return *node->node_name ? node->node_name : NULL;
 }
 
 const struct account *block_node_account(const struct block_node *node)

@@ -31,7 +31,13 @@ void node_hurry_end(struct block_node *node);
 int node_check_circle(const struct block_node *node, const char *path, uint64_t device,
                       uint64_t inode, struct error *err);
 
-/* For messages; a copy is made. */
+/* What a message calls the node: its own name, or else that of its file or driver. */
+static inline const char *node_label(const struct block_node *node)
+{
+    return *node->node_name ? node->node_name : node->name;
+}
+
+/* The name of the file or driver; a copy is made. */
 int node_set_name(struct block_node *node, const char *name);
 
 #endif

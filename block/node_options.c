@@ -317,6 +317,21 @@ int node_options_move_below(struct node_options *options, const char *key, struc
     return 0;
 }
 
+int node_options_move(struct node_options *options, const char *from, const char *to,
+                      struct error *err)
+{
+    struct option *option = find(options, from);
+    int rc = check_path(to, err);
+    if (!option || find(options, to) || rc < 0)
+        return rc;
+    char *path = strdup(to);
+    if (!path)
+        return error_set(err, -ENOMEM, "no memory for the option '%.100s'", to);
+    free(option->path);
+    option->path = path;
+    return 0;
+}
+
 int node_options_check_all_taken(const struct node_options *options, const char *owner,
                                  struct error *err)
 {

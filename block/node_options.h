@@ -93,6 +93,11 @@ struct node_options *node_options_copy_subtree(const struct node_options *option
  * is only to be freed. */
 int node_options_move_below(struct node_options *options, const char *key, struct error *err);
 
+/* Moves one option, if it is there and its new place is free; errors name it as the person wrote
+ * it. */
+int node_options_move(struct node_options *options, const char *from, const char *to,
+                      struct error *err);
+
 /* Fills err with an error about one option: its whole path as the person wrote it, or would write
  * it, ": ", and the sentence, on one line. The path "" is the subtree's node itself ("file.file").
  * Returns code. */

@@ -74,6 +74,8 @@ static void write_node(struct json_writer *json, const char *key, const struct b
     json_begin_object(json, key);
     json_string(json, "driver", block_node_driver_name(node));
     json_string(json, "name", block_node_name(node));
+    if (block_node_given_name(node))
+        json_string(json, "node_name", block_node_given_name(node));
     write_account(json, block_node_account(node));
     json_begin_array(json, "children");
     for (unsigned i = 0; (child = block_node_child(node, i)) != NULL; i++)

@@ -79,6 +79,14 @@ client "$PLATTER" -f raw -r --stats=- --run 'nbdinfo --size "$uri" >/dev/null' "
 is 's["written_at"]' exit
 ok "- is standard output"
 
+# Below a filter, an image that is probed has the name that was given for it.
+client "$PLATTER" -r --stats="$stats" --run true --image-opts \
+    "driver=delay,node-name=top,file.filename=$dir/disk.img,file.node-name=disk" 2>/dev/null
+is 'x["node"]["node_name"], x["node"]["children"][0]["node_name"]' "('top', 'disk')"
+is 'x["node"]["children"][0]["driver"]' raw
+is '"node_name" in x["node"]["children"][0]["children"][0]' False
+ok "nodes have the names that they were given"
+
 # shellcheck disable=SC2016
 client "$PLATTER" -v -f raw -r --run 'qemu-io -r -f raw -c "read 0 4k" "$uri" >/dev/null' "$dir/disk.img" 2>"$dir/text"
 grep -q '^  read     1, 4096 bytes; us: min ' "$dir/text" || fail "no text with -v: $(cat "$dir/text")"

@@ -189,6 +189,28 @@ static void a_tree_is_moved_below_a_key(void **state)
     node_options_free(options);
 }
 
+static void a_moved_option_is_named_as_it_was_written(void **state)
+{
+    (void)state;
+    struct node_options *options = node_options_new();
+    struct error err = {.message = ""};
+    set(options, "file.name", "x");
+    set(options, "size", "1");
+    assert_int_equal(node_options_move(options, "file.name", "name", &err), 0);
+    assert_string_equal(node_options_get(options, "name"), "x");
+    assert_false(node_options_has(options, "file.name"));
+    assert_int_equal(node_options_refuse(options, "name", -EINVAL, &err, "wrong"), -EINVAL);
+    assert_string_equal(err.message, "file.name: wrong");
+    /* what is not there, and what would hide another */
+    assert_int_equal(node_options_move(options, "gone", "there", &err), 0);
+    assert_false(node_options_has(options, "there"));
+    assert_int_equal(node_options_move(options, "size", "name", &err), 0);
+    assert_string_equal(node_options_get(options, "name"), "x");
+    assert_string_equal(node_options_get(options, "size"), "1");
+    assert_int_equal(node_options_move(options, "size", "a..b", &err), -EINVAL);
+    node_options_free(options);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -200,6 +222,7 @@ int main(void)
         cmocka_unit_test(what_is_inherited_is_named_where_it_was_said),
         cmocka_unit_test(a_refusal_names_the_whole_path_on_one_line),
         cmocka_unit_test(a_tree_is_moved_below_a_key),
+        cmocka_unit_test(a_moved_option_is_named_as_it_was_written),
         cmocka_unit_test(an_option_that_nobody_took_is_named_with_its_owner),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

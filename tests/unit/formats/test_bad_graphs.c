@@ -73,8 +73,8 @@ static void co_refuse_each(struct posix_fixture *fixture)
         /* names that nothing has */
         {"driver=floppy,filename=@", "driver: the driver 'floppy' " KNOWN},
         {"driver=raw,file.driver=rwa", "file.driver: the driver 'rwa' " KNOWN},
-        {"driver=raw,file=top", "file: cannot be 'top': nodes have no names here; "},
-        {"driver=raw,file=,file.filename=@", "file: cannot be '': nodes have no names here; "},
+        {"driver=raw,file=top", "file: cannot be 'top': a node has one place in a graph"},
+        {"driver=raw,file=,file.filename=@", "file: cannot be '': a node has one place in a graph"},
         {"driver=raw,file.driver=raw,file.file=file", "file.file: cannot be 'file': "},
         /* unknown keys */
         {"driver=raw,file.filename=@,sise=1", "sise: the driver raw knows no such option (given "
