@@ -189,6 +189,9 @@ struct block_node {
     void *state; /* the driver's own */
     struct block_env *env;
     struct block_node *file; /* the child that holds the image's bytes; NULL in a protocol driver */
+    /* The child "backing": what is not this node's own (co_is_own) is read there. NULL: none. Set
+     * by the graph. */
+    struct block_node *backing;
     /* The uppermost filter with co_event, from this node itself down; NULL, mostly: none. */
     struct block_node *event_filter;
     struct block_limits limits;

@@ -3,7 +3,8 @@
  * The filter "copy-on-read": what a read takes from the backing file of the image below is written
  * to that image, so that the next read finds it there. Clusters that the image has itself, zeroes
  * too, are read and nothing else; an image that cannot have a backing file, such as raw, has all of
- * its clusters.
+ * its clusters. With the option "bottom", the node-name of an image further down the chain, what no
+ * image down to and with that one has is read and not copied.
  *
  * A copy must never put old bytes over a client's new ones. So it takes its range of whole clusters
  * alone, asks again what of it the image still does not have, and copies that alone; writes, zeroes
@@ -20,6 +21,7 @@
 #include "block/env.h"
 #include "block/filter.h"
 #include "block/filters.h"
+#include "block/graph.h"
 #include "block/node.h"
 #include "block/node_options.h"
 #include "block/range_lock.h"
@@ -31,6 +33,7 @@
 struct cor {
     struct range_lock lock;
     uint64_t cluster_bytes;
+    const struct block_node *bottom; /* an image of the chain; NULL: all of it is copied from */
 };
 
 static uint64_t smaller(uint64_t a, uint64_t b)
@@ -38,13 +41,66 @@ static uint64_t smaller(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
+/* The image that a filter shows, or the node itself. */
+static struct block_node *image_of(struct block_node *node)
+{
+    while (node->driver->flags & BLOCK_DRIVER_FILTER)
+        node = node->file;
+    return node;
+}
+
+/* NULL: the last image of the chain has none behind it. */
+static struct block_node *image_behind(const struct block_node *image)
+{
+    return image->backing ? image_of(image->backing) : NULL;
+}
+
+static int check_bottom(const struct block_node *node, const struct node_options *options,
+                        const char *name, const struct block_node *bottom, struct error *err)
+{
+    const struct block_node *image = image_of(node->file);
+    if (bottom->driver->flags & BLOCK_DRIVER_FILTER)
+        return node_options_refuse(options, "bottom", -EINVAL, err,
+                                   "'%s' is a filter (%s); name the image below it", name,
+                                   bottom->driver->name);
+    while (image && image != bottom)
+        image = image_behind(image);
+    if (image)
+        return 0;
+    return node_options_refuse(options, "bottom", -EINVAL, err,
+                               "'%s' is not in the chain of images below; name the first one there "
+                               "or a backing file",
+                               name);
+}
+
+/* The chain is open. *ret_bottom is a part of it. */
+static int co_take_bottom(const struct block_node *node, struct node_options *options,
+                          const struct block_node **ret_bottom, struct error *err)
+{
+    const char *name = NULL;
+    int rc = node_options_take_string(options, "bottom", &name, err);
+    if (rc < 0 || !name)
+        return rc;
+    struct block_node *bottom = graph_find_node(node->env, name);
+    if (!bottom)
+        return node_options_refuse(
+            options, "bottom", -EINVAL, err,
+            "no node is called '%.100s'; say node-name for the last image to "
+            "copy from",
+            name);
+    rc = check_bottom(node, options, name, bottom, err);
+    if (rc == 0)
+        *ret_bottom = bottom;
+    block_co_node_unref(bottom);
+    return rc;
+}
+
 static int cor_co_open(struct block_node *node, struct node_options *options, struct error *err)
 {
-    if (node_options_has(options, "bottom"))
-        return node_options_refuse(options, "bottom", -ENOTSUP, err,
-                                   "nodes have no names here, so none can be the bottom; leave it "
-                                   "out to copy from the whole chain");
+    const struct block_node *bottom = NULL;
     int rc = filter_co_open(node, options, err);
+    if (rc == 0)
+        rc = co_take_bottom(node, options, &bottom, err);
     if (rc < 0)
         return rc;
     struct cor *cor = calloc(1, sizeof(*cor));
@@ -53,6 +109,7 @@ static int cor_co_open(struct block_node *node, struct node_options *options, st
     uint32_t preferred = node->file->limits.preferred_bytes;
     range_lock_init(&cor->lock);
     cor->cluster_bytes = preferred > 0 ? smaller(preferred, COPY_BYTES_MAX) : CLUSTER_BYTES_DEFAULT;
+    cor->bottom = bottom;
     node->state = cor;
     return 0;
 }
@@ -66,6 +123,28 @@ static void cor_co_close(struct block_node *node)
 
 /* --- copies ---------------------------------------------------------------------------------- */
 
+/* Whether what the range shows at its start is to be copied: the image does not have it, and one
+ * behind it does, down to the bottom; and for how much of the range that is so. What lies past the
+ * end of an image behind is that one's zeroes. */
+static int co_is_to_copy(struct block_node *node, uint64_t offset, uint64_t length, bool *ret_is_to,
+                         uint64_t *ret_length)
+{
+    const struct cor *cor = node->state;
+    struct block_node *image = image_of(node->file);
+    bool is_own = false;
+    int rc = node_co_is_own(image, offset, length, &is_own, &length);
+    *ret_is_to = !is_own && !cor->bottom;
+    if (rc == 0 && !is_own && cor->bottom) {
+        while (rc == 0 && !is_own && image != cor->bottom) {
+            image = image_behind(image);
+            rc = node_co_is_own(image, offset, length, &is_own, &length);
+        }
+        *ret_is_to = is_own;
+    }
+    *ret_length = length;
+    return rc;
+}
+
 static int co_read_and_keep(struct block_node *node, uint64_t offset, uint8_t *data, size_t length)
 {
     struct iovec iov;
@@ -78,14 +157,15 @@ static int co_read_and_keep(struct block_node *node, uint64_t offset, uint8_t *d
     return node_co_write(node->file, offset, &vec, 0);
 }
 
-/* Makes the image have all of [start, start + length), which the caller holds alone. */
+/* Makes the image have all that is to be copied of [start, start + length), which the caller holds
+ * alone. */
 static int co_copy_locked(struct block_node *node, uint64_t start, uint64_t length, uint8_t *data)
 {
     for (uint64_t done = 0; done < length;) {
         uint64_t piece;
-        bool is_own;
-        int rc = node_co_is_own(node->file, start + done, length - done, &is_own, &piece);
-        if (rc == 0 && !is_own)
+        bool is_to_copy;
+        int rc = co_is_to_copy(node, start + done, length - done, &is_to_copy, &piece);
+        if (rc == 0 && is_to_copy)
             rc = co_read_and_keep(node, start + done, data, piece);
         if (rc < 0)
             return rc;
@@ -124,10 +204,10 @@ static int cor_co_read(struct block_node *node, uint64_t offset, const struct bl
         return filter_co_read(node, offset, vec);
     for (uint64_t at = offset; at < end;) {
         uint64_t piece;
-        bool is_own;
-        int rc = node_co_is_own(node->file, at, end - at, &is_own, &piece);
+        bool is_to_copy;
+        int rc = co_is_to_copy(node, at, end - at, &is_to_copy, &piece);
         uint64_t next = at + piece;
-        if (rc == 0 && !is_own)
+        if (rc == 0 && is_to_copy)
             rc = co_copy(node, at, piece, &next);
         if (rc < 0)
             return rc;

@@ -407,6 +407,8 @@ static int adopt(struct block_node *parent, const struct node_options *options, 
     strcpy(parent->child_keys[parent->child_count], key);
     parent->children[parent->child_count++] = child;
     child->parent = parent;
+    if (strcmp(key, "backing") == 0)
+        parent->backing = child;
     if (!is_main)
         return 0;
     /* An image is spoken of by the name of the file that holds it. */
