@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A whole image. Input: the image's file. It is opened from memory as qcow2, read here and there,
- * asked for its extents, checked, and closed. Properties: a refusal says something; extents are
- * inside the disk; what is called zero reads as zeroes; the same range reads the same twice.
+ * A whole image. Input: the image's file; its last byte says whether it is opened for writing, and
+ * whether as a snapshot. It is opened from memory as qcow2, read here and there, asked for its
+ * extents, written and flushed, checked, and closed. Properties: a refusal says something; extents
+ * are inside the disk; what is called zero reads as zeroes; the same range reads the same twice;
+ * what was written is read.
  */
 #include "tests/fuzz/fuzz.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "block/driver.h"
@@ -22,7 +25,9 @@
 /* --- the file in memory -------------------------------------------------------------------------
  */
 
-static const uint8_t *file_bytes;
+#define FILE_BYTES_MAX ((size_t)4 << 20)
+
+static uint8_t *file_bytes; /* FILE_BYTES_MAX of them, zeroes from file_length on */
 static size_t file_length;
 
 static int memory_co_open(struct block_node *node, struct node_options *options, struct error *err)
@@ -48,9 +53,24 @@ static int memory_co_read(struct block_node *node, uint64_t offset, const struct
     return 0;
 }
 
+static int memory_co_write(struct block_node *node, uint64_t offset, const struct block_vec *vec,
+                           unsigned flags)
+{
+    (void)flags;
+    if (offset > FILE_BYTES_MAX || vec->length > FILE_BYTES_MAX - offset)
+        return -ENOSPC;
+    vec_copy_to(vec, file_bytes + offset);
+    if (offset + vec->length > file_length) {
+        file_length = offset + vec->length;
+        atomic_store(&node->size_bytes, file_length);
+    }
+    return 0;
+}
+
 static const struct block_driver memory_file = {
     .name = "file",
-    .flags = BLOCK_DRIVER_PROTOCOL,
+    .flags = BLOCK_DRIVER_PROTOCOL | BLOCK_DRIVER_GROWS,
+    .co_write = memory_co_write,
     .co_open = memory_co_open,
     .co_close = memory_co_close,
     .co_read = memory_co_read,
@@ -126,6 +146,37 @@ static void co_walk(struct block_node *node)
         co_check_range(node, size - READ_BYTES, READ_BYTES, false);
 }
 
+static int co_write(struct block_node *node, uint64_t offset, uint8_t *data, size_t length)
+{
+    struct iovec iov;
+    struct block_vec vec = vec_of_buffer(&iov, data, length);
+    return node_co_write(node, offset, &vec, 0);
+}
+
+static void co_write_and_read(struct block_node *node, uint64_t offset, size_t length)
+{
+    static uint8_t written[READ_BYTES], read[READ_BYTES];
+    memset(written, (int)(offset / 512) | 1, length);
+    if (co_write(node, offset, written, length) < 0)
+        return;
+    if (co_read(node, offset, read, length) == 0)
+        FUZZ_CHECK(memcmp(written, read, length) == 0);
+}
+
+static void co_change(struct block_node *node)
+{
+    uint64_t size = atomic_load(&node->size_bytes);
+    for (uint64_t at = 0; at + READ_BYTES <= size && at < 16 * READ_BYTES; at += 3 * READ_BYTES / 2)
+        co_write_and_read(node, at, at % 1024 ? 700 : READ_BYTES);
+    if (size >= READ_BYTES) {
+        co_write_and_read(node, size - READ_BYTES, READ_BYTES);
+        node_co_zero(node, READ_BYTES / 2, READ_BYTES / 2, 0);
+        node_co_discard(node, 0, READ_BYTES, 0);
+    }
+    node_co_flush(node);
+    co_walk(node);
+}
+
 static void run(void *arg)
 {
     struct block_node *node;
@@ -133,14 +184,17 @@ static void run(void *arg)
     struct error err = {.message = ""};
     struct node_options *options = node_options_new();
     (void)arg;
-    node_options_set(options, "read-only", "on", NULL);
-    if (file_length > 0 && file_bytes[file_length - 1] % 4 == 0)
+    unsigned how = file_length > 0 ? file_bytes[file_length - 1] % 4 : 0;
+    node_options_set(options, "read-only", how < 2 ? "on" : "off", NULL);
+    if (how == 1)
         node_options_set(options, "load-snapshot", "1", NULL);
     if (block_co_open_image(&env, "fuzz.qcow2", "qcow2", options, &node, &err) < 0) {
         FUZZ_CHECK(err.message[0] != '\0');
         return;
     }
     co_walk(node);
+    if (how >= 2)
+        co_change(node);
     qcow2_co_check(node, NULL, NULL, &check, &err);
     block_co_node_unref(node);
 }
@@ -150,9 +204,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!loop) {
         struct error err;
         FUZZ_CHECK(loop_new(&loop, 0, &poller_ev, &clock_monotonic, &err) == 0);
+        file_bytes = malloc(FILE_BYTES_MAX);
+        FUZZ_CHECK(file_bytes);
         FUZZ_CHECK(block_env_init(&env, &loop, 1, &workers, NULL, drivers, &err) == 0);
     }
-    file_bytes = data;
+    if (size > FILE_BYTES_MAX)
+        return 0;
+    memset(file_bytes, 0, FILE_BYTES_MAX);
+    memcpy(file_bytes, data, size);
     file_length = size;
     FUZZ_CHECK(loop_run_co(loop, run, NULL) == 0);
     return 0;

@@ -192,6 +192,10 @@ def qcow2_image():
         "extended": image(14, (16, 0, 0), extended),
         "dirty": image(9, (1, 1, 0), plain),
         "zstd": image(9, (8, 0, 0), plain, kind=1),
+        "written": image(9, (0, 0, 0), plain, tail=b"\3"),
+        "written-extended": image(14, (16, 0, 0), extended, tail=b"\3"),
+        "written-version-2": image(9, (0, 0, 0), plain[:24], 2, tail=b"\2"),
+        "repaired": image(9, (1, 1, 0), plain, tail=b"\3"),
     }
 
 
