@@ -128,6 +128,8 @@ static int record_co_open(struct block_node *node, struct node_options *options,
             align_down(node->limits.transfer_bytes_max, record->log.sector_bytes);
         node->limits.zero_bytes_max =
             align_down(node->limits.zero_bytes_max, record->log.sector_bytes);
+        node->limits.discard_bytes_max =
+            align_down(node->limits.discard_bytes_max, record->log.sector_bytes);
     }
     return 0;
 }

@@ -386,6 +386,25 @@ static void co_the_whole_log_is_the_image_and_each_flush_a_prefix(struct record_
 }
 RECORD_TEST(the_whole_log_is_the_image_and_each_flush_a_prefix)
 
+/* Limits of the image that are no whole sectors: pieces are cut there, not here. */
+static void co_limits_below_are_rounded_to_sectors(struct record_scene *scene)
+{
+    struct block_limits *limits = &scene->fixture->disk.limits;
+    limits->request_alignment = 1;
+    limits->transfer_bytes_max = 700;
+    limits->zero_bytes_max = 70;
+    limits->discard_bytes_max = 1500;
+    record_co_open(scene, NULL);
+    const struct block_limits *above = &scene->fixture->node->limits;
+    assert_int_equal(above->request_alignment, RECORD_SECTOR);
+    assert_int_equal(above->transfer_bytes_max, 512);
+    assert_int_equal(above->zero_bytes_max, 0);
+    assert_int_equal(above->discard_bytes_max, 1024);
+    assert_int_equal(node_co_discard(scene->fixture->node, 0, 3000, 0), 0);
+    assert_int_equal(node_co_zero(scene->fixture->node, 0, 3000, 0), 0);
+}
+RECORD_TEST(limits_below_are_rounded_to_sectors)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -401,6 +420,7 @@ int main(void)
         cmocka_unit_test(a_read_only_image_leaves_the_log_alone),
         cmocka_unit_test(growth_is_a_mark_and_a_cut_is_refused),
         cmocka_unit_test(mistakes_are_refused_by_name),
+        cmocka_unit_test(limits_below_are_rounded_to_sectors),
         cmocka_unit_test(the_whole_log_is_the_image_and_each_flush_a_prefix),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
