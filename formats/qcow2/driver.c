@@ -46,6 +46,7 @@ const struct block_driver format_qcow2 = {
     .co_flush = qcow2_co_flush,
     .co_cache = qcow2_co_cache,
     .co_status = qcow2_co_status,
+    .co_is_own = qcow2_co_is_own,
     .status_remembered = qcow2_status_remembered,
     .admin = &qcow2_admin,
 };

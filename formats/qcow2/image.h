@@ -122,6 +122,8 @@ bool qcow2_map_remembered(struct qcow2_image *image, uint64_t guest_offset, uint
 
 int qcow2_co_read(struct block_node *node, uint64_t offset, const struct block_vec *vec);
 int qcow2_co_cache(struct block_node *node, uint64_t offset, uint64_t length);
+int qcow2_co_is_own(struct block_node *node, uint64_t offset, uint64_t length, bool *ret_is_own,
+                    uint64_t *ret_length);
 int qcow2_co_status(struct block_node *node, uint64_t offset, uint64_t length,
                     struct block_extent *ret_extent);
 

@@ -58,6 +58,22 @@ int qcow2_co_status(struct block_node *node, uint64_t offset, uint64_t length,
     return 0;
 }
 
+int qcow2_co_is_own(struct block_node *node, uint64_t offset, uint64_t length, bool *ret_is_own,
+                    uint64_t *ret_length)
+{
+    struct qcow2_image *image = qcow2_of(node);
+    struct cache_use use;
+    struct qcow2_extent extent;
+    cache_use_begin(image->cache, &use);
+    int ret = qcow2_co_map(image, offset, length, &extent);
+    cache_use_end(image->cache, &use);
+    if (ret < 0)
+        return ret;
+    *ret_is_own = extent.kind != QCOW2_UNALLOCATED || !image->backing;
+    *ret_length = extent.length;
+    return 0;
+}
+
 /* One extent alone: who asks is in a hurry. What is not in memory counts as data. */
 void qcow2_status_remembered(struct block_node *node, uint64_t offset, uint64_t length,
                              struct block_extent *ret_extent)
