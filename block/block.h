@@ -90,6 +90,11 @@ struct block_env *block_node_env(const struct block_node *node);
 const char *block_node_name(const struct block_node *node);
 const char *block_node_given_name(const struct block_node *node); /* "node-name"; NULL: none */
 const struct account *block_node_account(const struct block_node *node);
+/* Calls tell() for each number that the node has besides its account's: its driver's counters, and
+ * what the driver keeps itself, as a cache its hits. Names are such as "cache_hits". Never waits.
+ */
+typedef void block_tell_number(void *arg, const char *name, uint64_t value);
+void block_node_tell_numbers(const struct block_node *node, block_tell_number *tell, void *arg);
 const struct block_node *block_node_child(const struct block_node *node, unsigned index);
 
 /* --- backend ------------------------------------------------------------------------------------

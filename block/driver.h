@@ -147,6 +147,9 @@ struct block_driver_admin {
     bool (*has_zero_init)(struct block_node *node);
     /* NULL-ended: the points that the driver announces by node_co_event(). */
     const char *const *events;
+    /* Calls tell() for each number that the driver keeps itself, as a cache its hits; the names are
+     * in the manner of node_counter()'s. On any loop, while requests are in flight; never waits. */
+    void (*tell_numbers)(const struct block_node *node, block_tell_number *tell, void *arg);
     /* A filter that does something at such points of the nodes above it. May wait. */
     void (*co_event)(struct block_node *node, const char *event);
 };

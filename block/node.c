@@ -161,6 +161,16 @@ const struct account *block_node_account(const struct block_node *node)
     return &node->account;
 }
 
+void block_node_tell_numbers(const struct block_node *node, block_tell_number *tell, void *arg)
+{
+    const struct account *account = &node->account;
+    const struct block_driver_admin *admin = node->driver->admin;
+    for (unsigned i = 0; i < account->counter_count; i++)
+        tell(arg, account->counter_names[i], account_counter(account, i));
+    if (node->opened && admin && admin->tell_numbers)
+        admin->tell_numbers(node, tell, arg);
+}
+
 const struct block_node *block_node_child(const struct block_node *node, unsigned index)
 {
     return index < node->child_count ? node->children[index] : NULL;

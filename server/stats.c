@@ -61,10 +61,11 @@ static void write_account(struct json_writer *json, const struct account *accoun
     for (enum account_kind kind = 0; kind < ACCOUNT_KIND_COUNT; kind++)
         write_kind(json, account, kind);
     json_end_object(json);
-    json_begin_object(json, "counters");
-    for (unsigned i = 0; i < account->counter_count; i++)
-        json_number(json, account->counter_names[i], account_counter(account, i));
-    json_end_object(json);
+}
+
+static void write_number(void *json, const char *name, uint64_t value)
+{
+    json_number(json, name, value);
 }
 
 /* A graph is at most BLOCK_GRAPH_DEPTH_MAX deep. */
@@ -77,6 +78,9 @@ static void write_node(struct json_writer *json, const char *key, const struct b
     if (block_node_given_name(node))
         json_string(json, "node_name", block_node_given_name(node));
     write_account(json, block_node_account(node));
+    json_begin_object(json, "counters");
+    block_node_tell_numbers(node, write_number, json);
+    json_end_object(json);
     json_begin_array(json, "children");
     for (unsigned i = 0; (child = block_node_child(node, i)) != NULL; i++)
         write_node(json, NULL, child);
@@ -115,6 +119,10 @@ static void write_export(struct json_writer *json, struct export *export, uint64
     json_number(json, "size_bytes", export->info.size_bytes);
     json_bool(json, "read_only", block_backend_is_read_only(export->backend));
     write_account(json, &export->account);
+    json_begin_object(json, "counters");
+    for (unsigned i = 0; i < export->account.counter_count; i++)
+        json_number(json, export->account.counter_names[i], account_counter(&export->account, i));
+    json_end_object(json);
     write_policy(json, &export->error_policy, now_ns);
     write_node(json, "node", block_backend_node(export->backend));
     json_end_object(json);
@@ -171,11 +179,12 @@ static void print_account(FILE *to, const struct account *account, const char *i
         }
         fputc('\n', to);
     }
-    for (unsigned i = 0; i < account->counter_count; i++) {
-        uint64_t value = account_counter(account, i);
-        if (value)
-            fprintf(to, "%s%s %" PRIu64 "\n", indent, account->counter_names[i], value);
-    }
+}
+
+static void print_number(void *to, const char *name, uint64_t value)
+{
+    if (value)
+        fprintf(to, "    %s %" PRIu64 "\n", name, value);
 }
 
 static void print_nodes(FILE *to, const struct block_node *node)
@@ -183,6 +192,7 @@ static void print_nodes(FILE *to, const struct block_node *node)
     const struct block_node *child;
     fprintf(to, "  node %s '%s'\n", block_node_driver_name(node), block_node_name(node));
     print_account(to, block_node_account(node), "    ");
+    block_node_tell_numbers(node, print_number, to);
     for (unsigned i = 0; (child = block_node_child(node, i)) != NULL; i++)
         print_nodes(to, child);
 }
@@ -200,5 +210,7 @@ void stats_write_text(FILE *to, struct export *export, uint64_t now_ns, uint64_t
         fprintf(to, "  errors ignored: %" PRIu64 " of reads, %" PRIu64 " of writes\n",
                 status.ignored_read_count, status.ignored_write_count);
     print_account(to, &export->account, "  ");
+    for (unsigned i = 0; i < export->account.counter_count; i++)
+        print_number(to, export->account.counter_names[i], account_counter(&export->account, i));
     print_nodes(to, block_backend_node(export->backend));
 }

@@ -32,6 +32,7 @@ static int qcow2_probe(const uint8_t *head, size_t length)
 
 static const struct block_driver_admin qcow2_admin = {
     .co_create = qcow2_co_create,
+    .tell_numbers = qcow2_tell_numbers,
 };
 
 const struct block_driver format_qcow2 = {

@@ -90,6 +90,7 @@ int qcow2_take_cache_sizes(const struct qcow2_image *image, struct node_options 
                            struct qcow2_cache_sizes *ret_sizes, struct error *err);
 int qcow2_tables_open(struct qcow2_image *image, const struct qcow2_cache_sizes *sizes,
                       struct error *err);
+void qcow2_tell_numbers(const struct block_node *node, block_tell_number *tell, void *arg);
 void qcow2_tables_co_close(struct qcow2_image *image);
 
 /* Raw bytes of the file, at most `length`; what is past its end is zeroes. For what no cache keeps.

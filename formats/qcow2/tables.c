@@ -139,6 +139,25 @@ int qcow2_tables_open(struct qcow2_image *image, const struct qcow2_cache_sizes 
     return ret;
 }
 
+void qcow2_tell_numbers(const struct block_node *node, block_tell_number *tell, void *arg)
+{
+    const struct qcow2_image *image = node->state;
+    struct cache_counters l2, refcounts;
+    struct clusters_counters clusters;
+    cache_kind_counters(image->cache, QCOW2_TABLE_L2, &l2);
+    cache_kind_counters(image->cache, QCOW2_TABLE_REFCOUNT_BLOCK, &refcounts);
+    clusters_counters(image->clusters, &clusters);
+    tell(arg, "l2_cache_hits", l2.hits);
+    tell(arg, "l2_cache_misses", l2.misses);
+    tell(arg, "l2_cache_evictions", l2.evictions);
+    tell(arg, "refcount_cache_hits", refcounts.hits);
+    tell(arg, "refcount_cache_misses", refcounts.misses);
+    tell(arg, "refcount_cache_evictions", refcounts.evictions);
+    tell(arg, "cluster_cache_hits", clusters.hits);
+    tell(arg, "cluster_cache_misses", clusters.misses);
+    tell(arg, "cluster_cache_evictions", clusters.evictions);
+}
+
 void qcow2_tables_co_close(struct qcow2_image *image)
 {
     if (image->cache)

@@ -3,7 +3,7 @@
 # --stats: what real clients did is counted exactly, at SIGUSR1 and at the end.
 # shellcheck source=tests/integration/lib.sh
 . "$(dirname "$0")/lib.sh"
-need qemu-io python3
+need qemu-io qemu-img python3
 ! is_stand_in || skip "the stand-in has no statistics"
 
 stats=$dir/stats.json
@@ -98,3 +98,15 @@ for path in "$dir/none/stats.json" "$dir" ''; do
 done
 refused "$PLATTER" -f raw -k "$dir/refused.sock" --fork --stats=- "$dir/disk.img"
 ok "a place that cannot be written is refused at the start"
+
+qemu-img create -q -f qcow2 "$dir/disk.qcow2" 64M
+qemu-io -f qcow2 -c 'write 0 1M' "$dir/disk.qcow2" >/dev/null
+start_server -t -f qcow2 --stats="$dir/qcow2.json" "$dir/disk.qcow2"
+for _ in 1 2 3; do
+    client qemu-io -f raw -c 'read 0 4k' -c 'read 512k 4k' "$uri" >"$dir/out" 2>&1 || fail "$(cat "$dir/out")"
+done
+stop_server
+python3 -c 'import json, sys
+c = json.load(open(sys.argv[1]))["exports"][0]["node"]["counters"]
+assert c["l2_cache_hits"] >= 4 and 1 <= c["l2_cache_misses"] <= 2, c' "$dir/qcow2.json"
+ok "the hits of a format's cache are told"
