@@ -8,7 +8,8 @@
  * change that failed, or a discard, it looks which of the two possible values each byte has.
  *
  * Checked: every read; that what is said to read as zeroes does; that nothing fails but where a
- * rule of a fault filter may; at the end the whole image from above, and every disk from below.
+ * rule of a fault filter may; that every byte that changed was shown to an observer of the top node
+ * before; at the end the whole image from above, and every disk from below that holds all of it.
  */
 #include "tests/stress/stress.h"
 
@@ -16,24 +17,32 @@
 #include <string.h>
 
 #include "block/env.h"
+#include "block/observer.h"
 #include "block/throttle.h"
 #include "block/throttle_group.h"
+#include "common/clock.h"
 #include "formats/registry.h"
+#include "tests/unit/block/layered_driver.h"
 #include "tests/unit/block/memory_driver.h"
 
 #define SLOT_BYTES 777
 #define ACTORS 12
 #define SLOTS_EACH 8
 #define IMAGE_BYTES (SLOT_BYTES * ACTORS * SLOTS_EACH)
-#define LEAVES_MAX 4
-#define NODES_MAX 7 /* from the top to a disk, without it */
+#define LEAVES_MAX 6 /* logs too */
+#define SPOTS_MAX 4
+#define LOG_BYTES_MAX (64u << 20)
+#define BLOCK_BYTES_MAX 4096 /* of any node: so far past its end a change is rounded */
+#define NODES_MAX 7          /* from the top to a disk, without it */
 #define REQUESTS 150
+#define GRAPH_NS_MAX (UINT64_C(2) * 1000 * 1000 * 1000) /* then no actor asks for more */
 #define GRAPHS_DEFAULT 10
 #define DRIVERS_MAX 32
 
 struct leaf {
     struct memory_disk disk;
-    uint64_t start; /* where the image begins on the disk */
+    uint64_t start;   /* where the image begins on the disk */
+    bool is_complete; /* it holds the whole image: no log, and no layer of it */
 };
 
 struct shared {
@@ -48,9 +57,13 @@ struct shared {
     struct leaf leaves[LEAVES_MAX];
     unsigned leaf_count;
     bool may_fail; /* some rule fails requests */
+    struct block_node *top;
+    struct block_observer observer; /* of the top */
+    atomic_bool was_shown[IMAGE_BYTES + BLOCK_BYTES_MAX];
     struct block_backend *backend;
     uint8_t oracle[IMAGE_BYTES];
     atomic_uint numbers, actors_ended;
+    uint64_t end_ns;
 };
 
 /* --- graphs ---------------------------------------------------------------------------------- */
@@ -59,7 +72,9 @@ struct spot {
     char prefix[160]; /* of the node's options */
     unsigned depth;
     uint64_t start;
-    bool is_verified; /* below a verify: nothing may fail, since it would be a difference */
+    bool is_verified;  /* below a verify: nothing may fail, since it would be a difference */
+    bool is_in_shards; /* below a fault, which may cut what comes so small that a log has no end */
+    bool is_layer;     /* of a layered image: has a part of it */
 };
 
 static void set(struct node_options *options, const struct spot *spot, const char *key,
@@ -106,6 +121,7 @@ static void add_leaf(struct shared *shared, struct node_options *options, const 
     uint64_t size = spot->start + IMAGE_BYTES;
     memory_disk_init(&leaf->disk, size, size, random_below(random, UINT32_MAX));
     leaf->start = spot->start;
+    leaf->is_complete = !spot->is_layer;
     leaf->disk.pauses_max = (unsigned)random_below(random, 3);
     leaf->disk.refuses_zero = random_once_in(random, 4);
     leaf->disk.limits = (struct block_limits){
@@ -138,12 +154,13 @@ static void add_rule(struct shared *shared, struct node_options *options, const 
     }
 }
 
-static void add_fault(struct shared *shared, struct node_options *options, const struct spot *spot)
+static void add_fault(struct shared *shared, struct node_options *options, struct spot *spot)
 {
     static const char *const multiples[] = {"max-transfer", "max-write-zero", "max-discard",
                                             "opt-write-zero", "opt-discard"};
     struct random *random = &shared->random;
     set(options, spot, "driver", "fault");
+    spot->is_in_shards = true;
     /* Multiples of the alignment, whatever the child's is; small ones where it is 1. */
     uint64_t align = ONE_OF(random, 0, 0, 1, 1, 256, 4096);
     uint64_t unit = align == 1 ? 70 : 4096;
@@ -187,25 +204,69 @@ static void add_raw(struct shared *shared, struct node_options *options, struct 
     spot->start += offset;
 }
 
+/* Its log is a disk of its own: one more. */
+static unsigned add_record(struct shared *shared, struct node_options *options,
+                           const struct spot *spot)
+{
+    struct leaf *leaf = &shared->leaves[shared->leaf_count++];
+    struct spot log = below(spot, "log");
+    set(options, spot, "driver", "record");
+    set_number(options, spot, "log-sector-size", ONE_OF(&shared->random, 512, 4096), "");
+    memory_disk_init(&leaf->disk, 0, LOG_BYTES_MAX, random_below(&shared->random, UINT32_MAX));
+    leaf->is_complete = false;
+    memory_disk_options(&leaf->disk, options, log.prefix, "growing");
+    return 1;
+}
+
+/* An image over a backing file of zeroes, and copy-on-read above it. Returns where its file is. */
+static struct spot add_layered(struct shared *shared, struct node_options *options,
+                               const struct spot *spot)
+{
+    set(options, spot, "driver", "copy-on-read");
+    struct spot image = below(spot, "file");
+    image.is_layer = true;
+    set(options, &image, "driver", "layered");
+    struct spot backing = below(&image, "backing");
+    add_leaf(shared, options, &backing);
+    return below(&image, "file");
+}
+
+static void add_detect_zeroes(struct shared *shared, struct node_options *options,
+                              const struct spot *spot)
+{
+    static const char *const modes[] = {"off", "on", "unmap"};
+    const char *mode = modes[random_below(&shared->random, 3)];
+    set(options, spot, "detect-zeroes", mode);
+    if (strcmp(mode, "unmap") == 0)
+        set(options, spot, "discard", "unmap");
+}
+
 /* A node and all below it. Its children are on a list of spots, so that a verify needs no
  * recursion. */
 static void add_graph(struct shared *shared, struct node_options *options)
 {
     struct random *random = &shared->random;
-    struct spot spots[LEAVES_MAX] = {{.prefix = ""}};
+    struct spot spots[SPOTS_MAX] = {{.prefix = ""}};
     unsigned count = 1, disks = 1; /* disks: that there will be */
     while (count > 0) {
         struct spot spot = spots[--count];
-        uint64_t choice = spot.depth >= NODES_MAX ? 0 : random_below(random, 10);
+        uint64_t choice = spot.depth >= NODES_MAX ? 0 : random_below(random, 14);
         if (choice < 2 && spot.depth > 0) {
             add_leaf(shared, options, &spot);
             continue;
         }
-        if (choice >= 8 && disks < LEAVES_MAX) {
+        if (random_once_in(random, 4))
+            add_detect_zeroes(shared, options, &spot);
+        if ((choice == 8 || choice == 9) && disks < LEAVES_MAX && count + 2 <= SPOTS_MAX) {
             set(options, &spot, "driver", "verify");
             spot.is_verified = true;
             spots[count++] = below(&spot, "raw");
             spots[count++] = below(&spot, "test");
+            disks++;
+            continue;
+        }
+        if ((choice == 10 || choice == 11) && disks < LEAVES_MAX) {
+            spots[count++] = add_layered(shared, options, &spot);
             disks++;
             continue;
         }
@@ -215,6 +276,8 @@ static void add_graph(struct shared *shared, struct node_options *options)
             add_throttle(options, &spot);
         else if (choice < 7)
             add_fault(shared, options, &spot);
+        else if (choice >= 12 && disks < LEAVES_MAX && !spot.is_in_shards)
+            disks += add_record(shared, options, &spot);
         else
             add_delay(shared, options, &spot);
         spots[count++] = below(&spot, "file");
@@ -277,8 +340,9 @@ static void co_change(struct actor *actor, uint64_t offset, size_t length)
     int rc;
     memset(actor->data, 0, length);
     if (choice < 3) {
+        unsigned values = random_once_in(random, 3) ? 1 : 256; /* zeroes, to be detected */
         for (size_t i = 0; i < length; i++)
-            actor->data[i] = (uint8_t)random_below(random, 256);
+            actor->data[i] = (uint8_t)random_below(random, values);
         rc = co_transfer(actor, true, offset, actor->data, length, flags);
     } else if (choice < 5) {
         flags |= random_once_in(random, 3) ? BLOCK_NO_UNMAP : 0;
@@ -342,7 +406,8 @@ static void actor_entry(void *arg)
     struct shared *shared = arg;
     unsigned number = atomic_fetch_add(&shared->numbers, 1);
     stress_random(&shared->stress, &actor.random, shared->graph * 1000 + number);
-    for (unsigned i = 0; i < REQUESTS; i++) {
+    for (unsigned i = 0; i < REQUESTS && clock_monotonic.now_ns(&clock_monotonic) < shared->end_ns;
+         i++) {
         uint64_t slot = number + ACTORS * random_below(&actor.random, SLOTS_EACH);
         uint64_t first = random_below(&actor.random, SLOT_BYTES);
         size_t length = 1 + random_below(&actor.random, SLOT_BYTES - first);
@@ -354,6 +419,18 @@ static void actor_entry(void *arg)
 }
 
 /* --- the director ---------------------------------------------------------------------------- */
+
+static int observer_co_note(struct block_observer *observer, struct block_node *node,
+                            enum block_change change, uint64_t offset, uint64_t length)
+{
+    struct shared *shared = container_of(observer, struct shared, observer);
+    (void)node;
+    (void)change;
+    check(offset + length <= IMAGE_BYTES + BLOCK_BYTES_MAX);
+    for (uint64_t i = 0; i < length; i++)
+        atomic_store_explicit(&shared->was_shown[offset + i], true, memory_order_relaxed);
+    return 0;
+}
 
 static void co_open_graph(struct shared *shared)
 {
@@ -374,7 +451,11 @@ static void co_open_graph(struct shared *shared)
     }
     check(block_backend_new(&shared->backend, node, false, NULL) == 0);
     check(block_backend_size_bytes(shared->backend) == IMAGE_BYTES);
-    block_co_node_unref(node);
+    shared->top = node;
+    shared->observer.co_before = observer_co_note;
+    observer_co_add(node, &shared->observer);
+    for (unsigned i = 0; i < IMAGE_BYTES; i++)
+        atomic_store(&shared->was_shown[i], false);
     memset(shared->oracle, 0, IMAGE_BYTES);
 }
 
@@ -385,11 +466,16 @@ static void co_close_graph(struct shared *shared)
         co_read_again(&reader, offset, reader.data, SLOT_BYTES);
         check(memcmp(reader.data, shared->oracle + offset, SLOT_BYTES) == 0);
     }
+    for (unsigned i = 0; i < IMAGE_BYTES; i++)
+        check(shared->oracle[i] == 0 || atomic_load(&shared->was_shown[i]));
+    observer_co_remove(shared->top, &shared->observer);
+    block_co_node_unref(shared->top);
     check(may_be(shared, block_co_backend_free(shared->backend)));
     for (unsigned i = 0; i < shared->leaf_count; i++) {
         struct leaf *leaf = &shared->leaves[i];
         check(leaf->disk.active_count == 0);
-        check(memcmp(leaf->disk.data + leaf->start, shared->oracle, IMAGE_BYTES) == 0);
+        if (leaf->is_complete)
+            check(memcmp(leaf->disk.data + leaf->start, shared->oracle, IMAGE_BYTES) == 0);
         memory_disk_fini(&leaf->disk);
     }
 }
@@ -404,6 +490,7 @@ static void director(void *arg)
     for (shared->graph = 0; shared->graph < graphs; shared->graph++) {
         co_open_graph(shared);
         atomic_store(&shared->numbers, 0);
+        shared->end_ns = clock_monotonic.now_ns(&clock_monotonic) + GRAPH_NS_MAX;
         atomic_store(&shared->actors_ended, 0);
         for (unsigned i = 0; i < ACTORS; i++)
             stress_spawn(&shared->stress, i % STRESS_LOOPS, actor_entry, shared);
@@ -417,6 +504,7 @@ static void director(void *arg)
 static void list_drivers(struct shared *shared)
 {
     unsigned count = 0;
+    shared->drivers[count++] = &layered_driver;
     for (unsigned i = 0; memory_drivers[i]; i++)
         shared->drivers[count++] = memory_drivers[i];
     for (unsigned i = 0; formats_registry[i]; i++) {
