@@ -271,11 +271,13 @@ static int tear_down(struct application *app, struct error *err)
     int code = 0;
     signals_unwatch(&app->signals);
     run_command_fini(&app->command);
-    loop_threads_stop(&app->threads);
     stats_file_write_last(&app->stats, app->config.verbose);
-    server_free(app->server);
+    /* The other loops still turn: what a format does behind its requests, as giving clusters back,
+     * is at home on the loop of the request, and the close waits for it. */
     if (app->export)
         code = close_image(app, err);
+    loop_threads_stop(&app->threads);
+    server_free(app->server);
     listener_free(app->listener);
     private_socket_fini(&app->private_socket);
     objects_fini(&app->objects);
