@@ -23,8 +23,8 @@
 struct connection;
 struct server_lane;
 
-#define PRESSURE_BYTES_MAX ((size_t)48 << 20)      /* of all lanes, in equal parts */
-#define PRESSURE_LANE_BYTES_MIN ((size_t)16 << 20) /* but no part is smaller */
+#define PRESSURE_BYTES_MAX ((size_t)256 << 20)     /* of all lanes, in equal parts */
+#define PRESSURE_LANE_BYTES_MIN ((size_t)32 << 20) /* but no part is smaller */
 #define PRESSURE_SMALL_BYTES ((size_t)256 << 10)
 
 void pressure_init(struct server_lane *lane, unsigned lane_count);
