@@ -43,8 +43,8 @@
 #define URING_COMPLETIONS 1024
 #define URING_SWEEP_MAX 64 /* results copied out of the ring at a time */
 /* Operations submitted in a round. Between two such pieces the answers to the first are sent: the
- * client wakes and works while the rest is read, and where waking a processor is dear, as under a
- * hypervisor, that alone is worth 1.3 times the requests at depth 16. */
+ * client wakes and works while the rest is read, which pays most where waking a processor is dear,
+ * as under a hypervisor. */
 #define URING_PIECE 8
 
 struct uring_engine {
