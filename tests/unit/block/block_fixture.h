@@ -28,16 +28,19 @@ void fixture_fini(struct fixture *fixture);
 void fixture_run(struct fixture *fixture, void (*test)(struct fixture *fixture, void *arg),
                  void *arg);
 
-/* The cmocka test `name` that runs co_name(fixture, NULL) on a disk of that size. */
-#define FIXTURE_TEST(name, size_bytes, capacity_bytes)                         \
-    static void name(void **state)                                             \
-    {                                                                          \
-        struct fixture fixture;                                                \
-        (void)state;                                                           \
-        fixture_init(&fixture, memory_drivers, size_bytes, capacity_bytes, 1); \
-        fixture_run(&fixture, co_##name, NULL);                                \
-        fixture_fini(&fixture);                                                \
+/* The cmocka test `name` that runs co_name(fixture, NULL) with those drivers and a disk of that
+ * size. */
+#define FIXTURE_TEST_WITH(name, drivers, size_bytes, capacity_bytes)    \
+    static void name(void **state)                                      \
+    {                                                                   \
+        struct fixture fixture;                                         \
+        (void)state;                                                    \
+        fixture_init(&fixture, drivers, size_bytes, capacity_bytes, 1); \
+        fixture_run(&fixture, co_##name, NULL);                         \
+        fixture_fini(&fixture);                                         \
     }
+#define FIXTURE_TEST(name, size_bytes, capacity_bytes) \
+    FIXTURE_TEST_WITH(name, memory_drivers, size_bytes, capacity_bytes)
 
 /* Opens driver on the disk, or "pass" above "<driver>" when through_pass. */
 void fixture_co_open(struct fixture *fixture, const char *driver, bool through_pass);

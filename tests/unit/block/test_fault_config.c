@@ -139,15 +139,7 @@ static void co_rules_of_a_file_come_first(struct fixture *fixture, void *arg)
     assert_string_equal(err.message, "config 'elsewhere': there is no 'elsewhere'");
     assert_int_equal(co_open_with(fixture, "rules", "", 0, &err), 0);
 }
-
-static void rules_of_a_file_come_first(void **state)
-{
-    struct fixture fixture;
-    (void)state;
-    fixture_init(&fixture, drivers, 4096, 4096, 1);
-    fixture_run(&fixture, co_rules_of_a_file_come_first, NULL);
-    fixture_fini(&fixture);
-}
+FIXTURE_TEST_WITH(rules_of_a_file_come_first, drivers, 4096, 4096)
 
 int main(void)
 {

@@ -426,15 +426,7 @@ static void co_a_filter_below_hears_what_is_announced(struct fixture *fixture, v
     X(probing_looks_through_filters)                  \
     X(a_filter_below_hears_what_is_announced)
 
-#define DEFINE_TEST(name)                                   \
-    static void name(void **state)                          \
-    {                                                       \
-        struct fixture fixture;                             \
-        (void)state;                                        \
-        fixture_init(&fixture, drivers, SIZE, CAPACITY, 1); \
-        fixture_run(&fixture, co_##name, NULL);             \
-        fixture_fini(&fixture);                             \
-    }
+#define DEFINE_TEST(name) FIXTURE_TEST_WITH(name, drivers, SIZE, CAPACITY)
 TESTS(DEFINE_TEST)
 
 int main(void)

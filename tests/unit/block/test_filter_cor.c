@@ -66,17 +66,7 @@ static void expect_own(const struct scene *scene, unsigned from, unsigned to)
         assert_int_equal(layered_has(scene->image, i), i >= from && i < to);
 }
 
-#define COR_TEST(name)                                  \
-    static void name(void **state)                      \
-    {                                                   \
-        struct fixture fixture;                         \
-        (void)state;                                    \
-        drivers[2] = memory_drivers[0];                 \
-        drivers[3] = memory_drivers[2];                 \
-        fixture_init(&fixture, drivers, SIZE, SIZE, 1); \
-        fixture_run(&fixture, co_##name, NULL);         \
-        fixture_fini(&fixture);                         \
-    }
+#define COR_TEST(name) FIXTURE_TEST_WITH(name, drivers, SIZE, SIZE)
 
 static void co_what_is_read_is_copied_by_whole_clusters(struct fixture *fixture, void *arg)
 {
@@ -453,6 +443,8 @@ COR_TEST(filters_in_the_chain_are_looked_through)
 
 int main(void)
 {
+    drivers[2] = memory_drivers[0];
+    drivers[3] = memory_drivers[2];
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_read_is_copied_by_whole_clusters),
         cmocka_unit_test(what_the_image_has_is_not_copied_again),

@@ -143,15 +143,7 @@ static void co_what_makes_no_sense_is_refused(struct fixture *fixture, void *arg
     X(nothing_is_handed_on_before_its_time) \
     X(what_makes_no_sense_is_refused)
 
-#define DEFINE_TEST(name)                               \
-    static void name(void **state)                      \
-    {                                                   \
-        struct fixture fixture;                         \
-        (void)state;                                    \
-        fixture_init(&fixture, drivers, SIZE, SIZE, 1); \
-        fixture_run(&fixture, co_##name, NULL);         \
-        fixture_fini(&fixture);                         \
-    }
+#define DEFINE_TEST(name) FIXTURE_TEST_WITH(name, drivers, SIZE, SIZE)
 TESTS(DEFINE_TEST)
 
 int main(void)

@@ -506,15 +506,7 @@ static void co_the_child_may_be_called_image(struct fixture *fixture, void *arg)
     X(rules_that_make_no_sense_are_refused)               \
     X(the_child_may_be_called_image)
 
-#define DEFINE_TEST(name)                                   \
-    static void name(void **state)                          \
-    {                                                       \
-        struct fixture fixture;                             \
-        (void)state;                                        \
-        fixture_init(&fixture, drivers, SIZE, 2 * SIZE, 1); \
-        fixture_run(&fixture, co_##name, NULL);             \
-        fixture_fini(&fixture);                             \
-    }
+#define DEFINE_TEST(name) FIXTURE_TEST_WITH(name, drivers, SIZE, 2 * SIZE)
 TESTS(DEFINE_TEST)
 
 int main(void)

@@ -365,15 +365,7 @@ static void co_a_group_that_is_not_there_is_named_with_its_path(struct fixture *
     X(reads_are_lent_where_they_have_no_limit)         \
     X(a_group_that_is_not_there_is_named_with_its_path)
 
-#define DEFINE_TEST(name)                               \
-    static void name(void **state)                      \
-    {                                                   \
-        struct fixture fixture;                         \
-        (void)state;                                    \
-        fixture_init(&fixture, drivers, SIZE, SIZE, 1); \
-        fixture_run(&fixture, co_##name, NULL);         \
-        fixture_fini(&fixture);                         \
-    }
+#define DEFINE_TEST(name) FIXTURE_TEST_WITH(name, drivers, SIZE, SIZE)
 TESTS(DEFINE_TEST)
 
 int main(void)

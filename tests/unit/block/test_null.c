@@ -151,15 +151,7 @@ static void co_requests_take_their_time_side_by_side(struct fixture *fixture, vo
     X(without_zeroes_a_buffer_is_not_touched) \
     X(requests_take_their_time_side_by_side)
 
-#define DEFINE_TEST(name)                             \
-    static void name(void **state)                    \
-    {                                                 \
-        struct fixture fixture;                       \
-        (void)state;                                  \
-        fixture_init(&fixture, drivers, 512, 512, 1); \
-        fixture_run(&fixture, co_##name, NULL);       \
-        fixture_fini(&fixture);                       \
-    }
+#define DEFINE_TEST(name) FIXTURE_TEST_WITH(name, drivers, 512, 512)
 TESTS(DEFINE_TEST)
 
 int main(void)

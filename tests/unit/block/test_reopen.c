@@ -223,15 +223,7 @@ static void co_requests_are_waited_for_and_wait(struct fixture *fixture, void *a
     X(a_driver_without_it_stays_as_it_is)              \
     X(requests_are_waited_for_and_wait)
 
-#define DEFINE_TEST(name)                               \
-    static void name(void **state)                      \
-    {                                                   \
-        struct fixture fixture;                         \
-        (void)state;                                    \
-        fixture_init(&fixture, drivers, SIZE, SIZE, 1); \
-        fixture_run(&fixture, co_##name, NULL);         \
-        fixture_fini(&fixture);                         \
-    }
+#define DEFINE_TEST(name) FIXTURE_TEST_WITH(name, drivers, SIZE, SIZE)
 TESTS(DEFINE_TEST)
 
 int main(void)

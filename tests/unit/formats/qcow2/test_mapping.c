@@ -207,15 +207,7 @@ static void co_what_is_in_memory_is_told_without_a_wait(struct fixture *fixture,
     X(tables_past_the_end_are_corrupt)       \
     X(what_is_in_memory_is_told_without_a_wait)
 
-#define DEFINE(name)                                                \
-    static void name(void **state)                                  \
-    {                                                               \
-        struct fixture fixture;                                     \
-        (void)state;                                                \
-        fixture_init(&fixture, drivers, DISK_BYTES, DISK_BYTES, 1); \
-        fixture_run(&fixture, co_##name, NULL);                     \
-        fixture_fini(&fixture);                                     \
-    }
+#define DEFINE(name) FIXTURE_TEST_WITH(name, drivers, DISK_BYTES, DISK_BYTES)
 TESTS(DEFINE)
 
 int main(void)
