@@ -21,69 +21,22 @@
 #include <string.h>
 
 #include "block/buffer.h"
-#include "block/coroutine_lock.h"
 #include "block/env.h"
 #include "block/filter.h"
 #include "block/filters.h"
 #include "block/node.h"
 #include "block/node_options.h"
-#include "common/list.h"
+#include "block/range_lock.h"
 #include "common/log.h"
 
-#define TRANSFER_BYTES_MAX                                                \
-    (1u << 20) /* bounds the memory of one read; any alignment divides it \
-                */
+/* Bounds the memory of one read; any alignment divides it. */
+#define TRANSFER_BYTES_MAX (1u << 20)
 
 struct verify {
     struct block_node *test; /* the reference is node->file */
     _Atomic bool has_told;
-    pthread_mutex_t mutex; /* guards what follows */
-    struct list ranges;    /* of requests that are in flight or wait, oldest first */
-    struct co_queue waiters;
+    struct range_lock ranges; /* a change takes its range alone, a read shares it */
 };
-
-/* --- order ----------------------------------------------------------------------------------- */
-
-/* On the stack of the coroutine that makes the request. */
-struct range {
-    struct list_link link;
-    uint64_t offset, end;
-    bool changes;
-};
-
-/* Whether something that came before must end first. */
-static bool must_wait(const struct verify *verify, const struct range *range)
-{
-    list_for_each (link, &verify->ranges) {
-        const struct range *other = container_of(link, struct range, link);
-        if (other == range)
-            return false;
-        if ((range->changes || other->changes) && range->offset < other->end &&
-            other->offset < range->end)
-            return true;
-    }
-    return false;
-}
-
-static void co_enter(struct verify *verify, struct range *range, uint64_t offset, uint64_t length,
-                     bool changes)
-{
-    *range = (struct range){.offset = offset, .end = offset + length, .changes = changes};
-    link_init(&range->link);
-    pthread_mutex_lock(&verify->mutex);
-    list_append(&verify->ranges, &range->link);
-    while (must_wait(verify, range))
-        co_queue_wait(&verify->waiters, &verify->mutex);
-    pthread_mutex_unlock(&verify->mutex);
-}
-
-static void leave(struct verify *verify, struct range *range)
-{
-    pthread_mutex_lock(&verify->mutex);
-    list_remove(&range->link);
-    co_queue_wake_all(&verify->waiters);
-    pthread_mutex_unlock(&verify->mutex);
-}
 
 /* --- opening --------------------------------------------------------------------------------- */
 
@@ -130,9 +83,7 @@ static int verify_co_open(struct block_node *node, struct node_options *options,
     if (!verify)
         return error_set(err, -ENOMEM, "no memory to open '%s'", node->name);
     verify->test = test;
-    pthread_mutex_init(&verify->mutex, NULL);
-    list_init(&verify->ranges);
-    co_queue_init(&verify->waiters);
+    range_lock_init(&verify->ranges);
     node->state = verify;
     node->limits = joined_limits(&node->file->limits, &test->limits);
     return 0;
@@ -141,7 +92,7 @@ static int verify_co_open(struct block_node *node, struct node_options *options,
 static void verify_co_close(struct block_node *node)
 {
     struct verify *verify = node->state;
-    pthread_mutex_destroy(&verify->mutex);
+    range_lock_fini(&verify->ranges);
     free(verify);
 }
 
@@ -229,13 +180,13 @@ static int co_read_both(struct block_node *node, uint64_t offset, const struct b
                         uint8_t *buffer)
 {
     struct verify *verify = node->state;
-    struct range range;
+    struct locked_range range;
     struct iovec iov;
     struct block_vec right_vec = vec_of_buffer(&iov, buffer, vec->length);
-    co_enter(verify, &range, offset, vec->length, false);
+    range_lock_co_take(&verify->ranges, &range, offset, vec->length, false);
     int right = node_co_read(node->file, offset, &right_vec);
     int tested = node_co_read(verify->test, offset, vec);
-    leave(verify, &range);
+    range_lock_release(&verify->ranges, &range);
     int rc = compare_results(node, "read", offset, vec->length, right, tested);
     if (rc < 0)
         return rc;
@@ -258,11 +209,11 @@ static int verify_co_write(struct block_node *node, uint64_t offset, const struc
                            unsigned flags)
 {
     struct verify *verify = node->state;
-    struct range range;
-    co_enter(verify, &range, offset, vec->length, true);
+    struct locked_range range;
+    range_lock_co_take(&verify->ranges, &range, offset, vec->length, true);
     int right = filter_co_write(node, offset, vec, flags);
     int tested = node_co_write(verify->test, offset, vec, flags);
-    leave(verify, &range);
+    range_lock_release(&verify->ranges, &range);
     return compare_results(node, "write", offset, vec->length, right, tested);
 }
 
@@ -270,13 +221,13 @@ static int verify_co_write(struct block_node *node, uint64_t offset, const struc
 static int verify_co_zero(struct block_node *node, uint64_t offset, uint64_t length, unsigned flags)
 {
     struct verify *verify = node->state;
-    struct range range;
+    struct locked_range range;
     if (flags & BLOCK_FAST)
         return -ENOTSUP;
-    co_enter(verify, &range, offset, length, true);
+    range_lock_co_take(&verify->ranges, &range, offset, length, true);
     int right = filter_co_zero(node, offset, length, flags);
     int tested = node_co_zero(verify->test, offset, length, flags);
-    leave(verify, &range);
+    range_lock_release(&verify->ranges, &range);
     return compare_results(node, "zero", offset, length, right, tested);
 }
 
