@@ -3,17 +3,21 @@
  * The filter "fault", qemu's "blkdebug": fails requests by rules, holds up who passes a named point
  * above it, and makes its child look narrower than it is. Options:
  *
- *   inject-error.N.*   a rule that fails requests: event, state, iotype, errno, sector or offset
- * and length, once, immediately, nth, partial; see docs/filters.md set-state.N.*      event, state,
- * new_state config             a file with such rules; they come before those of the options align
- * request_alignment of this node max-transfer, max-write-zero, max-discard what is longer comes
- * here in pieces opt-write-zero, opt-discard only whole multiples are handed on: the ends of a zero
- * are written, those of a discard left alone, and what has no whole one in it is not supported
+ *   inject-error.N.*  a rule that fails requests
+ *   set-state.N.*     changes the state that rules ask for
+ *   config            a file with such rules; they come before those of the options
+ *   align             request_alignment of this node
+ *   max-transfer, max-write-zero, max-discard
+ *                     what is longer comes here in pieces
+ *   opt-write-zero, opt-discard
+ *                     only whole multiples are handed on: the ends of a zero are written, those of
+ *                     a discard left alone, and a zero that has no whole one in it is not supported
  *   short-read, short-write
- *                      the child is asked for so many bytes at a time
+ *                     the child is asked for so many bytes at a time
  *
- * The child is "file", or "image" as qemu calls it. fault_rules.c has the rules, fault.h is for
- * tests that hold requests up. Nothing is lent here: a loan would pass the rules by.
+ * The child is "file", or "image" as qemu calls it. fault_rules.c has the rules, docs/filters.md
+ * their keys, and fault.h is for tests that hold requests up. Nothing is lent here: a loan would
+ * pass the rules by.
  */
 #include <errno.h>
 #include <stdlib.h>
