@@ -6,13 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "block/coroutine.h"
 #include "block/env.h"
 
 /*
  * What a request costs here: two counters of its loop's own lane, and a step on a *run*. A run is
  * how many requests of a kind that began at the same moment of the loop's cached clock have ended
- * in this round. At the end of the round, when the replies are sent, the loop's batch reads the
- * clock once for all accounts, and each run goes into its histograms as a whole.
+ * in this round. At the end of the round, beside the sends of the replies, the loop's batch reads
+ * the clock once for all accounts, and each run goes into its histograms as a whole.
  *
  * So a request begins at the loop's cached time, which is that of the receive that brought it, and
  * ends when its round does: it is what a client sees of it, never 0 for one that began and ended in
@@ -23,10 +24,11 @@
  * the histograms of a kind with the first of that kind: a node that nobody reads costs a lane.
  *
  * Who touches what:
- * 1. Counters and runs: the lane's own loop, without a lock; counters are read by anyone.
+ * 1. Counters, runs and the list of pending books: the loop itself, without a lock; counters are
+ *    read by anyone.
  * 2. Latencies: the loop under its batch's mutex, once a round; readers under it.
  * 3. An account may go on another thread, while its last requests' round has not ended. So a book
- * is not freed with its account but put on its batch's list of dead ones, and freed by the batch
+ *    is not freed with its account but put on its batch's list of dead ones, and freed by the batch
  *    after that has emptied its list of pending ones. When a book is found dead, the batch does not
  *    hold it any more: its last request ended, on the batch's thread, before the account went; so
  *    it became pending before the round's end that is under way, and was taken off at its begin.
@@ -135,11 +137,28 @@ void account_batch_fini(struct account_batch *batch)
     pthread_mutex_destroy(&batch->mutex);
 }
 
-void account_settle(struct block_env *env)
+struct settling {
+    struct loop_job job;
+    struct account_batch *batch;
+    struct coroutine *waiter;
+};
+
+static void settle_here(struct loop_job *job)
+{
+    struct settling *settling = container_of(job, struct settling, job);
+    if (settling->batch->pending)
+        record_pending(settling->batch);
+    coroutine_wake(settling->waiter);
+}
+
+void account_co_settle(struct block_env *env)
 {
     for (unsigned i = 0; i < env->loop_count; i++) {
-        if (env->locals[i].accounts.pending)
-            record_pending(&env->locals[i].accounts);
+        struct account_batch *batch = &env->locals[i].accounts;
+        struct settling settling = {
+            .job.run = settle_here, .batch = batch, .waiter = coroutine_self()};
+        loop_post(batch->loop, &settling.job);
+        coroutine_yield();
     }
 }
 

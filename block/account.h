@@ -8,7 +8,7 @@
  * and timed; besides, the owner may have counters with names of its own.
  *
  * What counting costs, and how time is taken, is in account.c. Counting is done on a loop; reading
- * on any thread, at any time. Nothing here waits.
+ * on any thread, at any time. Nothing here waits but account_co_settle().
  */
 
 #include <pthread.h>
@@ -113,7 +113,8 @@ void account_read_counts(const struct account *account, enum account_kind kind,
 void account_read_latency(const struct account *account, enum account_kind kind,
                           enum latency_span span, struct latency_summary *ret);
 
-/* No loop turns: takes the time for all that is pending, so that nothing is missing. */
-void account_settle(struct block_env *env);
+/* Every loop turns: waits until each has taken the time for what ended before, so that nothing of
+ * it is missing. */
+void account_co_settle(struct block_env *env);
 
 #endif

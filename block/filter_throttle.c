@@ -140,6 +140,21 @@ static void throttle_hurry_end(struct block_node *node)
     throttle_member_exempt_end(&filter->member);
 }
 
+/* Not those of the child alone, which filter_co_reopen_commit() takes: see limits_above(). */
+static void throttle_co_reopen_commit(struct block_node *node, struct block_reopen *reopen)
+{
+    (void)reopen;
+    node->limits = limits_above(&node->file->limits);
+}
+
+static const struct block_driver_admin throttle_admin = {
+    .co_stored_size = filter_co_stored_size,
+    .co_reopen_prepare = filter_co_reopen_prepare,
+    .co_reopen_commit = throttle_co_reopen_commit,
+    .co_resize = filter_co_resize,
+    .has_zero_init = filter_has_zero_init,
+};
+
 /* Flushes are not limited. */
 const struct block_driver block_filter_throttle = {
     .name = "throttle",
@@ -157,5 +172,5 @@ const struct block_driver block_filter_throttle = {
     .lend = throttle_lend,
     .hurry_begin = throttle_hurry_begin,
     .hurry_end = throttle_hurry_end,
-    .admin = &filter_admin,
+    .admin = &throttle_admin,
 };

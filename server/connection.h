@@ -10,7 +10,7 @@
  *
  * HANDSHAKE     feeds the handshake, under a deadline that counts from its birth
  * TRANSMISSION  each good request becomes a coroutine at once, each reply goes to the send queue,
- *               which is flushed at the end of the loop's turn
+ *               which is flushed at the end of the loop's round
  * DRAINING      DISC, the client's end of file, nonsense, or a stop: nothing is read any more;
  *               what is outstanding is answered
  * LINGERING     all is answered, but the client may still be sending: what it sends is thrown away
@@ -114,7 +114,7 @@ struct connection {
     struct server_request *fetching;
     unsigned wanted; /* what the stream was asked to tell */
 
-    /* READs started in this turn, and replies that wait for the stream: see may_read_on(). */
+    /* READs started in this round, and replies that wait for the stream: see may_read_on(). */
     size_t started_read_bytes;
     size_t unsent_bytes;
     struct loop_task turn_task;

@@ -56,9 +56,9 @@ static size_t held_cost_bytes(const struct connection *connection)
     return is_work ? dispatch_cost_bytes(&connection->held.request) : 0;
 }
 
-/* A READ is started only while what was started in this turn, and what could not be sent yet, is
- * little. At the end of the turn the started ones are either sent, or wait for the disk and count
- * no more: so a slow disk still gets all the requests there are, a turn's worth at a time. */
+/* A READ is started only while what was started in this round, and what could not be sent yet, is
+ * little. At the end of the round the started ones are either sent, or wait for the disk and count
+ * no more: so a slow disk still gets all the requests there are, a round's worth at a time. */
 static bool may_read_on(const struct connection *connection)
 {
     size_t ahead = connection->started_read_bytes + connection->unsent_bytes;

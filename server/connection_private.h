@@ -33,7 +33,7 @@ void connection_lose(struct connection *connection, const char *reason);
 /* The same, where the reason is a negative errno of the stream. */
 void connection_lose_by(struct connection *connection, const char *what, int code);
 
-/* There is something to send at the end of the turn. */
+/* There is something to send at the end of the round. */
 void connection_send_soon(struct connection *connection);
 
 /* A request object for `wire`, counted from now on; NULL when there is no memory. */

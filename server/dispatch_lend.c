@@ -4,7 +4,7 @@
  *
  *   try_lend    in the request's coroutine: is all of it in memory, and can it be lent? Else it is
  *               read as ever: by the engine, while other replies overtake it.
- *   send_lent   at the end of the turn, or when the stream can be written again: the block layer
+ *   send_lent   at the end of the round, or when the stream can be written again: the block layer
  *               lends the bytes for the time of one sendfile(2); what the stream does not take is
  *               lent again the next time.
  *   fetch       the bytes were in memory when the READ came, and are not any more, or a drain or a

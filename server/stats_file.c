@@ -204,9 +204,13 @@ static void print_verbose(struct stats_file *file)
     free(output.text);
 }
 
+/* The last replies are out, but the rounds that they were made in may not have ended yet. */
 static void write_last_entry(void *arg)
 {
-    co_write(arg, "exit");
+    struct stats_file *file = arg;
+    account_co_settle(block_node_env(block_backend_node(file->export->backend)));
+    if (file->path)
+        co_write(file, "exit");
 }
 
 void stats_file_write_last(struct stats_file *file, bool is_verbose)
@@ -215,8 +219,7 @@ void stats_file_write_last(struct stats_file *file, bool is_verbose)
         return;
     while (file->is_writing)
         loop_turn(file->loop, true);
-    account_settle(block_node_env(block_backend_node(file->export->backend)));
-    int code = file->path ? loop_run_co(file->loop, write_last_entry, file) : 0;
+    int code = loop_run_co(file->loop, write_last_entry, file);
     if (code < 0)
         complain(file, code);
     if (is_verbose)

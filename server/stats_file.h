@@ -36,8 +36,8 @@ int stats_file_init(struct stats_file *file, const char *path, struct loop *loop
 void stats_file_set_export(struct stats_file *file, struct export *export);
 /* On loop 0: a signal asks for them. */
 void stats_file_write_soon(struct stats_file *file);
-/* The server has stopped and no other loop turns: writes the last ones, after what is under way.
- * is_verbose: as text to standard error too. */
+/* The server has stopped, and every loop still turns: writes the last ones, after what is under
+ * way. is_verbose: as text to standard error too. */
 void stats_file_write_last(struct stats_file *file, bool is_verbose);
 void stats_file_fini(struct stats_file *file);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * An account that four loops count on while others read it, and accounts that go on one loop while
- * the turn in which another counted on them has not ended.
+ * An account that four loops count on while others read and settle it, and accounts that go on one
+ * loop while the turn in which another counted on them has not ended.
  *
  * Checked: sums only grow while anybody counts, and are exact at the end; no time is lost. What is
  * touched after its end is for the sanitizers to see.
@@ -59,8 +59,10 @@ static void read_for_long(void *arg)
         operations = counts.operations;
         times = summary.count;
         counted = counter;
+        account_co_settle(&shared->env);
         coroutine_co_pause();
     }
+    account_co_settle(&shared->env);
 }
 
 /* --- short lives ----------------------------------------------------------------------------- */
@@ -103,7 +105,6 @@ static void check_sums(struct shared *shared)
 {
     uint64_t operations = 0, bytes = 0, failed = 0, invalid = 0, times = 0;
     const uint64_t all = (uint64_t)ROUNDS * STRESS_LOOPS * COUNTERS_PER_LOOP;
-    account_settle(&shared->env);
     for (enum account_kind kind = 0; kind < ACCOUNT_KIND_COUNT; kind++) {
         struct account_counts counts;
         struct latency_summary summary;

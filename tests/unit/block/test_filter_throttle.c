@@ -9,6 +9,8 @@
 #include "block/coroutine.h"
 #include "block/filters.h"
 #include "block/node.h"
+#include "block/node_options.h"
+#include "block/reopen.h"
 #include "block/throttle_group.h"
 #include "tests/unit/block/block_fixture.h"
 
@@ -168,12 +170,22 @@ static void co_a_total_limits_all_but_flush_and_status(struct fixture *fixture, 
     co_expect_limited(fixture, THROTTLE_BPS_TOTAL, MEMORY_DISCARD, true, true);
 }
 
+/* By read-modify-write below, which is no read of a client. */
+static void co_write_single_bytes(struct fixture *fixture)
+{
+    uint8_t byte = 1;
+    unsigned before = fixture->disk.counts[MEMORY_READ];
+    for (unsigned i = 0; i < 10; i++)
+        assert_int_equal(fixture_co_write(fixture->node, 100 * i, &byte, 1, 0), 0);
+    assert_true(fixture->disk.counts[MEMORY_READ] >= before + 10);
+}
+
 /* Blocks of the disk are 512 bytes: what a client asks for counts, not what is made of it. */
 static void co_a_request_counts_as_it_was_asked(struct fixture *fixture, void *arg)
 {
     struct throttle_limits limits;
     struct scene scene;
-    uint8_t byte = 1;
+    uint8_t byte;
     (void)arg;
     throttle_limits_init(&limits);
     limits.rates[THROTTLE_BPS_WRITE].average = 1000000;
@@ -182,10 +194,11 @@ static void co_a_request_counts_as_it_was_asked(struct fixture *fixture, void *a
     fixture->disk.limits.transfer_bytes_max = 512;
     co_scene_init(&scene, fixture, &limits, "file");
     assert_int_equal(fixture->node->limits.preferred_bytes, 512);
-    /* A byte, by read-modify-write below: no read of a client. The reads' bucket stays empty. */
-    for (unsigned i = 0; i < 10; i++)
-        assert_int_equal(fixture_co_write(fixture->node, 100 * i, &byte, 1, 0), 0);
-    assert_true(fixture->disk.counts[MEMORY_READ] >= 10);
+    co_write_single_bytes(fixture);
+    assert_int_equal(block_co_reopen(scene.backend, node_options_new(), NULL), 0);
+    assert_int_equal(fixture->node->limits.preferred_bytes, 512);
+    co_write_single_bytes(fixture);
+    /* The reads' bucket is empty still. */
     assert_int_equal(fixture_co_read(fixture->node, 3, &byte, 1), 0);
     co_scene_fini(&scene);
 }
