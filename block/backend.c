@@ -9,6 +9,7 @@
 #include "block/flush.h"
 #include "block/loop.h"
 #include "block/node.h"
+#include "common/align.h"
 #include "common/checked.h"
 
 /*
@@ -87,6 +88,18 @@ bool block_backend_is_read_only(const struct block_backend *backend)
 const struct block_limits *block_backend_limits(const struct block_backend *backend)
 {
     return &backend->node->limits;
+}
+
+uint32_t block_backend_preferred_bytes(const struct block_backend *backend, uint32_t minimum,
+                                       uint32_t maximum)
+{
+    const struct block_limits *limits = &backend->node->limits;
+    uint32_t preferred = limits->preferred_bytes;
+    if (!is_power_of_two(preferred) || preferred < minimum)
+        preferred = minimum;
+    if (preferred < limits->request_alignment)
+        preferred = limits->request_alignment;
+    return preferred < maximum ? preferred : maximum;
 }
 
 void block_backend_hurry(struct block_backend *backend)

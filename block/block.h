@@ -112,6 +112,10 @@ const struct block_node *block_backend_node(const struct block_backend *backend)
 uint64_t block_backend_size_bytes(const struct block_backend *backend);
 bool block_backend_is_read_only(const struct block_backend *backend);
 const struct block_limits *block_backend_limits(const struct block_backend *backend);
+/* What a client is told to prefer: requests of such blocks go without extra work, also where a
+ * smaller one would have to be read for first. A power of two between the bounds, which are two. */
+uint32_t block_backend_preferred_bytes(const struct block_backend *backend, uint32_t minimum,
+                                       uint32_t maximum);
 
 int block_co_read(struct block_backend *backend, uint64_t offset, const struct block_vec *vec);
 int block_co_write(struct block_backend *backend, uint64_t offset, const struct block_vec *vec,

@@ -161,6 +161,30 @@ int node_options_inherit(struct node_options *options, const struct node_options
     return set(options, path, option->said, option->value, option->kind, err);
 }
 
+static bool ends_with(const char *path, const char *name)
+{
+    size_t length = strlen(path), name_length = strlen(name);
+    if (length < name_length || strcmp(path + length - name_length, name) != 0)
+        return false;
+    return length == name_length || path[length - name_length - 1] == '.';
+}
+
+int node_options_replace(struct node_options *options, const char *name,
+                         char *(*make)(void *arg, const char *value), void *arg)
+{
+    list_for_each (link, &options->options) {
+        struct option *option = container_of(link, struct option, link);
+        if (!ends_with(option->path, name))
+            continue;
+        char *value = make(arg, option->value);
+        if (!value)
+            return -ENOMEM;
+        free(option->value);
+        option->value = value;
+    }
+    return 0;
+}
+
 /* --- looking and taking ------------------------------------------------------------------------
  */
 

@@ -98,6 +98,11 @@ int node_options_move_below(struct node_options *options, const char *key, struc
 int node_options_move(struct node_options *options, const char *from, const char *to,
                       struct error *err);
 
+/* For each option whose path is `name` or ends with ".name": make(arg, value), which malloc() made,
+ * takes the value's place. -ENOMEM when it made none. */
+int node_options_replace(struct node_options *options, const char *name,
+                         char *(*make)(void *arg, const char *value), void *arg);
+
 /* Fills err with an error about one option: its whole path as the person wrote it, or would write
  * it, ": ", and the sentence, on one line. The path "" is the subtree's node itself ("file.file").
  * Returns code. */

@@ -164,18 +164,10 @@ static int parse_choice(const char *name, const char *value, const char *const *
 
 static int set_cache(struct config *config, const char *name, const char *value, struct error *err)
 {
-    static const char *const names[] = {
-        [CONFIG_CACHE_WRITEBACK] = "writeback",
-        [CONFIG_CACHE_NONE] = "none",
-        [CONFIG_CACHE_WRITETHROUGH] = "writethrough",
-        [CONFIG_CACHE_DIRECTSYNC] = "directsync",
-        [CONFIG_CACHE_UNSAFE] = "unsafe",
-        NULL,
-    };
     unsigned index;
-    int code = parse_choice(name, value, names, &index, err);
+    int code = parse_choice(name, value, image_cache_names, &index, err);
     if (code == 0)
-        config->cache = (enum config_cache)index;
+        config->cache = (enum image_cache)index;
     return code;
 }
 
@@ -184,7 +176,7 @@ static int set_nocache(struct config *config, const char *name, const char *valu
                        struct error *err)
 {
     (void)name, (void)value, (void)err;
-    config->cache = CONFIG_CACHE_NONE;
+    config->cache = IMAGE_CACHE_NONE;
     return 0;
 }
 

@@ -7,49 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "block/image_options.h"
 #include "block/node_options.h"
-
-static bool is_direct(enum config_cache cache)
-{
-    return cache == CONFIG_CACHE_NONE || cache == CONFIG_CACHE_DIRECTSYNC;
-}
-
-/* The options that stand in the image's place; none, where it is a path. */
-static int parse_image(const struct config *config, struct node_options *options, struct error *err)
-{
-    static const char json[] = "json:";
-    const char *image = config->image;
-    if (!config->image_opts && strncmp(image, json, strlen(json)) != 0)
-        return 0;
-    int code;
-    if (!config->image_opts)
-        code = node_options_parse_json(options, image + strlen(json), err);
-    else if (*image == '{')
-        code = node_options_parse_json(options, image, err);
-    else
-        code = node_options_parse(options, image, err);
-    if (code < 0)
-        return code;
-    bool has_driver = !config->format && node_options_has(options, "driver");
-    if (!has_driver && !node_options_has(options, "file.filename") &&
-        !node_options_has(options, "file.driver"))
-        return node_options_refuse(options, "file.filename", -EINVAL, err,
-                                   "missing; the image's options name no file: say "
-                                   "file.filename=PATH%s",
-                                   config->format ? "" : ", or name a driver");
-    return 0;
-}
 
 /* Said by options of the command line, unless the image's own options say it. */
 static int set_defaults(const struct config *config, struct node_options *options,
                         struct error *err)
 {
-    int code = 0;
-    if (is_direct(config->cache) && !node_options_has(options, "cache.direct"))
-        code = node_options_set(options, "cache.direct", "on", err);
-    if (code == 0 && config->cache == CONFIG_CACHE_UNSAFE &&
-        !node_options_has(options, "cache.no-flush"))
-        code = node_options_set(options, "cache.no-flush", "on", err);
+    int code = image_options_cache(options, config->cache, err);
     if (code == 0 && config->discard && !node_options_has(options, "discard"))
         code = node_options_set(options, "discard", "unmap", err);
     if (code == 0 && config->aio && !node_options_has(options, "aio"))
@@ -118,7 +83,7 @@ int config_node_options(const struct config *config, struct node_options **ret_o
     struct node_options *options = node_options_new();
     if (!options)
         return error_set(err, -ENOMEM, "no memory for the image's options");
-    int code = parse_image(config, options, err);
+    int code = image_options_name(options, config->image, config->image_opts, config->format, err);
     if (code == 0)
         code = set_defaults(config, options, err);
     if (code == 0 && config->load_snapshot)
@@ -147,8 +112,7 @@ struct export_options config_export_options(const struct config *config)
         .multi_conn = config->clients_max != 1,
         .rules =
             {
-                .write_through = config->cache == CONFIG_CACHE_WRITETHROUGH ||
-                                 config->cache == CONFIG_CACHE_DIRECTSYNC,
+                .write_through = image_cache_writes_through(config->cache),
             },
     };
 }

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "block/image_options.h"
 #include "common/error.h"
 #include "server/export.h"
 
@@ -24,15 +25,6 @@ struct node_options;
 #define CONFIG_BIND_DEFAULT "0.0.0.0"
 #define CONFIG_PORT_DEFAULT "10809"
 
-/* qemu-nbd's words; each is how writes reach the disk. */
-enum config_cache {
-    CONFIG_CACHE_WRITEBACK,    /* through the host's page cache; FLUSH makes it durable */
-    CONFIG_CACHE_NONE,         /* past the page cache (O_DIRECT) */
-    CONFIG_CACHE_WRITETHROUGH, /* writeback, and every write durable before its reply */
-    CONFIG_CACHE_DIRECTSYNC,   /* none, and every write durable before its reply */
-    CONFIG_CACHE_UNSAFE,       /* writeback, and nothing is ever forced to the disk */
-};
-
 struct config {
     const char *image;  /* a path, or "json:" and options, or options alone */
     bool image_opts;    /* options alone: key=value,... or a JSON object */
@@ -43,7 +35,7 @@ struct config {
     /* Directories in which files may lie that an image names. */
     const char *allow_paths[CONFIG_ALLOW_PATHS_MAX];
     unsigned allow_path_count;
-    enum config_cache cache;
+    enum image_cache cache;
     const char *aio;           /* an engine's name; NULL: the best there is */
     bool discard;              /* TRIM gives space back */
     const char *detect_zeroes; /* as the option of a node; NULL: off */

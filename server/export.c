@@ -7,23 +7,10 @@
 #include <string.h>
 
 #include "block/block.h"
-#include "common/align.h"
 #include "protocol/metacontext.h"
 #include "protocol/wire.h"
 
 static const char *const contexts[] = {METACONTEXT_BASE_ALLOCATION, NULL};
-
-/* What goes without extra work: also where each request must be made of whole blocks below us,
- * which a smaller one would have to be read for first. */
-static uint32_t preferred_bytes(const struct block_limits *limits)
-{
-    uint32_t preferred = limits->preferred_bytes;
-    if (!is_power_of_two(preferred) || preferred < NBD_BLOCK_PREFERRED_DEFAULT)
-        preferred = NBD_BLOCK_PREFERRED_DEFAULT;
-    if (preferred < limits->request_alignment)
-        preferred = limits->request_alignment;
-    return preferred < NBD_PAYLOAD_DEFAULT_MAX ? preferred : NBD_PAYLOAD_DEFAULT_MAX;
-}
 
 static uint16_t transmission_flags(const struct export_options *options)
 {
@@ -86,7 +73,8 @@ int export_co_open(struct export **ret_export, struct block_node *node,
         .size_bytes = size_bytes,
         .transmission_flags = transmission_flags(options),
         .block_minimum = 1, /* the block layer takes any alignment */
-        .block_preferred = preferred_bytes(block_backend_limits(export->backend)),
+        .block_preferred = block_backend_preferred_bytes(
+            export->backend, NBD_BLOCK_PREFERRED_DEFAULT, NBD_PAYLOAD_DEFAULT_MAX),
         .payload_max = NBD_PAYLOAD_DEFAULT_MAX,
         .contexts = contexts,
     };

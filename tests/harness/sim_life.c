@@ -273,7 +273,7 @@ static void set_up_clients(struct sim_world *world)
         .export_name = world->config.export_name,
         .faults = &world->disk.faults,
         .read_only = world->config.read_only,
-        .is_unsafe = world->config.cache == CONFIG_CACHE_UNSAFE,
+        .is_unsafe = world->config.cache == IMAGE_CACHE_UNSAFE,
         .write_through = config_export_options(&world->config).rules.write_through,
         .stop = stop_early,
         .stop_at = random_once_in(random, 5) ? draw_scaled(random, 1, 400) : 0,

@@ -18,11 +18,11 @@ const struct engine_ops *const sim_engines[] = {&engine_sim, &engine_threads, &e
 
 /* --- what is drawn --------------------------------------------------------------------------- */
 
-static enum config_cache draw_cache(struct random *random)
+static enum image_cache draw_cache(struct random *random)
 {
-    static const enum config_cache common[] = {CONFIG_CACHE_WRITEBACK, CONFIG_CACHE_NONE};
-    static const enum config_cache rare[] = {CONFIG_CACHE_WRITETHROUGH, CONFIG_CACHE_DIRECTSYNC,
-                                             CONFIG_CACHE_UNSAFE};
+    static const enum image_cache common[] = {IMAGE_CACHE_WRITEBACK, IMAGE_CACHE_NONE};
+    static const enum image_cache rare[] = {IMAGE_CACHE_WRITETHROUGH, IMAGE_CACHE_DIRECTSYNC,
+                                            IMAGE_CACHE_UNSAFE};
     return random_once_in(random, 3) ? rare[random_below(random, 3)]
                                      : common[random_below(random, 2)];
 }
@@ -148,7 +148,7 @@ static void check_closed(struct sim_world *world)
 {
     const struct sim_file *file = world->file;
     bool is_lost = world->disk.faults.sync_failed_ns != 0;
-    bool is_flushed = !world->config.read_only && world->config.cache != CONFIG_CACHE_UNSAFE;
+    bool is_flushed = !world->config.read_only && world->config.cache != IMAGE_CACHE_UNSAFE;
     if (is_flushed && (world->result < 0) != is_lost)
         sim_fail(&world->sim, "closing the image: %s, and %s",
                  world->result < 0 ? world->err.message : "all is well",
@@ -179,7 +179,7 @@ static bool live_once(struct sim_world *world, unsigned number, bool may_break)
         break_off(world);
     else if (ending == ENDING_CLOSED)
         check_closed(world);
-    if (world->config.cache == CONFIG_CACHE_UNSAFE && world->disk.syncs != syncs_before)
+    if (world->config.cache == IMAGE_CACHE_UNSAFE && world->disk.syncs != syncs_before)
         sim_fail(&world->sim, "the disk was synced in spite of --cache=unsafe");
     return !sim_failed(&world->sim);
 }

@@ -207,15 +207,37 @@ static void co_a_cache_request_goes_to_the_driver_or_reads_into_nothing(struct f
     assert_int_equal(block_co_backend_free(backend), 0);
 }
 
-#define TESTS(X)                                      \
-    X(ranges_past_the_end_are_refused_and_never_grow) \
-    X(the_last_byte_can_be_reached)                   \
-    X(a_length_of_zero_inside_succeeds)               \
-    X(a_read_only_backend_changes_nothing)            \
-    X(a_node_opened_read_only_has_no_writing_backend) \
-    X(requests_bytes_and_failures_are_counted)        \
-    X(freeing_returns_what_the_last_flush_said)       \
-    X(the_limits_are_the_top_nodes)                   \
+static void co_what_a_client_shall_prefer_is_a_power_of_two_in_bounds(struct fixture *fixture,
+                                                                      void *arg)
+{
+    static const struct {
+        uint32_t preferred, alignment, want;
+    } cases[] = {{0, 1, 4096},       {512, 1, 4096},
+                 {65536, 1, 65536},  {65536, 1 << 20, 1 << 20},
+                 {12288, 512, 4096}, {1u << 30, 1, 32u << 20}};
+    (void)arg;
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        fixture->disk.limits.preferred_bytes = cases[i].preferred;
+        fixture->disk.limits.request_alignment = cases[i].alignment;
+        struct block_backend *backend;
+        fixture_co_open(fixture, "growing", false);
+        assert_int_equal(block_backend_new(&backend, fixture->node, false, NULL), 0);
+        assert_int_equal(block_backend_preferred_bytes(backend, 4096, 32u << 20), cases[i].want);
+        assert_int_equal(block_co_backend_free(backend), 0);
+        fixture_co_close(fixture);
+    }
+}
+
+#define TESTS(X)                                              \
+    X(ranges_past_the_end_are_refused_and_never_grow)         \
+    X(the_last_byte_can_be_reached)                           \
+    X(a_length_of_zero_inside_succeeds)                       \
+    X(a_read_only_backend_changes_nothing)                    \
+    X(a_node_opened_read_only_has_no_writing_backend)         \
+    X(requests_bytes_and_failures_are_counted)                \
+    X(freeing_returns_what_the_last_flush_said)               \
+    X(the_limits_are_the_top_nodes)                           \
+    X(what_a_client_shall_prefer_is_a_power_of_two_in_bounds) \
     X(a_cache_request_goes_to_the_driver_or_reads_into_nothing)
 
 #define DEFINE_TEST(name) FIXTURE_TEST(name, SIZE, 2 * SIZE)

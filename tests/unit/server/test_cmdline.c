@@ -53,7 +53,7 @@ static void an_image_alone_is_served_by_defaults(void **state)
     assert_int_equal(config.handshake_limit_s, 10);
     assert_int_equal(config.stall_limit_s, 60);
     assert_false(config.read_only);
-    assert_int_equal(config.cache, CONFIG_CACHE_WRITEBACK);
+    assert_int_equal(config.cache, IMAGE_CACHE_WRITEBACK);
     assert_null(config.aio);
     assert_false(config.discard);
     assert_int_equal(config.thread_count, cmdline_default_threads());
@@ -84,7 +84,7 @@ static void letters_and_long_names_say_the_same(void **state)
         assert_int_equal(config.clients_max, 5);
         assert_string_equal(config.format, "raw");
         assert_true(config.verbose);
-        assert_int_equal(config.cache, i == 0 ? CONFIG_CACHE_WRITEBACK : CONFIG_CACHE_NONE);
+        assert_int_equal(config.cache, i == 0 ? IMAGE_CACHE_WRITEBACK : IMAGE_CACHE_NONE);
         assert_true(config.discard == (i == 1));
     }
 }
@@ -98,8 +98,8 @@ static void offsets_and_flags_are_read_as_qemu_nbd_reads_them(void **state)
     assert_int_equal(parse_good("-o 010 disk.img").offset, 8);
     assert_true(parse_good("-o 18446744073709551615 disk.img").offset == UINT64_MAX);
     assert_true(parse_good("--image-opts driver=raw").image_opts);
-    assert_int_equal(parse_good("-n disk.img").cache, CONFIG_CACHE_NONE);
-    assert_int_equal(parse_good("--nocache disk.img").cache, CONFIG_CACHE_NONE);
+    assert_int_equal(parse_good("-n disk.img").cache, IMAGE_CACHE_NONE);
+    assert_int_equal(parse_good("--nocache disk.img").cache, IMAGE_CACHE_NONE);
 }
 
 static void objects_are_kept_in_their_order(void **state)
@@ -139,11 +139,11 @@ static void a_command_brings_its_own_defaults(void **state)
 static void every_mode_has_its_value(void **state)
 {
     (void)state;
-    assert_int_equal(parse_good("--cache=writeback x").cache, CONFIG_CACHE_WRITEBACK);
-    assert_int_equal(parse_good("--cache=none x").cache, CONFIG_CACHE_NONE);
-    assert_int_equal(parse_good("--cache=writethrough x").cache, CONFIG_CACHE_WRITETHROUGH);
-    assert_int_equal(parse_good("--cache=directsync x").cache, CONFIG_CACHE_DIRECTSYNC);
-    assert_int_equal(parse_good("--cache=unsafe x").cache, CONFIG_CACHE_UNSAFE);
+    assert_int_equal(parse_good("--cache=writeback x").cache, IMAGE_CACHE_WRITEBACK);
+    assert_int_equal(parse_good("--cache=none x").cache, IMAGE_CACHE_NONE);
+    assert_int_equal(parse_good("--cache=writethrough x").cache, IMAGE_CACHE_WRITETHROUGH);
+    assert_int_equal(parse_good("--cache=directsync x").cache, IMAGE_CACHE_DIRECTSYNC);
+    assert_int_equal(parse_good("--cache=unsafe x").cache, IMAGE_CACHE_UNSAFE);
     assert_false(parse_good("--discard=ignore x").discard);
     assert_false(parse_good("--discard=off x").discard);
     assert_null(parse_good("x").detect_zeroes);

@@ -38,12 +38,12 @@ static void the_command_line_speaks_of_the_top_node(void **state)
     const struct config plain = {.image = "disk.img"};
     EXPECT(&plain, "cache.direct", "", "discard", "", "aio", "", "read-only", "", "offset", "",
            "detect-zeroes", "", "driver", "", "file.filename", "");
-    const struct config unsafe = {.image = "disk.img", .cache = CONFIG_CACHE_UNSAFE};
+    const struct config unsafe = {.image = "disk.img", .cache = IMAGE_CACHE_UNSAFE};
     EXPECT(&unsafe, "cache.direct", "", "cache.no-flush", "on");
     const struct config all = {.image = "disk.img",
                                .format = "raw",
                                .read_only = true,
-                               .cache = CONFIG_CACHE_DIRECTSYNC,
+                               .cache = IMAGE_CACHE_DIRECTSYNC,
                                .aio = "threads",
                                .discard = true,
                                .detect_zeroes = "on",
@@ -58,13 +58,13 @@ static void the_images_own_options_win_over_defaults(void **state)
     const struct config config = {
         .image = "driver=raw,file.filename=a,,b,cache.direct=off,discard=off,aio=sync",
         .image_opts = true,
-        .cache = CONFIG_CACHE_NONE,
+        .cache = IMAGE_CACHE_NONE,
         .aio = "threads",
         .discard = true};
     EXPECT(&config, "driver", "raw", "file.filename", "a,b", "cache.direct", "off", "discard",
            "off", "aio", "sync");
     const struct config json = {.image = "json:{\"driver\":\"raw\",\"file\":{\"filename\":\"x\"}}",
-                                .cache = CONFIG_CACHE_NONE};
+                                .cache = IMAGE_CACHE_NONE};
     EXPECT(&json, "driver", "raw", "file.filename", "x", "cache.direct", "on");
     const struct config object = {.image = "{\"file.filename\":\"x\"}", .image_opts = true};
     EXPECT(&object, "driver", "", "file.filename", "x");
