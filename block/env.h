@@ -48,6 +48,9 @@ struct block_env {
     const struct block_driver *const *drivers; /* NULL-ended: block never includes upward */
     /* NULL-ended, the default first: engines_by_preference, until a test puts others here. */
     const struct engine_ops *const *engines;
+    /* Where work goes on behind a request (background.h): one that is turned as long as a node is
+     * open. NULL, until set before a node is opened: on the request's own, as all are. */
+    struct loop *background_loop;
     struct throttle_groups throttle_groups; /* by name; who makes one frees it */
     struct node_names node_names;           /* see graph_find_node() */
     _Atomic bool engine_refusal_said;       /* one log line, not one a loop */

@@ -51,8 +51,9 @@ struct loop {
     struct clock *clock;
     uint64_t now_ns;
     bool now_is_known;
-    bool stopping;   /* loop_run() returns after this turn */
-    bool stay_awake; /* this turn does not sleep */
+    bool stopping;               /* loop_run() returns after this turn */
+    bool stay_awake;             /* this turn does not sleep */
+    const struct run_co *run_co; /* loop_run_co() that turns it; NULL: somebody else does */
     struct list ready;
     struct list timers; /* by due_ns, then in the order they were set */
     struct list tasks;
@@ -384,6 +385,19 @@ static bool poll(struct loop *loop, bool may_sleep)
     return any;
 }
 
+struct run_co {
+    coroutine_entry *entry;
+    void *arg;
+    bool waits_for_all; /* coroutines of the loop */
+    bool has_ended;
+};
+
+static bool run_co_is_over(const struct loop *loop)
+{
+    const struct run_co *run = loop->run_co;
+    return run && run->has_ended && (!run->waits_for_all || loop->coroutine_pool.used_count == 0);
+}
+
 enum sleep { SLEEP_NEVER, SLEEP_IF_NOTHING_WAS_DONE, SLEEP };
 
 static bool turn(struct loop *loop, enum sleep sleep)
@@ -393,9 +407,12 @@ static bool turn(struct loop *loop, enum sleep sleep)
     bool idle;
     loop->stay_awake = false;
     bool any = run_rounds(loop, &idle);
+    bool is_over = run_co_is_over(loop);
     bool may_sleep = sleep == SLEEP || (sleep == SLEEP_IF_NOTHING_WAS_DONE && !any);
-    any |= poll(loop, may_sleep && idle && !loop->stay_awake);
-    any |= expire_timers(loop);
+    if (!is_over || !idle) { /* else nobody waits for what the poller could tell */
+        any |= poll(loop, may_sleep && idle && !loop->stay_awake);
+        any |= expire_timers(loop);
+    }
     loop_leave(previous);
     return any;
 }
@@ -414,32 +431,35 @@ void loop_run(struct loop *loop)
     loop->stopping = false;
 }
 
-struct run_co {
-    struct loop *loop;
-    coroutine_entry *entry;
-    void *arg;
-    bool has_ended;
-};
-
 static void run_co_main(void *arg)
 {
     struct run_co *run = arg;
     run->entry(run->arg);
     run->has_ended = true;
-    run->loop->stay_awake = true; /* this turn must not sleep: loop_run_co() returns after it */
+}
+
+static int run_co(struct loop *loop, struct run_co *run)
+{
+    assert(!loop_current() && !coroutine_inside() && !loop->run_co);
+    loop->now_is_known = false;
+    int rc = coroutine_start(loop, run_co_main, run);
+    if (rc < 0)
+        return rc;
+    loop->run_co = run;
+    while (!run_co_is_over(loop))
+        turn(loop, SLEEP);
+    loop->run_co = NULL;
+    return 0;
 }
 
 int loop_run_co(struct loop *loop, void (*entry)(void *arg), void *arg)
 {
-    struct run_co run = {.loop = loop, .entry = entry, .arg = arg};
-    assert(!loop_current() && !coroutine_inside());
-    int rc = coroutine_start(loop, run_co_main, &run);
-    if (rc < 0)
-        return rc;
-    loop->now_is_known = false;
-    while (!run.has_ended)
-        turn(loop, SLEEP);
-    return 0;
+    return run_co(loop, &(struct run_co){.entry = entry, .arg = arg});
+}
+
+int loop_run_all_co(struct loop *loop, void (*entry)(void *arg), void *arg)
+{
+    return run_co(loop, &(struct run_co){.entry = entry, .arg = arg, .waits_for_all = true});
 }
 
 void loop_watch_init(struct loop_watch *watch, int fd,

@@ -127,6 +127,9 @@ bool loop_turn(struct loop *loop, bool may_sleep);
 /* Runs entry(arg) as a coroutine and turns the loop until it has ended: the way in for tools and
  * tests, on a thread that turns no loop. 0, or -ENOMEM when no stack could be had. */
 int loop_run_co(struct loop *loop, void (*entry)(void *arg), void *arg);
+/* The same, and turns on until no coroutine of the loop is left: for a loop that nobody turns
+ * afterwards. */
+int loop_run_all_co(struct loop *loop, void (*entry)(void *arg), void *arg);
 
 /* Before a watch's first use, and before its use with another descriptor, also one with the same
  * number. It must be off. */

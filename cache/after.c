@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <assert.h>
 
-#include "block/coroutine.h"
 #include "cache/table.h"
 
 /*
@@ -68,27 +67,34 @@ static void co_reap(struct cache *cache)
     co_queue_wake_all(&cache->reaper_waiters);
 }
 
-static void reaper_main(void *arg)
+static void reaper_co_run(struct background *reaper)
 {
-    struct cache *cache = arg;
+    struct cache *cache = container_of(reaper, struct cache, reaper);
     pthread_mutex_lock(cache->monitor);
     co_reap(cache);
     pthread_mutex_unlock(cache->monitor);
 }
 
-/* Without memory for a coroutine, the next round tries again. */
+/* The next round tries again. */
+static void reaper_refused(struct background *reaper)
+{
+    struct cache *cache = container_of(reaper, struct cache, reaper);
+    pthread_mutex_lock(cache->monitor);
+    cache->reaper_running = false;
+    co_queue_wake_all(&cache->reaper_waiters);
+    pthread_mutex_unlock(cache->monitor);
+}
+
 void after_start_reaper(struct cache *cache)
 {
     if (cache->reaper_running || list_is_empty(&cache->after_ready))
         return;
     cache->reaper_running = true;
+    cache->reaper =
+        (struct background){.env = cache->env, .co_run = reaper_co_run, .refused = reaper_refused};
     pthread_mutex_unlock(cache->monitor);
-    int rc = coroutine_start(coroutine_loop(coroutine_self()), reaper_main, cache);
+    background_start(&cache->reaper);
     pthread_mutex_lock(cache->monitor);
-    if (rc < 0) {
-        cache->reaper_running = false;
-        co_queue_wake_all(&cache->reaper_waiters);
-    }
 }
 
 void after_co_drain(struct cache *cache)

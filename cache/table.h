@@ -33,6 +33,7 @@
 
 #include <stdatomic.h>
 
+#include "block/background.h"
 #include "block/coroutine_lock.h"
 #include "block/loop.h"
 #include "cache/cache.h"
@@ -136,6 +137,7 @@ struct cache {
     struct list after_ready; /* durable; wait for the uses to end */
     unsigned after_count;
     bool reaper_running;
+    struct background reaper;
     struct co_queue reaper_waiters;
 };
 

@@ -337,6 +337,78 @@ static void without_memory_for_a_stack_nothing_is_run(void **state)
     assert_int_equal(status, 0);
 }
 
+/* --- entered from outside ----------------------------------------------------------------------
+ */
+
+struct visit {
+    struct loop *loop;
+    unsigned steps, others_steps;
+};
+
+static void others_main(void *arg)
+{
+    struct visit *visit = arg;
+    for (unsigned i = 0; i < 50; i++) {
+        coroutine_co_pause();
+        visit->others_steps++;
+    }
+}
+
+static void visit_main(void *arg)
+{
+    struct visit *visit = arg;
+    assert_int_equal(coroutine_start(visit->loop, others_main, visit), 0);
+    coroutine_co_pause();
+    visit->steps++;
+}
+
+static void who_comes_from_outside_waits_for_one_coroutine_or_for_all(void **state)
+{
+    struct visit visit = {.loop = *state};
+    assert_int_equal(loop_run_all_co(*state, visit_main, &visit), 0);
+    assert_int_equal(visit.steps, 1);
+    assert_int_equal(visit.others_steps, 50);
+    assert_int_equal(loop_run_co(*state, visit_main, &visit), 0);
+    assert_int_equal(visit.steps, 2);
+    assert_in_range(visit.others_steps, 50, 99);
+    while (visit.others_steps < 100)
+        loop_turn(*state, false);
+}
+
+/* A poller that nothing ever comes from, and that says how often it was asked. */
+static int open_counter(struct loop *loop, void **ret_poller, struct error *err)
+{
+    (void)loop, (void)err;
+    *ret_poller = calloc(1, sizeof(unsigned));
+    return 0;
+}
+
+static bool count_wait(void *poller, int64_t timeout_ns)
+{
+    (void)timeout_ns;
+    ++*(unsigned *)poller;
+    return false;
+}
+
+static const struct poller_ops poller_counting = {
+    .name = "counting", .open = open_counter, .close = free, .wait = count_wait};
+
+static void pause_once_main(void *arg)
+{
+    (void)arg;
+    coroutine_co_pause();
+}
+
+static void what_memory_answers_needs_no_look_at_the_poller(void **state)
+{
+    struct loop *loop;
+    (void)state;
+    assert_int_equal(loop_new(&loop, 1, &poller_counting, &clock_monotonic, NULL), 0);
+    assert_int_equal(loop_run_co(loop, pause_once_main, NULL), 0);
+    assert_int_equal(*(unsigned *)loop_poller(loop), 0);
+    loop_free(loop);
+}
+
 #define with_loop(test) cmocka_unit_test_setup_teardown(test, loop_setup, loop_teardown)
 
 int main(void)
@@ -352,6 +424,8 @@ int main(void)
         with_loop(an_ended_coroutines_stack_is_used_again),
         with_loop(the_pool_keeps_only_its_maximum),
         with_loop(nearly_all_of_the_promised_stack_can_be_used),
+        with_loop(who_comes_from_outside_waits_for_one_coroutine_or_for_all),
+        cmocka_unit_test(what_memory_answers_needs_no_look_at_the_poller),
         cmocka_unit_test(overrunning_a_stack_hits_the_guard),
         cmocka_unit_test(without_memory_for_a_stack_nothing_is_run),
     };
