@@ -9,16 +9,13 @@
  * (tests/integration has such a chain).
  */
 #include <errno.h>
-#include <stdlib.h>
 
 #include "block/buffer.h"
-#include "block/coroutine.h"
 #include "block/env.h"
+#include "block/parts.h"
 #include "block/workers.h"
 #include "common/inflate.h"
 #include "formats/qcow2/image.h"
-
-#define PIECES_MAX 8 /* of one request, side by side */
 
 /* --- compressed clusters ------------------------------------------------------------------------
  */
@@ -119,103 +116,44 @@ static int co_read_extent(struct qcow2_image *image, const struct qcow2_extent *
 /* --- several extents ----------------------------------------------------------------------------
  */
 
-struct pieces;
-
 struct piece {
-    struct pieces *pieces;
+    struct qcow2_image *image;
     struct qcow2_extent extent;
     uint64_t guest_offset;
     struct block_vec vec;
-    bool is_used;
 };
 
-/* All on one loop, so there is nothing to lock. */
-struct pieces {
-    struct qcow2_image *image;
-    unsigned running;
-    int ret;                  /* of the first that failed */
-    struct coroutine *waiter; /* NULL: nobody waits for one to end */
-    struct piece all[PIECES_MAX];
-};
-
-static void piece_entry(void *arg)
+static int co_read_piece(void *arg)
 {
-    struct piece *piece = arg;
-    struct pieces *pieces = piece->pieces;
-    int ret = co_read_extent(pieces->image, &piece->extent, piece->guest_offset, &piece->vec);
-    if (ret < 0 && pieces->ret == 0)
-        pieces->ret = ret;
-    piece->is_used = false;
-    pieces->running--;
-    if (pieces->waiter) {
-        struct coroutine *waiter = pieces->waiter;
-        pieces->waiter = NULL;
-        coroutine_wake(waiter);
-    }
-}
-
-static void co_wait_until(struct pieces *pieces, unsigned running_max)
-{
-    while (pieces->running > running_max) {
-        pieces->waiter = coroutine_self();
-        coroutine_yield();
-    }
-}
-
-static struct piece *co_take_piece(struct pieces *pieces)
-{
-    unsigned i = 0;
-    co_wait_until(pieces, PIECES_MAX - 1);
-    while (pieces->all[i].is_used)
-        i++;
-    pieces->all[i].is_used = true;
-    pieces->running++;
-    return &pieces->all[i];
-}
-
-/* Starts reading an extent; what takes no waiting is done when this returns. */
-static void co_start(struct pieces *pieces, const struct qcow2_extent *extent,
-                     uint64_t guest_offset, const struct block_vec *vec)
-{
-    if (is_quick(pieces->image, extent)) {
-        vec_fill(vec, 0);
-        return;
-    }
-    struct piece *piece = co_take_piece(pieces);
-    piece->pieces = pieces;
-    piece->extent = *extent;
-    piece->guest_offset = guest_offset;
-    piece->vec = *vec;
-    if (coroutine_start(coroutine_loop(coroutine_self()), piece_entry, piece) < 0)
-        piece_entry(piece); /* one after the other, then */
+    const struct piece *piece = arg;
+    return co_read_extent(piece->image, &piece->extent, piece->guest_offset, &piece->vec);
 }
 
 /* extent is the first one of the range. */
 static int co_read_pieces(struct qcow2_image *image, const struct qcow2_extent *first,
                           uint64_t guest_offset, const struct block_vec *vec)
 {
-    struct qcow2_extent extent = *first;
-    struct pieces *pieces = calloc(1, sizeof(*pieces));
-    if (!pieces)
+    struct piece piece = {.image = image, .extent = *first};
+    struct parts *parts = parts_new(sizeof(piece), co_read_piece);
+    if (!parts)
         return -ENOMEM;
-    pieces->image = image;
     int ret = 0;
-    for (size_t done = 0; done < vec->length && ret == 0 && pieces->ret == 0;) {
+    for (size_t done = 0; done < vec->length && !parts_failed(parts); done += piece.vec.length) {
         size_t left = vec->length - done;
         if (done > 0)
-            ret = qcow2_co_map(image, guest_offset + done, left, &extent);
+            ret = qcow2_co_map(image, guest_offset + done, left, &piece.extent);
         if (ret < 0)
             break;
-        size_t length = extent.length < left ? (size_t)extent.length : left;
-        struct block_vec part = vec_slice(vec, done, length);
-        co_start(pieces, &extent, guest_offset + done, &part);
-        done += length;
+        size_t length = piece.extent.length < left ? (size_t)piece.extent.length : left;
+        piece.guest_offset = guest_offset + done;
+        piece.vec = vec_slice(vec, done, length);
+        if (is_quick(image, &piece.extent))
+            vec_fill(&piece.vec, 0);
+        else
+            parts_co_start(parts, &piece);
     }
-    co_wait_until(pieces, 0);
-    if (ret == 0)
-        ret = pieces->ret;
-    free(pieces);
-    return ret;
+    int parts_ret = parts_co_end(parts);
+    return ret < 0 ? ret : parts_ret;
 }
 
 /* --- the driver's calls -------------------------------------------------------------------------
