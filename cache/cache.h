@@ -62,6 +62,8 @@ struct cache_kind_config {
     unsigned class_index;  /* its place in the order */
     uint32_t table_bytes;  /* a power of two */
     uint64_t base;         /* a table begins at base + n * table_bytes of the node */
+    uint64_t end;          /* the kind's bytes end here, maybe inside a table; 0: nowhere. What a
+                            * table would have behind it is never read, changed or written */
     uint64_t budget_bytes; /* of table content in memory */
 };
 
@@ -172,8 +174,8 @@ struct cache_use {
 void cache_use_begin(struct cache *cache, struct cache_use *use);
 void cache_use_end(struct cache *cache, struct cache_use *use);
 
-/* Everything that is clean is dropped; for when somebody else may have changed the file. Nothing is
- * dirty, no pin is held. */
+/* Everything that is clean and not pinned is dropped; for when somebody else may have changed the
+ * file. Nothing is dirty. */
 void cache_invalidate(struct cache *cache);
 
 /* --- memory and counters -------------------------------------------------------------------------

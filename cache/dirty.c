@@ -15,7 +15,7 @@ static bool is_listed(const struct cache_table *table)
 void dirty_mark(struct cache *cache, struct cache_table *table, uint32_t from, uint32_t to)
 {
     struct cache_kind *kind = table->kind;
-    assert(from < to && to <= kind->config.table_bytes);
+    assert(from < to && to <= table_length(table));
     assert(table->state >= TABLE_CLEAN);
     if (table->state == TABLE_CLEAN)
         table->state = TABLE_DIRTY;
@@ -52,8 +52,8 @@ void cache_store(struct cache *cache, struct cache_table *table, size_t from, co
                  size_t length)
 {
     assert(table->pins > 0 && length > 0);
-    assert(from <= table->kind->config.table_bytes);
-    assert(length <= table->kind->config.table_bytes - from);
+    assert(from <= table_length(table));
+    assert(length <= table_length(table) - from);
     table_begin_change(table);
     table_fill(table, from, bytes, length);
     table_end_change(table);

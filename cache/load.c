@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include <assert.h>
 #include <errno.h>
+#include <string.h>
 
 #include "block/buffer.h"
 #include "block/driver.h"
@@ -26,11 +27,15 @@ static int co_await_load(struct cache *cache, struct cache_table *table)
     return rc;
 }
 
-static int co_read_node(struct cache_kind *kind, uint64_t node_offset, uint8_t *buffer)
+static int co_read_node(const struct cache_table *table, uint8_t *buffer)
 {
     struct iovec iov;
-    struct block_vec vec = vec_of_buffer(&iov, buffer, kind->config.table_bytes);
-    return node_co_read(kind->cache->nodes[kind->config.node_index].node, node_offset, &vec);
+    const struct cache_kind *kind = table->kind;
+    uint32_t length = table_length(table);
+    struct block_vec vec = vec_of_buffer(&iov, buffer, length);
+    memset(buffer + length, 0, kind->config.table_bytes - length);
+    return node_co_read(kind->cache->nodes[kind->config.node_index].node, cache_table_offset(table),
+                        &vec);
 }
 
 /* Monitor. A load has failed: nothing of it is found any more. The loader's pin goes. */
@@ -56,7 +61,7 @@ static int co_load(struct cache *cache, struct cache_table *table, uint64_t numb
 
     struct buffer_pool *pool = &block_env_local(cache->env)->buffers;
     uint8_t *buffer = buffer_get(pool, length);
-    int rc = buffer ? co_read_node(kind, cache_table_offset(table), buffer) : -ENOMEM;
+    int rc = buffer ? co_read_node(table, buffer) : -ENOMEM;
 
     pthread_mutex_lock(cache->monitor);
     if (rc == 0) {
@@ -76,7 +81,7 @@ static void make_new(struct cache *cache, struct cache_table *table)
 {
     table_fill(table, 0, NULL, table->kind->config.table_bytes);
     table_end_change(table);
-    dirty_mark(cache, table, 0, table->kind->config.table_bytes);
+    dirty_mark(cache, table, 0, table_length(table));
 }
 
 static void pin(struct cache_table *table)

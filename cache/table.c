@@ -10,6 +10,7 @@
 #include "block/env.h"
 #include "block/loop.h"
 #include "common/align.h"
+#include "common/checked.h"
 
 /*
  * Where a table is in memory, and how it is read without the monitor.
@@ -145,6 +146,7 @@ uint64_t table_number(const struct cache_kind *kind, uint64_t node_offset, size_
                       size_t *ret_from)
 {
     assert(node_offset >= kind->config.base);
+    assert(kind->config.end == 0 || range_is_inside(node_offset, length, kind->config.end));
     uint64_t relative = node_offset - kind->config.base;
     size_t from = relative & (kind->config.table_bytes - 1);
     assert(length <= kind->config.table_bytes - from);
@@ -164,6 +166,14 @@ uint64_t cache_table_offset(const struct cache_table *table)
     const struct cache_kind_config *config = &table->kind->config;
     uint64_t number = atomic_load_explicit(&table->number, memory_order_relaxed);
     return config->base + (number - 1) * config->table_bytes;
+}
+
+uint32_t table_length(const struct cache_table *table)
+{
+    const struct cache_kind_config *config = &table->kind->config;
+    uint64_t start = cache_table_offset(table);
+    bool is_whole = config->end == 0 || config->end - start >= config->table_bytes;
+    return is_whole ? config->table_bytes : (uint32_t)(config->end - start);
 }
 
 static _Atomic uint32_t *bucket_of(const struct cache_kind *kind, uint64_t number)

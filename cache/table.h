@@ -146,6 +146,8 @@ struct cache {
 uint64_t table_number(const struct cache_kind *kind, uint64_t node_offset, size_t length,
                       size_t *ret_from);
 uint8_t *table_data(const struct cache_table *table);
+/* How much of the table the kind has: all of it but where the kind ends inside. */
+uint32_t table_length(const struct cache_table *table);
 /* Monitor. NULL: not in the hash. */
 struct cache_table *table_find(const struct cache_kind *kind, uint64_t number);
 void table_hash(struct cache_table *table, uint64_t number);

@@ -66,11 +66,11 @@ static void widen(const struct cache_table *table, uint32_t *ret_from, uint32_t 
 {
     uint32_t granule = granule_of(table->kind);
     uint64_t start = cache_table_offset(table);
-    uint64_t end = start + table->kind->config.table_bytes;
+    uint64_t end = start + table_length(table);
     uint64_t from = align_down(start + table->dirty_from, granule);
     uint64_t to = align_up(start + table->dirty_to, granule);
     *ret_from = from > start ? (uint32_t)(from - start) : 0;
-    *ret_to = to < end ? (uint32_t)(to - start) : table->kind->config.table_bytes;
+    *ret_to = (uint32_t)((to < end ? to : end) - start);
 }
 
 static size_t room_of(const struct cache_table *table)

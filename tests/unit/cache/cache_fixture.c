@@ -22,12 +22,14 @@ static void make_cache(struct cache_fixture *fixture)
         .kind_count = KIND_COUNT,
     };
     for (unsigned i = 0; i < KIND_COUNT; i++)
-        config.kinds[i] =
-            (struct cache_kind_config){.name = "test",
-                                       .class_index = i < ODD ? i : HIGH,
-                                       .table_bytes = TABLE_BYTES,
-                                       .base = i < ODD ? (uint64_t)i * QUARTER : ODD_BASE,
-                                       .budget_bytes = 1};
+        config.kinds[i] = (struct cache_kind_config){
+            .name = "test",
+            .class_index = i < ODD ? i : HIGH,
+            .table_bytes = TABLE_BYTES,
+            .base = place_of(i, 0),
+            .end = i == SHORT ? SHORT_BASE + SHORT_BYTES : 0,
+            .budget_bytes = 1,
+        };
     assert_int_equal(cache_new(&fixture->cache, &config, NULL), 0);
 }
 
@@ -67,8 +69,12 @@ void cache_fixture_run(uint32_t alignment, void (*test)(struct cache_fixture *fi
 
 uint64_t place_of(unsigned kind, unsigned index)
 {
-    uint64_t base = kind < ODD ? (uint64_t)kind * QUARTER : ODD_BASE;
-    return base + (uint64_t)index * TABLE_BYTES;
+    static const uint64_t bases[] = {[LOW] = 0,
+                                     [MIDDLE] = QUARTER,
+                                     [HIGH] = 2 * QUARTER,
+                                     [ODD] = ODD_BASE,
+                                     [SHORT] = SHORT_BASE};
+    return bases[kind] + (uint64_t)index * TABLE_BYTES;
 }
 
 uint8_t pattern_at(uint64_t node_offset)

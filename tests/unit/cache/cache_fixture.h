@@ -5,7 +5,7 @@
 /*
  * A cache over two disks in memory: three kinds of 512-byte tables on the first, in the classes 0,
  * 1 and 2, each in a quarter of it, with room for CACHE_TABLES_MIN of each; and a fourth kind that
- * begins at an odd place of the last quarter.
+ * begins at an odd place of the last quarter, after one of a few bytes that ends inside its table.
  */
 
 #include "cache/cache.h"
@@ -14,9 +14,11 @@
 #define TABLE_BYTES 512
 #define DISK_BYTES (64 * 1024)
 #define QUARTER (DISK_BYTES / 4)
-#define ODD_BASE (3 * QUARTER + 12)
+#define SHORT_BASE (3 * QUARTER)
+#define SHORT_BYTES 12
+#define ODD_BASE (SHORT_BASE + SHORT_BYTES)
 
-enum { LOW, MIDDLE, HIGH, ODD, KIND_COUNT };
+enum { LOW, MIDDLE, HIGH, ODD, SHORT, KIND_COUNT };
 
 struct cache_fixture {
     struct fixture block;

@@ -22,7 +22,7 @@ static void co_any_range_of_a_table_reads_as_on_the_disk(struct cache_fixture *f
 {
     static const size_t froms[] = {0, 1, 7, 8, 9, 255, 504, 505, 511};
     static const size_t lengths[] = {1, 2, 4, 7, 8, 9, 16, 200, 512};
-    for (unsigned kind = 0; kind < KIND_COUNT; kind++) {
+    for (unsigned kind = 0; kind <= ODD; kind++) {
         for (size_t f = 0; f < sizeof(froms) / sizeof(*froms); f++) {
             for (size_t l = 0; l < sizeof(lengths) / sizeof(*lengths); l++) {
                 if (froms[f] + lengths[l] <= TABLE_BYTES)
