@@ -5,6 +5,8 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 
 #include "block/backend.h"
 #include "block/coroutine.h"
@@ -32,6 +34,68 @@ int block_co_create(struct block_env *env, struct node_options *options, struct 
     assert(coroutine_inside());
     int rc = create(env, options, err);
     node_options_free(options);
+    return rc;
+}
+
+/* --- files for formats --------------------------------------------------------------------------
+ */
+
+static int file_options(const char *path, struct node_options **ret_options, struct error *err)
+{
+    struct node_options *options = node_options_new();
+    int rc = options ? node_options_set(options, "driver", "file", err)
+                     : error_set(err, -ENOMEM, "no memory to make '%s'", path);
+    if (rc == 0)
+        rc = node_options_set(options, "filename", path, err);
+    if (rc == 0)
+        *ret_options = options;
+    else
+        node_options_free(options);
+    return rc;
+}
+
+int block_co_create_file(struct block_env *env, const char *path, uint64_t size_bytes,
+                         struct error *err)
+{
+    struct node_options *options = NULL;
+    char size[24];
+    int rc = file_options(path, &options, err);
+    if (rc < 0)
+        return rc;
+    snprintf(size, sizeof(size), "%" PRIu64, size_bytes);
+    rc = node_options_set(options, "size", size, err);
+    if (rc < 0) {
+        node_options_free(options);
+        return rc;
+    }
+    return block_co_create(env, options, err);
+}
+
+int block_co_open_file(struct block_env *env, const char *path, struct block_node **ret_file,
+                       struct error *err)
+{
+    struct node_options *options = NULL;
+    int rc = file_options(path, &options, err);
+    return rc < 0 ? rc : block_co_open(env, options, ret_file, err);
+}
+
+/* --- open images --------------------------------------------------------------------------------
+ */
+
+int block_co_check(struct block_node *node, block_check_report *report, void *arg,
+                   struct block_check *ret_check, struct error *err)
+{
+    struct tracked_request request;
+    const struct block_driver_admin *admin = node->driver->admin;
+    assert(coroutine_inside());
+    if (!admin || !admin->co_check)
+        return error_set(err, -ENOTSUP, "cannot check '%s': the driver %s has nothing to check",
+                         node_label(node), node->driver->name);
+    node_hurry_begin(node);
+    tracked_co_begin_exclusive(node, &request);
+    int rc = admin->co_check(node, report, arg, ret_check, err);
+    tracked_end(node, &request, false);
+    node_hurry_end(node);
     return rc;
 }
 

@@ -78,6 +78,13 @@ int block_co_open_image(struct block_env *env, const char *filename, const char 
  * any case and frees them. May wait. */
 int block_co_create(struct block_env *env, struct node_options *options, struct error *err);
 
+/* For formats that make their images in it: a new file of the host, empty or of that size, and a
+ * file opened by itself, to be written. What has that name loses its content. May wait. */
+int block_co_create_file(struct block_env *env, const char *path, uint64_t size_bytes,
+                         struct error *err);
+int block_co_open_file(struct block_env *env, const char *path, struct block_node **ret_file,
+                       struct error *err);
+
 struct block_node *block_node_ref(struct block_node *node);
 /* The last one flushes and closes the node and lets its children go. A failure in that is returned
  * by block_co_flush() before, not here. May wait. Takes NULL. */
@@ -96,6 +103,23 @@ const struct account *block_node_account(const struct block_node *node);
 typedef void block_tell_number(void *arg, const char *name, uint64_t value);
 void block_node_tell_numbers(const struct block_node *node, block_tell_number *tell, void *arg);
 const struct block_node *block_node_child(const struct block_node *node, unsigned index);
+
+/* What a check of an image has found. Blocks are what the format calls clusters or blocks. */
+struct block_check {
+    uint64_t errors;     /* what may lose data */
+    uint64_t leaks;      /* blocks that are counted and not used: space that is lost */
+    uint64_t unreadable; /* tables that could not be read */
+    uint64_t data_blocks, compressed_blocks; /* of the disk */
+    uint64_t end_offset;                     /* in the file, behind the last one that is used */
+};
+/* What is wrong, one sentence at a time, the first of many. */
+typedef void block_check_report(void *arg, const char *sentence);
+
+/* Looks whether the image is consistent; changes nothing but that it is flushed. Requests wait
+ * meanwhile. report NULL: nobody wants to know. 0: the check was made, whatever it found. -ENOTSUP:
+ * the format has none. May wait. */
+int block_co_check(struct block_node *node, block_check_report *report, void *arg,
+                   struct block_check *ret_check, struct error *err);
 
 /* --- backend ------------------------------------------------------------------------------------
  */

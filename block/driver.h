@@ -129,6 +129,9 @@ struct block_driver_admin {
     int (*co_create)(struct block_env *env, struct node_options *options, struct error *err);
     /* Nothing is in flight. Growing shows zeroes; shrinking cuts off. Sets node->size_bytes. */
     int (*co_resize)(struct block_node *node, uint64_t size_bytes, struct error *err);
+    /* See block_co_check(). Nothing is in flight; writes to nothing but what is to be flushed. */
+    int (*co_check)(struct block_node *node, block_check_report *report, void *arg,
+                    struct block_check *ret_check, struct error *err);
     /* A change of the open node, in two phases; nothing is in flight on it, and what was written is
      * flushed. prepare takes the keys it knows of reopen->options (what is left over is refused),
      * does all that can fail, and changes nothing that a request could see; it may write to the

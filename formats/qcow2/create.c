@@ -373,25 +373,6 @@ static int co_write_all(const struct maker *maker, struct error *err)
 /* --- files --------------------------------------------------------------------------------------
  */
 
-static int co_create_file(struct block_env *env, const char *path, uint64_t size_bytes,
-                          struct error *err)
-{
-    char size[24];
-    snprintf(size, sizeof(size), "%" PRIu64, size_bytes);
-    struct node_options *options = node_options_new();
-    int ret = options ? node_options_set(options, "driver", "file", err)
-                      : error_set(err, -ENOMEM, "no memory to make '%s'", path);
-    if (ret == 0)
-        ret = node_options_set(options, "filename", path, err);
-    if (ret == 0)
-        ret = node_options_set(options, "size", size, err);
-    if (ret < 0) {
-        node_options_free(options);
-        return ret;
-    }
-    return block_co_create(env, options, err);
-}
-
 /* Beside the image, where whoever opens it looks for it. */
 static int co_create_data_file(struct block_env *env, const struct request *request,
                                struct error *err)
@@ -401,24 +382,9 @@ static int co_create_data_file(struct block_env *env, const struct request *requ
     char *path;
     if (asprintf(&path, "%.*s%s", directory, request->filename, request->data_file) < 0)
         return error_set(err, -ENOMEM, "no memory to make '%s'", request->data_file);
-    int ret = co_create_file(env, path, request->header.size, err);
+    int ret = block_co_create_file(env, path, request->header.size, err);
     free(path);
     return ret;
-}
-
-static int co_open_file(struct block_env *env, const char *path, struct block_node **ret_file,
-                        struct error *err)
-{
-    struct node_options *options = node_options_new();
-    int ret = options ? node_options_set(options, "driver", "file", err)
-                      : error_set(err, -ENOMEM, "no memory to make '%s'", path);
-    if (ret == 0)
-        ret = node_options_set(options, "filename", path, err);
-    if (ret < 0) {
-        node_options_free(options);
-        return ret;
-    }
-    return block_co_open(env, options, ret_file, err);
 }
 
 static int co_make(struct block_env *env, const struct request *request, const struct plan *plan,
@@ -426,11 +392,11 @@ static int co_make(struct block_env *env, const struct request *request, const s
 {
     struct maker maker = {.request = request, .plan = plan};
     struct error why = {.message = ""};
-    int ret = co_create_file(env, request->filename, 0, err);
+    int ret = block_co_create_file(env, request->filename, 0, err);
     if (ret == 0 && request->data_file)
         ret = co_create_data_file(env, request, err);
     if (ret == 0)
-        ret = co_open_file(env, request->filename, &maker.file, err);
+        ret = block_co_open_file(env, request->filename, &maker.file, err);
     if (ret < 0)
         return ret;
     maker.cluster = malloc(plan->geometry.cluster_bytes);

@@ -21,6 +21,7 @@
 #include "formats/qcow2/driver.h"
 
 #include "common/endian.h"
+#include "formats/qcow2/check.h"
 #include "formats/qcow2/create.h"
 #include "formats/qcow2/image.h"
 #include "formats/qcow2/writer.h"
@@ -30,7 +31,25 @@ static int qcow2_probe(const uint8_t *head, size_t length)
     return length >= 8 && load_be32(head) == QCOW2_MAGIC && load_be32(head + 4) >= 2 ? 100 : 0;
 }
 
+static int qcow2_admin_co_check(struct block_node *node, block_check_report *report, void *arg,
+                                struct block_check *ret_check, struct error *err)
+{
+    struct qcow2_check check;
+    int ret = qcow2_co_check(node, report, arg, &check, err);
+    if (ret == 0)
+        *ret_check = (struct block_check){
+            .errors = check.errors,
+            .leaks = check.leaks,
+            .unreadable = check.unreadable,
+            .data_blocks = check.data_clusters,
+            .compressed_blocks = check.compressed_clusters,
+            .end_offset = check.end_offset,
+        };
+    return ret;
+}
+
 static const struct block_driver_admin qcow2_admin = {
+    .co_check = qcow2_admin_co_check,
     .co_create = qcow2_co_create,
     .tell_numbers = qcow2_tell_numbers,
 };

@@ -31,6 +31,26 @@ static void a_new_image_is_made_by_the_driver_that_is_named(void **state)
     with_posix(state, create_body);
 }
 
+static void file_body(struct posix_fixture *fixture)
+{
+    struct block_node *file;
+    assert_int_equal(block_co_create_file(&fixture->env, fixture->path, 3000, &fixture->err), 0);
+    assert_int_equal(image_size(fixture), 3000);
+    assert_int_equal(block_co_open_file(&fixture->env, fixture->path, &file, &fixture->err), 0);
+    assert_int_equal(node_co_resize(file, 4000, &fixture->err), 0); /* so it can be written */
+    assert_int_equal(block_co_check(file, NULL, NULL, NULL, &fixture->err), -ENOTSUP);
+    assert_non_null(strstr(fixture->err.message, "the driver file has nothing to check"));
+    block_co_node_unref(file);
+    assert_int_equal(image_size(fixture), 4000);
+    assert_int_equal(block_co_open_file(&fixture->env, "/no/such/file", &file, &fixture->err),
+                     -ENOENT);
+}
+
+static void a_format_makes_and_opens_a_file(void **state)
+{
+    with_posix(state, file_body);
+}
+
 static void resize_body(struct posix_fixture *fixture)
 {
     struct block_backend *backend;
@@ -123,6 +143,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_new_image_is_made_by_the_driver_that_is_named),
+        cmocka_unit_test(a_format_makes_and_opens_a_file),
         cmocka_unit_test(an_image_gets_a_new_size_both_ways),
         cmocka_unit_test(who_may_not_write_may_not_resize),
         cmocka_unit_test(a_resize_and_writes_take_turns),
