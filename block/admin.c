@@ -99,9 +99,34 @@ int block_co_check(struct block_node *node, block_check_report *report, void *ar
     return rc;
 }
 
-int node_co_resize(struct block_node *node, uint64_t size_bytes, struct error *err)
+int node_co_alone(struct block_node *node, int (*co_run)(void *arg), void *arg)
 {
     struct tracked_request request;
+    node_hurry_begin(node);
+    tracked_co_begin_exclusive(node, &request);
+    int rc = co_run(arg);
+    tracked_end(node, &request, true);
+    node_hurry_end(node);
+    return rc;
+}
+
+struct resize {
+    struct block_node *node;
+    uint64_t size_bytes;
+    struct error *err;
+};
+
+static int co_resize_alone(void *arg)
+{
+    const struct resize *resize = arg;
+    struct block_node *node = resize->node;
+    int rc = node->driver->admin->co_resize(node, resize->size_bytes, resize->err);
+    assert(rc < 0 || node_size(node) >= resize->size_bytes); /* a format may round up */
+    return rc;
+}
+
+int node_co_resize(struct block_node *node, uint64_t size_bytes, struct error *err)
+{
     const struct block_driver_admin *admin = node->driver->admin;
     assert(coroutine_inside());
     if (node->read_only)
@@ -113,14 +138,7 @@ int node_co_resize(struct block_node *node, uint64_t size_bytes, struct error *e
         return error_set(err, -EFBIG, "cannot resize '%s' to %llu bytes: the most is %llu",
                          node_label(node), (unsigned long long)size_bytes,
                          (unsigned long long)NODE_SIZE_MAX);
-    /* Nothing is in flight meanwhile, as driver.h promises the driver. */
-    node_hurry_begin(node);
-    tracked_co_begin_exclusive(node, &request);
-    int rc = admin->co_resize(node, size_bytes, err);
-    assert(rc < 0 || node_size(node) >= size_bytes); /* a format may round up */
-    tracked_end(node, &request, true);
-    node_hurry_end(node);
-    return rc;
+    return node_co_alone(node, co_resize_alone, &(struct resize){node, size_bytes, err});
 }
 
 int block_co_resize(struct block_backend *backend, uint64_t size_bytes, struct error *err)

@@ -294,6 +294,9 @@ static inline void node_co_event(struct block_node *node, const char *event)
 /* What the pipeline itself announces, of every node: see align.c and flush.c. NULL-ended. */
 extern const char *const pipeline_events[];
 
+/* Runs co_run(arg) while nothing else is in flight on the node, for what changes an image as a
+ * whole; returns what it returns. A flush may still come, since it changes nothing. */
+int node_co_alone(struct block_node *node, int (*co_run)(void *arg), void *arg);
 /* As block_co_resize(), for a child; a driver calls it from its own co_resize. */
 int node_co_resize(struct block_node *node, uint64_t size_bytes, struct error *err);
 int node_co_stored_size(struct block_node *node, uint64_t *ret_size_bytes);

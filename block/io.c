@@ -82,6 +82,17 @@ static void co_begin(struct block_node *node, struct tracked_request *request, c
     }
 }
 
+/* For a change, which a resize that it waited for may have put past the end. */
+static int co_begin_change(struct block_node *node, struct tracked_request *request,
+                           cover_rule *rule, uint64_t offset, uint64_t length)
+{
+    co_begin(node, request, rule, offset, length);
+    int rc = check_request(node, offset, length, true);
+    if (rc < 0)
+        tracked_end(node, request, false);
+    return rc;
+}
+
 /* What of the flags the driver is handed. */
 static unsigned driver_flags(const struct block_node *node, unsigned flags)
 {
@@ -169,7 +180,9 @@ int node_co_write(struct block_node *node, uint64_t offset, const struct block_v
     if (rc < 0 || vec->length == 0)
         return not_carried_out(node, ACCOUNT_WRITE, rc);
     unsigned passed = driver_flags(node, flags) & (unsigned)BLOCK_FUA;
-    co_begin(node, &request, align_cover_write, offset, vec->length);
+    rc = co_begin_change(node, &request, align_cover_write, offset, vec->length);
+    if (rc < 0)
+        return not_carried_out(node, ACCOUNT_WRITE, rc);
     node_co_event(node, "pwritev");
     rc = align_co_write(node, offset, vec, passed);
     node_co_event(node, "pwritev_done");
@@ -185,7 +198,9 @@ int node_co_zero(struct block_node *node, uint64_t offset, uint64_t length, unsi
     if (rc < 0 || length == 0)
         return not_carried_out(node, ACCOUNT_ZERO, rc);
     unsigned passed = driver_flags(node, flags);
-    co_begin(node, &request, align_cover_write, offset, length);
+    rc = co_begin_change(node, &request, align_cover_write, offset, length);
+    if (rc < 0)
+        return not_carried_out(node, ACCOUNT_ZERO, rc);
     node_co_event(node, "pwritev_zero");
     rc = align_co_zero(node, offset, length, passed);
     node_co_event(node, "pwritev_done");
@@ -202,7 +217,9 @@ int node_co_discard(struct block_node *node, uint64_t offset, uint64_t length, u
         return not_carried_out(node, ACCOUNT_DISCARD, rc);
     driver_flags(node, flags);
     /* Only whole blocks inside the range are touched, so it covers blocks as a read does. */
-    co_begin(node, &request, align_cover_read, offset, length);
+    rc = co_begin_change(node, &request, align_cover_read, offset, length);
+    if (rc < 0)
+        return not_carried_out(node, ACCOUNT_DISCARD, rc);
     rc = align_co_discard(node, offset, length);
     rc = co_end_change(node, &request, rc, true, flags & BLOCK_FUA);
     return carried_out(node, ACCOUNT_DISCARD, start, length, rc);
@@ -288,15 +305,17 @@ int node_co_is_own(struct block_node *node, uint64_t offset, uint64_t length, bo
     struct tracked_request request;
     while ((node->driver->flags & BLOCK_DRIVER_FILTER) && !node->driver->co_is_own)
         node = node->file;
-    uint64_t size = node_size(node);
-    if (!node->driver->co_is_own || offset >= size) {
-        *ret_is_own = true;
-        *ret_length = length;
+    int rc = 0;
+    *ret_is_own = true;
+    *ret_length = length;
+    if (!node->driver->co_is_own)
         return 0;
-    }
     co_begin(node, &request, align_cover_read, offset, length);
-    uint64_t inside = length < size - offset ? length : size - offset;
-    int rc = doorway_co_is_own(node, offset, inside, ret_is_own, ret_length);
+    uint64_t size = node_size(node);
+    uint64_t stored = offset < size ? size - offset : 0;
+    uint64_t inside = length < stored ? length : stored;
+    if (inside > 0)
+        rc = doorway_co_is_own(node, offset, inside, ret_is_own, ret_length);
     tracked_end(node, &request, false);
     return rc;
 }

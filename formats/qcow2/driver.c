@@ -9,8 +9,9 @@
  *
  * Operations: open (and what it needs: backing, snapshot, tables), mapping (a guest range is looked
  * up), read, status; writer (what writing needs, and the metadata it must not hit), claim,
- * refcount, cow, link, write, zero, free; create, check, info. image.h is what they share, writer.h
- * those that change an image. A read and a write go
+ * refcount, cow, link, write, zero, free; resize (l1_grow, preallocate, refcount_run,
+ * refcount_shrink); create, check, info. image.h is what they share, writer.h what those share that
+ * change an image. A read and a write go
  *
  *     read -> mapping -> cache (L1, then L2) -> read -> the child that has the bytes
  *     write -> claim -> refcount -> cow -> the child -> link -> cache; later: free
@@ -24,6 +25,7 @@
 #include "formats/qcow2/check.h"
 #include "formats/qcow2/create.h"
 #include "formats/qcow2/image.h"
+#include "formats/qcow2/resize.h"
 #include "formats/qcow2/writer.h"
 
 static int qcow2_probe(const uint8_t *head, size_t length)
@@ -51,6 +53,7 @@ static int qcow2_admin_co_check(struct block_node *node, block_check_report *rep
 static const struct block_driver_admin qcow2_admin = {
     .co_check = qcow2_admin_co_check,
     .co_create = qcow2_co_create,
+    .co_resize = qcow2_co_resize,
     .tell_numbers = qcow2_tell_numbers,
 };
 

@@ -49,9 +49,10 @@ struct qcow2_image {
     struct cache *cache;
     struct clusters *clusters; /* decompressed */
 
-    /* The L1 table that is served: the active one, or a snapshot's (then is_snapshot). */
-    uint64_t l1_table_offset;
-    uint32_t l1_size;
+    /* The L1 table that is served: the active one, or a snapshot's (then is_snapshot). It moves
+     * while nothing is in flight; who only asks memory may still look at the old one then. */
+    _Atomic uint64_t l1_table_offset;
+    _Atomic uint32_t l1_size;
     uint32_t l2_slice_bytes; /* what the cache loads of an L2 table at a time */
     bool is_snapshot;
 

@@ -18,11 +18,12 @@
 
 static uint64_t l1_entry_offset(const struct qcow2_image *image, uint64_t guest_offset)
 {
-    return image->l1_table_offset + qcow2_l1_index(&image->geometry, guest_offset) * 8;
+    return atomic_load_explicit(&image->l1_table_offset, memory_order_relaxed) +
+           qcow2_l1_index(&image->geometry, guest_offset) * 8;
 }
 
-static int co_read_l1(struct qcow2_image *image, uint64_t guest_offset, uint64_t *ret_l2_offset,
-                      bool *ret_is_ours)
+int qcow2_co_read_l1(struct qcow2_image *image, uint64_t guest_offset, uint64_t *ret_l2_offset,
+                     bool *ret_is_ours)
 {
     uint8_t bytes[8];
     const char *why;
@@ -85,7 +86,7 @@ int qcow2_co_look(struct qcow2_image *image, uint64_t guest_offset, uint64_t len
         .guest_offset = guest_offset - in_cluster,
         .count = count < QCOW2_LOOK_MAX ? (uint32_t)count : QCOW2_LOOK_MAX,
     };
-    int ret = co_read_l1(image, guest_offset, &ret_look->l2_offset, &ret_look->is_l2_ours);
+    int ret = qcow2_co_read_l1(image, guest_offset, &ret_look->l2_offset, &ret_look->is_l2_ours);
     if (ret == 0 && ret_look->l2_offset != 0)
         ret = co_look_at_entries(image, ret_look);
     return ret;
@@ -176,7 +177,7 @@ int qcow2_co_own_l2(struct qcow2_image *image, uint64_t guest_offset, uint64_t *
     uint64_t index = qcow2_l1_index(&image->geometry, guest_offset);
     uint64_t l2_offset;
     bool is_ours = false;
-    int ret = co_read_l1(image, guest_offset, &l2_offset, &is_ours);
+    int ret = qcow2_co_read_l1(image, guest_offset, &l2_offset, &is_ours);
     if (ret < 0)
         return ret;
     if (l2_offset != 0 && is_ours) {
@@ -186,7 +187,7 @@ int qcow2_co_own_l2(struct qcow2_image *image, uint64_t guest_offset, uint64_t *
     pthread_mutex_lock(&image->monitor);
     qcow2_co_claim(image, &image->writer->l1_claims, &claim, index, index + 1);
     pthread_mutex_unlock(&image->monitor);
-    ret = co_read_l1(image, guest_offset, &l2_offset, &is_ours);
+    ret = qcow2_co_read_l1(image, guest_offset, &l2_offset, &is_ours);
     if (ret == 0 && (l2_offset == 0 || !is_ours))
         ret = co_make_l2(image, guest_offset, l2_offset, &l2_offset);
     pthread_mutex_lock(&image->monitor);
@@ -194,6 +195,42 @@ int qcow2_co_own_l2(struct qcow2_image *image, uint64_t guest_offset, uint64_t *
     pthread_mutex_unlock(&image->monitor);
     if (ret == 0)
         *ret_l2_offset = l2_offset;
+    return ret;
+}
+
+static int co_unhook_l2(struct qcow2_image *image, uint64_t guest_offset, uint64_t l2_offset,
+                        struct qcow2_unlinked *unlinked)
+{
+    static const uint8_t nothing[8];
+    struct cache_table *table;
+    uint64_t at = l1_entry_offset(image, guest_offset);
+    int ret = cache_co_get(image->cache, QCOW2_TABLE_L1, at, &table);
+    if (ret < 0)
+        return ret;
+    pthread_mutex_lock(&image->monitor);
+    cache_store(image->cache, table, at - cache_table_offset(table), nothing, sizeof(nothing));
+    owned_remove(image->writer->owned, l2_offset >> image->geometry.cluster_bits);
+    qcow2_unlink_clusters(unlinked, l2_offset, 1);
+    cache_put_locked(image->cache, table);
+    pthread_mutex_unlock(&image->monitor);
+    /* Before its cluster is somebody else's. */
+    cache_co_forget(image->cache, QCOW2_TABLE_L2, l2_offset, image->geometry.cluster_bytes);
+    return 0;
+}
+
+int qcow2_co_drop_l2(struct qcow2_image *image, uint64_t guest_offset)
+{
+    uint64_t l2_offset;
+    bool is_ours;
+    int ret = qcow2_co_read_l1(image, guest_offset, &l2_offset, &is_ours);
+    if (ret < 0 || l2_offset == 0)
+        return ret;
+    struct qcow2_unlinked *unlinked = qcow2_unlinked_new(image, true);
+    if (!unlinked)
+        return -ENOMEM;
+    ret = co_unhook_l2(image, guest_offset, l2_offset, unlinked);
+    if (ret < 0)
+        qcow2_unlinked_free(unlinked);
     return ret;
 }
 

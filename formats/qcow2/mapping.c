@@ -39,7 +39,8 @@ static int find_l2(struct qcow2_image *image, table_reader *reader, uint64_t gue
                    uint64_t *ret_l2_offset)
 {
     uint64_t index = qcow2_l1_index(&image->geometry, guest_offset);
-    uint64_t entry_offset = image->l1_table_offset + index * 8;
+    uint64_t entry_offset =
+        atomic_load_explicit(&image->l1_table_offset, memory_order_relaxed) + index * 8;
     uint8_t bytes[8];
     const char *why;
     int ret = reader(image, QCOW2_TABLE_L1, entry_offset, bytes, sizeof(bytes));

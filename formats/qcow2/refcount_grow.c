@@ -288,3 +288,82 @@ int qcow2_co_grow_refcount_table(struct qcow2_image *image, uint64_t table_index
         qcow2_unlinked_free(unlinked);
     return ret;
 }
+
+/* --- a run of clusters with blocks of its own
+ * -----------------------------------------------------
+ */
+
+/* Block `nth` of the run, in the cache: it counts what of the run's `all` clusters is in its part.
+ */
+static int co_fill_run_block(struct qcow2_image *image, uint64_t block_offset, uint64_t nth,
+                             uint64_t all)
+{
+    const struct qcow2_geometry *geometry = &image->geometry;
+    uint8_t bytes[4096];
+    uint64_t piece = qcow2_slice_bytes(image);
+    uint64_t per_piece = piece * 8 >> geometry->refcount_order;
+    uint64_t first = nth << geometry->refcount_block_bits;
+    for (uint64_t done = 0; done < geometry->cluster_bytes; done += piece, first += per_piece) {
+        struct cache_table *table;
+        int ret =
+            cache_co_get_new(image->cache, QCOW2_TABLE_REFCOUNT_BLOCK, block_offset + done, &table);
+        if (ret < 0)
+            return ret;
+        memset(bytes, 0, piece);
+        for (uint64_t i = 0; i < per_piece && first + i < all; i++)
+            qcow2_refcount_set(bytes, geometry->refcount_order, (uint32_t)i, 1);
+        pthread_mutex_lock(&image->monitor);
+        cache_store(image->cache, table, 0, bytes, piece);
+        cache_put_locked(image->cache, table);
+        pthread_mutex_unlock(&image->monitor);
+    }
+    return 0;
+}
+
+/* The first index from which on there is no block. */
+static int co_find_free_index(struct qcow2_image *image, uint64_t *ret_index)
+{
+    uint64_t there = 0, index = (uint64_t)image->header.refcount_table_clusters
+                                << (image->geometry.cluster_bits - 3);
+    int ret = 0;
+    for (; index > 0 && there == 0 && ret == 0; index--)
+        ret = qcow2_co_find_refcount_block(image, index - 1, &there);
+    *ret_index = there != 0 ? index + 1 : index;
+    return ret;
+}
+
+static int co_alloc_in_new_blocks(struct qcow2_image *image, uint64_t count,
+                                  uint64_t *ret_host_offset)
+{
+    const struct qcow2_geometry *geometry = &image->geometry;
+    uint64_t per_block = UINT64_C(1) << geometry->refcount_block_bits;
+    uint64_t blocks = (count + per_block - 2) / (per_block - 1);
+    uint64_t all = blocks + count, index;
+    int ret = co_find_free_index(image, &index);
+    if (ret == 0 && index + blocks > (uint64_t)image->header.refcount_table_clusters
+                                         << (geometry->cluster_bits - 3))
+        ret = qcow2_co_grow_refcount_table(image, index + blocks); /* which lies behind the run */
+    if (ret < 0)
+        return ret;
+    uint64_t begin = index << (geometry->refcount_block_bits + geometry->cluster_bits);
+    ret = qcow2_check_overlap(image, begin, all << geometry->cluster_bits, 0);
+    for (uint64_t i = 0; i < blocks && ret == 0; i++)
+        ret = co_fill_run_block(image, begin + (i << geometry->cluster_bits), i, all);
+    for (uint64_t i = 0; i < blocks && ret == 0; i++)
+        ret = co_hook_block(image, index + i, begin + (i << geometry->cluster_bits));
+    if (ret == 0)
+        *ret_host_offset = begin + (blocks << geometry->cluster_bits);
+    return ret; /* after a failure, what is hooked counts what nobody has: a leak */
+}
+
+int qcow2_co_alloc_in_new_blocks(struct qcow2_image *image, uint64_t count,
+                                 uint64_t *ret_host_offset)
+{
+    pthread_mutex_lock(&image->monitor);
+    while (!co_begin_growing(image))
+        ;
+    pthread_mutex_unlock(&image->monitor);
+    int ret = co_alloc_in_new_blocks(image, count, ret_host_offset);
+    end_growing(image);
+    return ret;
+}

@@ -187,9 +187,13 @@ static int co_write_run(struct qcow2_image *image, const struct run *run,
         .guest_offset = run->guest_offset,
         .skips_zeroes = run->is_fresh,
     };
+    /* A raw data file has no byte more than the disk; what makes it grow writes behind its end. */
+    uint64_t end = run->guest_offset + run->length;
     uint64_t size = atomic_load(&image->node->size_bytes);
+    if (size < end)
+        size = end;
     if (image->geometry.has_data_file && cow.guest_to > size)
-        cow.guest_to = size; /* a raw data file has no byte more than the disk */
+        cow.guest_to = size;
     cow.host_offset = run->host_offset + (cow.guest_from - run->look.guest_offset);
     return qcow2_co_write_cow(image, &cow, vec);
 }

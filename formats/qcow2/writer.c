@@ -160,6 +160,20 @@ int qcow2_co_write_header_bytes(struct qcow2_image *image, uint32_t at, const vo
     return ret == 0 ? node_co_flush(image->node->file) : ret;
 }
 
+int qcow2_co_replace_header_bytes(struct qcow2_image *image, uint32_t at, const void *bytes,
+                                  const void *old_bytes, size_t length)
+{
+    struct iovec iov;
+    struct block_vec vec = vec_of_buffer(&iov, (void *)(uintptr_t)bytes, length);
+    assert(at / 512 == (at + length - 1) / 512);
+    int ret = node_co_write(image->node->file, at, &vec, 0);
+    if (ret == 0) /* after a flush that failed, none succeeds any more */
+        return node_co_flush(image->node->file);
+    if (qcow2_co_write_header_bytes(image, at, old_bytes, length) < 0)
+        qcow2_corrupt(image, "the header could not be written, nor be put back", "header", at, 0);
+    return ret;
+}
+
 /* Features that only say something as long as everybody who writes keeps them true. */
 static int co_clear_autoclear(struct qcow2_image *image, struct error *err)
 {

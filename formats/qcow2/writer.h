@@ -22,6 +22,8 @@
 #include "common/list.h"
 #include "formats/qcow2/image.h"
 
+#define QCOW2_HEADER_SIZE 24           /* where the field is */
+#define QCOW2_HEADER_L1 36             /* the count of its entries, and where it is */
 #define QCOW2_HEADER_REFCOUNT_TABLE 48 /* where the field is, and the count of its clusters */
 #define QCOW2_HEADER_AUTOCLEAR 88
 
@@ -69,6 +71,11 @@ int qcow2_check_overlap(struct qcow2_image *image, uint64_t host_offset, uint64_
 /* One field of the header, written and durable; it lies in one sector (invariant 7). */
 int qcow2_co_write_header_bytes(struct qcow2_image *image, uint32_t at, const void *bytes,
                                 size_t length);
+/* The same for a field that memory has with its old value. Where it cannot be written, nobody knows
+ * which of the two the disk has: the old one is written back, and where that fails too, nothing is
+ * written to the image any more. */
+int qcow2_co_replace_header_bytes(struct qcow2_image *image, uint32_t at, const void *bytes,
+                                  const void *old_bytes, size_t length);
 
 /* --- claim.c -----------------------------------------------------------------------------------
  */
@@ -97,6 +104,24 @@ int qcow2_co_find_refcount_block(struct qcow2_image *image, uint64_t table_index
 /* There is a refcount block of this index afterwards. */
 int qcow2_co_make_refcount_block(struct qcow2_image *image, uint64_t table_index);
 int qcow2_co_grow_refcount_table(struct qcow2_image *image, uint64_t table_index);
+/* `count` clusters in a row, which need not be below one refcount block, with a refcount of 1. */
+int qcow2_co_alloc_in_new_blocks(struct qcow2_image *image, uint64_t count,
+                                 uint64_t *ret_host_offset);
+
+/* --- refcount_run.c ------------------------------------------------------------------------------
+ */
+
+/* `count` clusters in a row, with a refcount of 1. */
+int qcow2_co_alloc_run(struct qcow2_image *image, uint64_t count, uint64_t *ret_host_offset);
+
+/* --- refcount_shrink.c ---------------------------------------------------------------------------
+ */
+
+/* The last refcount blocks, as far as they count nothing but themselves, are given up. Nothing else
+ * changes the image; nothing is dirty. */
+int qcow2_co_drop_refcount_blocks(struct qcow2_image *image);
+/* Where the last cluster ends that is in use. */
+int qcow2_co_used_end(struct qcow2_image *image, uint64_t *ret_host_offset);
 
 /* --- free.c ------------------------------------------------------------------------------------
  */
@@ -135,8 +160,14 @@ struct qcow2_look {
  * them and QCOW2_LOOK_MAX reaches. */
 int qcow2_co_look(struct qcow2_image *image, uint64_t guest_offset, uint64_t length,
                   struct qcow2_look *ret_look);
+/* Where the L2 table of guest_offset is, 0 for none, and whether it is ours. */
+int qcow2_co_read_l1(struct qcow2_image *image, uint64_t guest_offset, uint64_t *ret_l2_offset,
+                     bool *ret_is_ours);
 /* Where the L2 table of guest_offset is, that is ours: made or copied where there is none. */
 int qcow2_co_own_l2(struct qcow2_image *image, uint64_t guest_offset, uint64_t *ret_l2_offset);
+/* The L2 table of guest_offset is there no more; all its entries are empty. Nothing else changes
+ * the image. */
+int qcow2_co_drop_l2(struct qcow2_image *image, uint64_t guest_offset);
 /* Stores `count` entries for the look's clusters from `first` on, and unlinks the old ones where
  * unlinked[i] is not NULL (it is used up then). needs_data: what is linked was written just now. */
 int qcow2_co_link(struct qcow2_image *image, const struct qcow2_look *look, uint32_t first,
@@ -157,7 +188,7 @@ struct qcow2_cow {
 int qcow2_co_write_cow(struct qcow2_image *image, const struct qcow2_cow *cow,
                        const struct block_vec *vec);
 
-/* --- write.c, zero.c, flush.c: the driver's calls -----------------------------------------------
+/* --- write.c, zero.c, writer.c: the driver's calls -----------------------------------------------
  */
 
 int qcow2_co_write(struct block_node *node, uint64_t offset, const struct block_vec *vec,
@@ -165,5 +196,21 @@ int qcow2_co_write(struct block_node *node, uint64_t offset, const struct block_
 int qcow2_co_zero(struct block_node *node, uint64_t offset, uint64_t length, unsigned flags);
 int qcow2_co_discard(struct block_node *node, uint64_t offset, uint64_t length);
 int qcow2_co_flush(struct block_node *node);
+
+/* For a resize; nothing else is in flight. */
+/* Whole clusters (but at the table's end) are mapped no more: the backing file shows there. */
+int qcow2_co_unmap(struct qcow2_image *image, uint64_t guest_from, uint64_t guest_to);
+/* Subclusters read as zeroes, by their entries where the image can say so. */
+int qcow2_co_make_zero(struct qcow2_image *image, uint64_t guest_from, uint64_t guest_to);
+/* Any bytes. */
+int qcow2_co_write_zeroes(struct qcow2_image *image, uint64_t guest_from, uint64_t guest_to);
+
+/* --- l1_grow.c, preallocate.c: parts of a resize -------------------------------------------------
+ */
+
+/* The L1 table has so many entries at least; it moves. */
+int qcow2_co_grow_l1(struct qcow2_image *image, uint64_t entries);
+/* Whole clusters of the disk that are not mapped get their place now; they read as zeroes. */
+int qcow2_co_preallocate(struct qcow2_image *image, uint64_t guest_from, uint64_t guest_to);
 
 #endif

@@ -20,6 +20,7 @@ enum aim {
     AIM_ZERO_KEEP,  /* reads as zeroes; what has space keeps it */
     AIM_ZERO_UNMAP, /* reads as zeroes; space is given back */
     AIM_DISCARD,    /* the same, and the host gets it back */
+    AIM_UNMAP,      /* nothing is there; the host gets the space back. Whole clusters */
 };
 
 static bool is_raw_data_file(const struct qcow2_image *image)
@@ -46,6 +47,8 @@ static bool needs_nothing(const struct qcow2_image *image, const struct qcow2_cl
 {
     if (old->is_compressed)
         return false;
+    if (aim == AIM_UNMAP)
+        return !old->has_host && old->zero_bits == 0;
     if (old->has_host && aim != AIM_ZERO_KEEP)
         return bits != all_bits(&image->geometry) && (old->zero_bits & bits) == bits;
     if ((old->zero_bits & bits) == bits)
@@ -58,6 +61,10 @@ static bool zero_entry(const struct qcow2_image *image, const struct qcow2_clust
                        uint32_t bits, enum aim aim, struct qcow2_cluster *ret_new)
 {
     bool is_whole = bits == all_bits(&image->geometry);
+    if (aim == AIM_UNMAP) {
+        *ret_new = (struct qcow2_cluster){0};
+        return true;
+    }
     if (old->is_compressed && !is_whole)
         return false;
     struct qcow2_cluster new = old->is_compressed ? (struct qcow2_cluster){0} : *old;
@@ -163,7 +170,7 @@ static int co_zero_some(struct qcow2_image *image, struct zeroing *zeroing)
 }
 
 /* Zeroes that no entry says: written, as a guest would. */
-static int co_write_zeroes(struct qcow2_image *image, uint64_t from, uint64_t to)
+int qcow2_co_write_zeroes(struct qcow2_image *image, uint64_t from, uint64_t to)
 {
     struct buffer_pool *pool = &block_env_local(image->node->env)->buffers;
     uint8_t *zeroes = buffer_get(pool, ZEROES_BYTES);
@@ -216,6 +223,19 @@ static int co_zero_range(struct qcow2_image *image, uint64_t from, uint64_t to, 
     return ret;
 }
 
+int qcow2_co_unmap(struct qcow2_image *image, uint64_t guest_from, uint64_t guest_to)
+{
+    uint64_t done;
+    return co_zero_range(image, guest_from, guest_to, AIM_UNMAP, &done);
+}
+
+int qcow2_co_make_zero(struct qcow2_image *image, uint64_t guest_from, uint64_t guest_to)
+{
+    uint64_t done;
+    int ret = co_zero_range(image, guest_from, guest_to, AIM_ZERO_UNMAP, &done);
+    return ret == -ENOTSUP ? qcow2_co_write_zeroes(image, done, guest_to) : ret;
+}
+
 int qcow2_co_zero(struct block_node *node, uint64_t offset, uint64_t length, unsigned flags)
 {
     struct qcow2_image *image = qcow2_of(node);
@@ -230,15 +250,15 @@ int qcow2_co_zero(struct block_node *node, uint64_t offset, uint64_t length, uns
         return -ENOTSUP;
     if ((flags & BLOCK_FAST) && (from != offset || to != end))
         return -ENOTSUP;
-    int ret = co_write_zeroes(image, offset, from);
+    int ret = qcow2_co_write_zeroes(image, offset, from);
     if (ret == 0)
         ret = co_zero_range(image, from, to, aim, &done);
     if (ret == -ENOTSUP) {
         if ((flags & BLOCK_FAST) && done == from)
             return -ENOTSUP;
-        ret = co_write_zeroes(image, done, to);
+        ret = qcow2_co_write_zeroes(image, done, to);
     }
-    return ret == 0 ? co_write_zeroes(image, to, end) : ret;
+    return ret == 0 ? qcow2_co_write_zeroes(image, to, end) : ret;
 }
 
 /* Whole clusters; a hint, so what cannot be said is left. */

@@ -5,6 +5,8 @@
  *     qcow2_tool create KEY=VALUE,...     as block_co_create() takes them
  *     qcow2_tool check IMAGE              prints "errors N leaks N", and what was found
  *     qcow2_tool info IMAGE               prints some fields
+ *     qcow2_tool resize IMAGE SIZE [shrink] [metadata]
+ *                                         shrink: it may; metadata: with tables for what is added
  *
  * Exit status 1, with a sentence, where it could not be done.
  */
@@ -21,11 +23,13 @@
 #include "block/workers.h"
 #include "formats/qcow2/check.h"
 #include "formats/qcow2/info.h"
+#include "formats/qcow2/resize.h"
 #include "formats/registry.h"
 
 struct command {
     struct block_env *env;
     const char *verb, *argument;
+    char **more; /* NULL-ended: what follows the argument */
     int ret;
     struct error err;
 };
@@ -36,10 +40,11 @@ static void print_line(void *arg, const char *sentence)
     puts(sentence);
 }
 
-static int co_open(struct command *command, const char *driver, struct block_node **ret_node)
+static int co_open(struct command *command, const char *driver, bool is_written,
+                   struct block_node **ret_node)
 {
     struct node_options *options = node_options_new();
-    node_options_set(options, "read-only", "on", NULL);
+    node_options_set(options, "read-only", is_written ? "off" : "on", NULL);
     if (strcmp(driver, "file") != 0)
         return block_co_open_image(command->env, command->argument, driver, options, ret_node,
                                    &command->err);
@@ -64,7 +69,7 @@ static int co_check(struct command *command)
 {
     struct block_node *node;
     struct qcow2_check check;
-    int ret = co_open(command, "qcow2", &node);
+    int ret = co_open(command, "qcow2", false, &node);
     if (ret < 0)
         return ret;
     ret = qcow2_co_check(node, print_line, NULL, &check, &command->err);
@@ -81,7 +86,7 @@ static int co_info(struct command *command)
 {
     static struct qcow2_info info;
     struct block_node *file;
-    int ret = co_open(command, "file", &file);
+    int ret = co_open(command, "file", false, &file);
     if (ret < 0)
         return ret;
     ret = qcow2_co_info(file, &info, &command->err);
@@ -97,6 +102,31 @@ static int co_info(struct command *command)
     return ret;
 }
 
+static bool is_said(const struct command *command, const char *word)
+{
+    for (char **more = command->more; *more; more++) {
+        if (strcmp(*more, word) == 0)
+            return true;
+    }
+    return false;
+}
+
+static int co_resize(struct command *command)
+{
+    struct block_node *node;
+    struct qcow2_resize resize = {
+        .size_bytes = *command->more ? strtoull(*command->more, NULL, 0) : 0,
+        .may_shrink = is_said(command, "shrink"),
+        .has_tables = is_said(command, "metadata"),
+    };
+    int ret = co_open(command, "qcow2", true, &node);
+    if (ret < 0)
+        return ret;
+    ret = qcow2_co_resize_as(node, &resize, &command->err);
+    block_co_node_unref(node);
+    return ret;
+}
+
 static void run(void *arg)
 {
     struct command *command = arg;
@@ -106,6 +136,8 @@ static void run(void *arg)
         command->ret = co_check(command);
     else if (strcmp(command->verb, "info") == 0)
         command->ret = co_info(command);
+    else if (strcmp(command->verb, "resize") == 0)
+        command->ret = co_resize(command);
     else
         command->ret = error_set(&command->err, -1, "there is no command '%s'", command->verb);
 }
@@ -116,12 +148,13 @@ int main(int argc, char **argv)
     struct workers *workers;
     struct block_env env;
     struct command command = {.env = &env};
-    if (argc != 3) {
-        fputs("usage: qcow2_tool create|check|info ARGUMENT\n", stderr);
+    if (argc < 3) {
+        fputs("usage: qcow2_tool create|check|info|resize ARGUMENT...\n", stderr);
         return 1;
     }
     command.verb = argv[1];
     command.argument = argv[2];
+    command.more = argv + 3;
     if (loop_new(&loop, 0, &poller_ev, &clock_monotonic, &command.err) < 0 ||
         workers_new(&workers, 4, &command.err) < 0 ||
         block_env_init(&env, &loop, 1, workers, &host_files_linux, formats_registry, &command.err) <

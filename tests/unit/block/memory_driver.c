@@ -198,6 +198,24 @@ static int memory_co_write(struct block_node *node, uint64_t offset, const struc
     return rc;
 }
 
+static int memory_co_resize(struct block_node *node, uint64_t size_bytes, struct error *err)
+{
+    struct memory_disk *disk = node->state;
+    int rc = co_begin_call(disk, MEMORY_RESIZE, size_bytes, 0, 0);
+    pthread_mutex_lock(&disk->mutex);
+    if (rc == 0 && size_bytes > disk->capacity_bytes)
+        rc = -ENOSPC;
+    if (rc == 0) {
+        if (size_bytes < disk->size_bytes)
+            memset(disk->data + size_bytes, 0, disk->size_bytes - size_bytes);
+        disk->size_bytes = size_bytes;
+        atomic_store(&node->size_bytes, size_bytes);
+    }
+    pthread_mutex_unlock(&disk->mutex);
+    co_end_call(disk, MEMORY_RESIZE);
+    return rc < 0 ? error_set(err, rc, "cannot resize '%s'", node->name) : 0;
+}
+
 static int memory_co_zero(struct block_node *node, uint64_t offset, uint64_t length, unsigned flags)
 {
     struct memory_disk *disk = node->state;
@@ -341,9 +359,12 @@ static int pass_co_status(struct block_node *node, uint64_t offset, uint64_t len
 static const struct block_driver memory_file = {
     .name = "file", .flags = BLOCK_DRIVER_PROTOCOL, MEMORY_CALLS, MEMORY_MORE_CALLS};
 
+static const struct block_driver_admin memory_growing_admin = {.co_resize = memory_co_resize};
+
 static const struct block_driver memory_growing = {.name = "growing",
                                                    .flags = BLOCK_DRIVER_PROTOCOL |
                                                             BLOCK_DRIVER_GROWS | BLOCK_DRIVER_FUA,
+                                                   .admin = &memory_growing_admin,
                                                    MEMORY_CALLS,
                                                    MEMORY_MORE_CALLS};
 

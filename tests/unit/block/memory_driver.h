@@ -28,6 +28,7 @@ enum memory_op {
     MEMORY_FLUSH,
     MEMORY_STATUS,
     MEMORY_CACHE,
+    MEMORY_RESIZE, /* of a growing one; the offset is the new size */
     MEMORY_CLOSE,
     MEMORY_OP_COUNT,
 };

@@ -119,7 +119,8 @@ static void count_references(struct check *check)
     const uint8_t *data = check->disk->data;
     count(check, 0, 1);
     count(check, header->refcount_table_offset, header->refcount_table_clusters);
-    count(check, header->l1_table_offset, l1_clusters(geometry, header->size));
+    count(check, header->l1_table_offset,
+          qcow2_clusters_of(geometry, (uint64_t)header->l1_size * 8));
     uint64_t entries = (uint64_t)header->refcount_table_clusters << (geometry->cluster_bits - 3);
     for (uint64_t i = 0; i < entries; i++) {
         uint64_t block = load_be64(data + header->refcount_table_offset + i * 8);
