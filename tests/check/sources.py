@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-ROOMS = ("common", "protocol", "block", "cache", "formats", "server")
+ROOMS = ("common", "protocol", "block", "cache", "formats", "server", "contrib")
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 os.chdir(ROOT)
 

@@ -7,10 +7,11 @@ packages_tests=(
   clang-14 libclang-rt-14-dev llvm-14 clang-format-14 # second compiler, sanitizers, fuzzers, form
   shellcheck mandoc git                               # source checks
   libcmocka-dev libnbd-dev nbdkit                     # unit and integration tests
+  nbdkit-plugin-dev valgrind                          # the plugin, and what is shown under valgrind
   libnbd-bin qemu-utils fio                           # clients no one here wrote
   jq openssl strace xfsprogs                          # what the tests' scripts use
 )
-packages_long=(valgrind debootstrap)
+packages_long=(debootstrap)
 
 stages_default=(checks release clang asan tsan fuzz)
 stages_long=(chroot fuzz-long sim-long valgrind kill-long soak)
