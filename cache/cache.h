@@ -144,6 +144,10 @@ int cache_co_settle(struct cache *cache);
  * must be made. */
 void cache_postpone(struct cache *cache, unsigned classes);
 
+/* Monitor. From now on no table is written any more: whatever would have to be, fails with this
+ * code; what is in memory stays as it is. For an image whose tables turned out to make no sense. */
+void cache_refuse_writes(struct cache *cache, int code);
+
 /* Monitor. Whether any table has changes that no completed round holds. */
 bool cache_is_dirty(const struct cache *cache);
 

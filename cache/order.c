@@ -123,6 +123,12 @@ void cache_postpone(struct cache *cache, unsigned classes)
     cache->postponed = classes;
 }
 
+void cache_refuse_writes(struct cache *cache, int code)
+{
+    assert(code < 0);
+    cache->refused_rc = code;
+}
+
 void cache_round_counters(struct cache *cache, struct cache_round_counters *ret_counters)
 {
     pthread_mutex_lock(cache->monitor);

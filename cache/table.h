@@ -131,6 +131,7 @@ struct cache {
     uint64_t rounds_started, rounds_done; /* numbers of rounds */
     int done_rc;                          /* of the last one */
     struct co_queue round_waiters;
+    int refused_rc; /* not 0: nothing is written any more */
     uint64_t rounds_failed, syncs;
 
     struct list after_new;   /* wait for the next round */

@@ -129,8 +129,10 @@ static int co_walk_cluster(struct walk *walk, uint64_t entry, uint64_t bitmap, b
 {
     const struct qcow2_geometry *geometry = &walk->image->geometry;
     struct qcow2_cluster cluster;
-    const char *why;
-    if (!qcow2_l2_decode(geometry, entry, bitmap, &cluster, &why)) {
+    const char *why = NULL;
+    if (qcow2_l2_decode(geometry, entry, bitmap, &cluster, &why))
+        why = qcow2_place_fault(walk->image, &cluster, guest_offset);
+    if (why) {
         found(walk, &walk->check.errors, "the L2 entry 0x%" PRIx64 " of 0x%" PRIx64 ": %s", entry,
               guest_offset, why);
         return 0;

@@ -94,6 +94,8 @@ int qcow2_co_write_cow(struct qcow2_image *image, const struct qcow2_cow *cow,
         .tail_length = (size_t)(cow->guest_to - cow->guest_offset - vec->length),
     };
     size_t length = around.head_length + around.tail_length;
+    if (qcow2_is_corrupt(image))
+        return -EIO;
     if (length == 0)
         return node_co_write(image->data, cow->host_offset, vec, 0);
     struct buffer_pool *pool = &block_env_local(image->node->env)->buffers;
@@ -107,6 +109,8 @@ int qcow2_co_write_cow(struct qcow2_image *image, const struct qcow2_cow *cow,
         around.head_length = 0;
     if (cow->skips_zeroes && is_zero(around.tail, around.tail_length))
         around.tail_length = 0;
+    if (ret == 0 && qcow2_is_corrupt(image)) /* perhaps what was read along has shown it */
+        ret = -EIO;
     if (ret == 0)
         ret = co_write_together(image, cow, &around, vec);
     buffer_put(pool, buffer, length);

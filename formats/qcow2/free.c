@@ -39,7 +39,8 @@ static void co_free_unlinked(struct cache_after *after)
     struct qcow2_image *image = unlinked->image;
     if (unlinked->compressed_entry)
         clusters_forget(image->clusters, unlinked->compressed_entry);
-    for (uint64_t i = 0; i < unlinked->count; i++) {
+    /* Of a corrupt image nobody knows what is free. */
+    for (uint64_t i = 0; i < unlinked->count && !qcow2_is_corrupt(image); i++) {
         uint64_t host_offset = unlinked->host_offset + (i << image->geometry.cluster_bits);
         if (unlinked->is_discard && !unlinked->compressed_entry)
             co_punch(image, host_offset);

@@ -119,6 +119,10 @@ int qcow2_co_map(struct qcow2_image *image, uint64_t guest_offset, uint64_t leng
 bool qcow2_map_remembered(struct qcow2_image *image, uint64_t guest_offset, uint64_t length,
                           struct qcow2_extent *ret_extent);
 
+/* Why a cluster cannot lie where its entry says, or NULL: it can. */
+const char *qcow2_place_fault(const struct qcow2_image *image, const struct qcow2_cluster *cluster,
+                              uint64_t guest_offset);
+
 /* --- read.c, status.c, corrupt.c: the driver's calls, and -EIO with a line in the log -----------
  */
 
@@ -132,10 +136,15 @@ int qcow2_co_status(struct block_node *node, uint64_t offset, uint64_t length,
 void qcow2_status_remembered(struct block_node *node, uint64_t offset, uint64_t length,
                              struct block_extent *ret_extent);
 
-/* Something in the image breaks a rule that must hold. Says so once; from then on nothing is
- * written. Returns -EIO. */
-int qcow2_corrupt(struct qcow2_image *image, const char *why, const char *table,
-                  uint64_t host_offset, uint64_t guest_offset);
+/* Something in the image breaks a rule that must hold. Says so once, and marks the image; from then
+ * on nothing is written to it. Returns -EIO. Without the monitor. */
+int qcow2_co_corrupt(struct qcow2_image *image, const char *why, const char *table,
+                     uint64_t host_offset, uint64_t guest_offset);
+
+static inline bool qcow2_is_corrupt(const struct qcow2_image *image)
+{
+    return atomic_load(&image->is_corrupt);
+}
 
 /* --- backing.c ------------------------------------------------------------------------------- */
 

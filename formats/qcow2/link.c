@@ -33,7 +33,7 @@ int qcow2_co_read_l1(struct qcow2_image *image, uint64_t guest_offset, uint64_t 
         return ret;
     uint64_t entry = load_be64(bytes);
     if (!qcow2_l1_decode(&image->geometry, entry, ret_l2_offset, &why))
-        return qcow2_corrupt(image, why, "L1", at, guest_offset);
+        return qcow2_co_corrupt(image, why, "L1", at, guest_offset);
     *ret_is_ours = entry & QCOW2_ENTRY_COPIED;
     return 0;
 }
@@ -47,15 +47,12 @@ static int decode(struct qcow2_image *image, struct qcow2_look *look, uint32_t n
     const struct qcow2_geometry *geometry = &image->geometry;
     struct qcow2_cluster *cluster = &look->clusters[nth];
     uint64_t guest_offset = look->guest_offset + ((uint64_t)nth << geometry->cluster_bits);
-    const char *why;
+    const char *why = NULL;
     look->entries[nth] = load_be64(bytes);
     uint64_t bitmap = geometry->is_extended ? load_be64(bytes + 8) : 0;
-    if (!qcow2_l2_decode(geometry, look->entries[nth], bitmap, cluster, &why))
-        return qcow2_corrupt(image, why, "L2", at, guest_offset);
-    if (geometry->has_data_file && cluster->has_host && cluster->host_offset != guest_offset)
-        return qcow2_corrupt(image, "a cluster is not at its guest offset in the data file", "L2",
-                             at, guest_offset);
-    return 0;
+    if (qcow2_l2_decode(geometry, look->entries[nth], bitmap, cluster, &why))
+        why = qcow2_place_fault(image, cluster, guest_offset);
+    return why ? qcow2_co_corrupt(image, why, "L2", at, guest_offset) : 0;
 }
 
 static int co_look_at_entries(struct qcow2_image *image, struct qcow2_look *look)
@@ -138,8 +135,10 @@ static int co_hook_l2(struct qcow2_image *image, uint64_t guest_offset, uint64_t
         owned_add(image->writer->owned, l2_offset >> image->geometry.cluster_bits, QCOW2_OWNER_L2);
     if (ret == 0) {
         cache_store(image->cache, table, at - cache_table_offset(table), bytes, sizeof(bytes));
-        if (old_offset != 0)
+        if (old_offset != 0) { /* a snapshot's now, or nobody's */
+            owned_remove(image->writer->owned, old_offset >> image->geometry.cluster_bits);
             qcow2_unlink_clusters(unlinked, old_offset, 1);
+        }
     }
     cache_put_locked(image->cache, table);
     pthread_mutex_unlock(&image->monitor);
@@ -259,6 +258,11 @@ int qcow2_co_link(struct qcow2_image *image, const struct qcow2_look *look, uint
     if (ret < 0)
         return ret;
     pthread_mutex_lock(&image->monitor);
+    if (qcow2_is_corrupt(image)) { /* it would never reach the disk */
+        cache_put_locked(image->cache, table);
+        pthread_mutex_unlock(&image->monitor);
+        return -EIO;
+    }
     cache_store(image->cache, table, at - cache_table_offset(table), bytes,
                 (size_t)count * geometry->l2_entry_bytes);
     if (needs_data) /* invariants 8 to 10 */

@@ -34,6 +34,15 @@ static int co_read_table(struct qcow2_image *image, enum qcow2_table_kind kind,
     return cache_co_read(image->cache, kind, host_offset, to, length);
 }
 
+/* Whoever may not wait leaves it to the next one to say what is wrong. */
+static int complain(struct qcow2_image *image, table_reader *reader, const char *why,
+                    const char *table, uint64_t entry_offset, uint64_t guest_offset)
+{
+    if (reader == try_read_table)
+        return -EIO;
+    return qcow2_co_corrupt(image, why, table, entry_offset, guest_offset);
+}
+
 /* Where the L2 table of a guest offset is; 0: there is none. */
 static int find_l2(struct qcow2_image *image, table_reader *reader, uint64_t guest_offset,
                    uint64_t *ret_l2_offset)
@@ -47,11 +56,11 @@ static int find_l2(struct qcow2_image *image, table_reader *reader, uint64_t gue
     if (ret < 0)
         return ret;
     if (!qcow2_l1_decode(&image->geometry, load_be64(bytes), ret_l2_offset, &why))
-        return qcow2_corrupt(image, why, "L1", entry_offset, guest_offset);
+        return complain(image, reader, why, "L1", entry_offset, guest_offset);
     /* A new one of ours may be in memory alone. */
     if (!image->writer && *ret_l2_offset >= atomic_load(&image->node->file->size_bytes))
-        return qcow2_corrupt(image, "an L2 table lies past the end of the file", "L1", entry_offset,
-                             guest_offset);
+        return complain(image, reader, "an L2 table lies past the end of the file", "L1",
+                        entry_offset, guest_offset);
     return 0;
 }
 
@@ -70,8 +79,8 @@ static const char *data_file_fault(const struct qcow2_image *image,
 }
 
 /* A cluster that begins inside the image's own header is nobody's data. */
-static const char *place_fault(const struct qcow2_image *image, const struct qcow2_cluster *cluster,
-                               uint64_t guest_offset)
+const char *qcow2_place_fault(const struct qcow2_image *image, const struct qcow2_cluster *cluster,
+                              uint64_t guest_offset)
 {
     if (cluster->is_compressed && cluster->host_offset < image->header.header_length)
         return "compressed data lies in the header";
@@ -80,6 +89,7 @@ static const char *place_fault(const struct qcow2_image *image, const struct qco
 
 /* The entries of one L2 table from the one of guest_offset on. */
 struct window {
+    table_reader *reader;
     uint64_t l2_offset;
     uint32_t index, count;
     uint8_t bytes[ENTRIES_MAX * ENTRY_BYTES_MAX];
@@ -93,11 +103,11 @@ static int decode_at(struct qcow2_image *image, const struct window *window, uin
     uint64_t bitmap = geometry->is_extended ? load_be64(bytes + 8) : 0;
     const char *why = NULL;
     if (qcow2_l2_decode(geometry, load_be64(bytes), bitmap, ret_cluster, &why))
-        why = place_fault(image, ret_cluster, guest_offset);
+        why = qcow2_place_fault(image, ret_cluster, guest_offset);
     if (!why)
         return 0;
     uint64_t entry = window->l2_offset + (uint64_t)(window->index + nth) * geometry->l2_entry_bytes;
-    return qcow2_corrupt(image, why, "L2", entry, guest_offset);
+    return complain(image, window->reader, why, "L2", entry, guest_offset);
 }
 
 static bool has_place(enum qcow2_kind kind)
@@ -172,8 +182,8 @@ static int map_window(struct qcow2_image *image, const struct window *window, ui
  */
 
 /* As many entries as the range needs, of one piece of the table as the cache holds it. */
-static int fill_window(struct qcow2_image *image, table_reader *reader, uint64_t guest_offset,
-                       uint64_t length, struct window *window)
+static int fill_window(struct qcow2_image *image, uint64_t guest_offset, uint64_t length,
+                       struct window *window)
 {
     const struct qcow2_geometry *geometry = &image->geometry;
     uint32_t first = qcow2_l2_index(geometry, guest_offset);
@@ -185,15 +195,16 @@ static int fill_window(struct qcow2_image *image, table_reader *reader, uint64_t
     window->count = left < ENTRIES_MAX ? left : ENTRIES_MAX;
     if (wanted < window->count)
         window->count = (uint32_t)wanted;
-    return reader(image, QCOW2_TABLE_L2,
-                  window->l2_offset + (uint64_t)first * geometry->l2_entry_bytes, window->bytes,
-                  (size_t)window->count * geometry->l2_entry_bytes);
+    return window->reader(image, QCOW2_TABLE_L2,
+                          window->l2_offset + (uint64_t)first * geometry->l2_entry_bytes,
+                          window->bytes, (size_t)window->count * geometry->l2_entry_bytes);
 }
 
 static int map_by(struct qcow2_image *image, table_reader *reader, uint64_t guest_offset,
                   uint64_t length, struct qcow2_extent *ret_extent)
 {
     struct window window;
+    window.reader = reader;
     uint64_t reach_bytes = qcow2_l2_reach_bytes(&image->geometry);
     uint64_t in_table = reach_bytes - (guest_offset & (reach_bytes - 1));
     if (length > in_table)
@@ -205,7 +216,7 @@ static int map_by(struct qcow2_image *image, table_reader *reader, uint64_t gues
         *ret_extent = (struct qcow2_extent){.kind = QCOW2_UNALLOCATED, .length = length};
         return 0;
     }
-    ret = fill_window(image, reader, guest_offset, length, &window);
+    ret = fill_window(image, guest_offset, length, &window);
     if (ret < 0)
         return ret;
     return map_window(image, &window, guest_offset, length, ret_extent);

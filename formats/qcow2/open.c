@@ -104,17 +104,19 @@ int qcow2_co_load_header(struct qcow2_image *image, struct block_node *file, str
 /* --- the whole image ----------------------------------------------------------------------------
  */
 
-static int check_state(const struct qcow2_image *image, struct error *err)
+static int check_state(const struct qcow2_image *image, enum qcow2_repair_what repair,
+                       struct error *err)
 {
     const struct block_node *node = image->node;
     if (qcow2_header_has(&image->header, QCOW2_INCOMPATIBLE_CORRUPT)) {
-        if (!node->read_only)
+        if (!node->read_only && repair != QCOW2_REPAIR_ALL)
             return error_set(err, -EACCES,
                              "cannot open '%s' for writing: it is marked as corrupt (incompatible "
-                             "feature bit 1); repair it with qemu-img check -r all, or serve it "
-                             "with --read-only",
+                             "feature bit 1); repair it with the option repair=all or with "
+                             "qemu-img check -r all, or serve it with --read-only",
                              node->name);
-        log_warning("'%s' is marked as corrupt; what is read may be wrong", node->name);
+        if (node->read_only)
+            log_warning("'%s' is marked as corrupt; what is read may be wrong", node->name);
     }
     if (qcow2_header_has(&image->header, QCOW2_INCOMPATIBLE_DIRTY) && node->read_only)
         log_warning("'%s' was not closed properly (its dirty bit is set); it is served as it is",
@@ -166,15 +168,15 @@ static int co_open_image(struct qcow2_image *image, struct node_options *options
     enum qcow2_repair_what repair = QCOW2_REPAIR_NOTHING;
     int ret = qcow2_co_load_header(image, node->file, err);
     if (ret == 0)
-        ret = check_state(image, err);
+        ret = take_repair(image, options, &repair, err);
+    if (ret == 0)
+        ret = check_state(image, repair, err);
     if (ret < 0)
         return ret;
     atomic_store(&node->size_bytes, image->header.size);
     image->l1_table_offset = image->header.l1_table_offset;
     image->l1_size = image->header.l1_size;
     ret = co_load_snapshots(image, options, err);
-    if (ret == 0)
-        ret = take_repair(image, options, &repair, err);
     if (ret == 0)
         ret = qcow2_take_cache_sizes(image, options, &sizes, err);
     if (ret == 0)

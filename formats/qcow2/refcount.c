@@ -37,7 +37,7 @@ int qcow2_co_find_refcount_block(struct qcow2_image *image, uint64_t table_index
     if (ret < 0)
         return ret;
     if (!qcow2_refcount_table_decode(&image->geometry, load_be64(bytes), ret_block_offset, &why))
-        return qcow2_corrupt(image, why, "refcount table", entry_offset, 0);
+        return qcow2_co_corrupt(image, why, "refcount table", entry_offset, 0);
     return 0;
 }
 
@@ -187,7 +187,7 @@ int qcow2_co_alloc(struct qcow2_image *image, uint64_t count_max, uint64_t *ret_
     int ret;
     assert(count_max > 0);
     do {
-        if (atomic_load(&image->is_corrupt))
+        if (qcow2_is_corrupt(image))
             return -EIO;
         ret = co_try_alloc(image, count_max, &cluster, &count);
     } while (ret == 0);
@@ -196,7 +196,7 @@ int qcow2_co_alloc(struct qcow2_image *image, uint64_t count_max, uint64_t *ret_
     uint64_t host_offset = cluster << image->geometry.cluster_bits;
     uint64_t length = count << image->geometry.cluster_bits;
     /* A refcount of 0 on a cluster in use is how most corruption begins. */
-    ret = qcow2_check_overlap(image, host_offset, length, 0);
+    ret = qcow2_co_check_overlap(image, host_offset, length, 0);
     if (ret < 0)
         return ret;
     *ret_host_offset = host_offset;
@@ -232,8 +232,8 @@ int qcow2_co_refcount_decrement(struct qcow2_image *image, uint64_t host_offset)
         pthread_mutex_unlock(&image->monitor);
     }
     if (ret == -ERANGE || ret == -ENOENT)
-        return qcow2_corrupt(image, "a cluster in use has the refcount 0", "refcount", host_offset,
-                             0);
+        return qcow2_co_corrupt(image, "a cluster in use has the refcount 0", "refcount",
+                                host_offset, 0);
     return ret;
 }
 

@@ -94,9 +94,9 @@ static int co_make_block(struct qcow2_image *image, uint64_t table_index)
         return ret;
     uint64_t block_offset = table_index << (geometry->refcount_block_bits + geometry->cluster_bits);
     if (block_offset == 0)
-        return qcow2_corrupt(image, "the header has no refcount block", "refcount table",
-                             image->header.refcount_table_offset, 0);
-    ret = qcow2_check_overlap(image, block_offset, geometry->cluster_bytes, 0);
+        return qcow2_co_corrupt(image, "the header has no refcount block", "refcount table",
+                                image->header.refcount_table_offset, 0);
+    ret = qcow2_co_check_overlap(image, block_offset, geometry->cluster_bytes, 0);
     if (ret == 0)
         ret = co_fill_block(image, block_offset);
     return ret == 0 ? co_hook_block(image, table_index, block_offset) : ret;
@@ -213,6 +213,8 @@ static int co_switch_header(struct qcow2_image *image, const struct growth *grow
                             << image->geometry.cluster_bits;
     store_be64(field, table_offset);
     store_be32(field + 8, (uint32_t)growth->table_clusters);
+    if (qcow2_is_corrupt(image))
+        return -EIO;
     int ret = qcow2_co_write_header_bytes(image, QCOW2_HEADER_REFCOUNT_TABLE, field, sizeof(field));
     if (ret < 0)
         return ret;
@@ -241,7 +243,7 @@ static int co_write_growth(struct qcow2_image *image, const struct growth *growt
     struct iovec iov;
     struct block_vec vec = vec_of_buffer(&iov, growth->bytes, growth->bytes_length);
     uint64_t offset = growth_offset(image, growth);
-    int ret = node_co_write(image->node->file, offset, &vec, 0);
+    int ret = qcow2_is_corrupt(image) ? -EIO : node_co_write(image->node->file, offset, &vec, 0);
     /* Of a former life of the place. */
     cache_co_forget(image->cache, QCOW2_TABLE_REFCOUNT_TABLE, offset, growth->bytes_length);
     cache_co_forget(image->cache, QCOW2_TABLE_REFCOUNT_BLOCK, offset, growth->bytes_length);
@@ -273,7 +275,7 @@ int qcow2_co_grow_refcount_table(struct qcow2_image *image, uint64_t table_index
         return -ENOSPC;
     uint64_t clusters = growth.block_count + growth.table_clusters;
     growth.bytes_length = clusters << image->geometry.cluster_bits;
-    int ret = qcow2_check_overlap(image, growth_offset(image, &growth), growth.bytes_length, 0);
+    int ret = qcow2_co_check_overlap(image, growth_offset(image, &growth), growth.bytes_length, 0);
     if (ret < 0)
         return ret;
     growth.bytes = calloc(1, growth.bytes_length);
@@ -346,7 +348,7 @@ static int co_alloc_in_new_blocks(struct qcow2_image *image, uint64_t count,
     if (ret < 0)
         return ret;
     uint64_t begin = index << (geometry->refcount_block_bits + geometry->cluster_bits);
-    ret = qcow2_check_overlap(image, begin, all << geometry->cluster_bits, 0);
+    ret = qcow2_co_check_overlap(image, begin, all << geometry->cluster_bits, 0);
     for (uint64_t i = 0; i < blocks && ret == 0; i++)
         ret = co_fill_run_block(image, begin + (i << geometry->cluster_bits), i, all);
     for (uint64_t i = 0; i < blocks && ret == 0; i++)

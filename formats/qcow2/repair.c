@@ -262,7 +262,7 @@ static int co_fix_entries(const struct repair *repair)
 /* --- the header ---------------------------------------------------------------------------------
  */
 
-/* The new table's place and the features, in one write of one sector. */
+/* The refcount table's place and the features, in one write of one sector. */
 static int co_write_header(const struct repair *repair)
 {
     const struct qcow2_image *image = repair->image;
@@ -291,6 +291,19 @@ static int co_rebuild(struct repair *repair)
     header->refcount_table_clusters = (uint32_t)layout.table_clusters;
     header->incompatible_features &= ~QCOW2_INCOMPATIBLE_DIRTY;
     return co_write_header(repair);
+}
+
+/* Nothing is wrong any more (invariant 13). */
+static int co_clear_corrupt(const struct repair *repair, struct error *err)
+{
+    struct qcow2_header *header = &repair->image->header;
+    if (!qcow2_header_has(header, QCOW2_INCOMPATIBLE_CORRUPT))
+        return 0;
+    header->incompatible_features &= ~QCOW2_INCOMPATIBLE_CORRUPT;
+    int ret = co_write_header(repair);
+    return ret == 0 ? 0
+                    : error_set(err, ret, "cannot write the header of '%s': %s",
+                                repair->image->node->name, error_text(ret));
 }
 
 /* --- the call -----------------------------------------------------------------------------------
@@ -343,7 +356,10 @@ int qcow2_image_co_repair(struct qcow2_image *image, enum qcow2_repair_what what
         return error_set(err, ret, "cannot repair '%s': %s", name,
                          ret == -ERANGE ? "a cluster has more references than its refcount can say"
                                         : error_text(ret));
-    return qcow2_image_co_check(image, NULL, NULL, ret_after, err);
+    ret = qcow2_image_co_check(image, NULL, NULL, ret_after, err);
+    if (ret == 0 && ret_after->errors == 0 && ret_after->unreadable == 0)
+        ret = co_clear_corrupt(&repair, err);
+    return ret;
 }
 
 int qcow2_image_co_repair_at_open(struct qcow2_image *image, enum qcow2_repair_what what,

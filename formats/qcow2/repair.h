@@ -7,7 +7,8 @@
 enum qcow2_repair_what {
     QCOW2_REPAIR_NOTHING,
     QCOW2_REPAIR_LEAKS, /* counts that are too high */
-    QCOW2_REPAIR_ALL,   /* those that are too low as well, COPIED flags, the dirty bit */
+    QCOW2_REPAIR_ALL,   /* those that are too low as well, COPIED flags, the dirty bit; where
+                         * nothing is wrong afterwards, the corrupt bit too */
 };
 
 /* An image whose file can be written, while it is being opened: nothing is in flight, its cache is

@@ -254,7 +254,7 @@ static int co_resize(struct qcow2_image *image, const struct qcow2_resize *wante
     int ret = check(image, &resize, err);
     if (ret < 0)
         return ret;
-    if (atomic_load(&image->is_corrupt))
+    if (qcow2_is_corrupt(image))
         ret = -EIO;
     else if (resize.size_bytes > old_size)
         ret = co_grow(image, &resize);

@@ -72,7 +72,9 @@ static int co_write_in_place(struct qcow2_image *image, uint64_t host_offset, ui
 {
     int ret = image->geometry.has_data_file
                   ? 0
-                  : qcow2_check_overlap(image, host_offset, vec->length, guest_offset);
+                  : qcow2_co_check_overlap(image, host_offset, vec->length, guest_offset);
+    if (ret == 0 && qcow2_is_corrupt(image))
+        ret = -EIO;
     return ret == 0 ? node_co_write(image->data, host_offset, vec, 0) : ret;
 }
 
@@ -302,7 +304,7 @@ int qcow2_co_write(struct block_node *node, uint64_t offset, const struct block_
     struct qcow2_image *image = qcow2_of(node);
     struct cache_use use;
     size_t written = 0;
-    int ret = atomic_load(&image->is_corrupt) ? -EIO : qcow2_co_limit_unlinked(image);
+    int ret = qcow2_is_corrupt(image) ? -EIO : qcow2_co_limit_unlinked(image);
     assert(flags == 0); /* FUA is a flush after it: see the driver's flags */
     (void)flags;
     cache_use_begin(image->cache, &use);

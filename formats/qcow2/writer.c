@@ -133,8 +133,8 @@ static int co_own_metadata(struct qcow2_image *image, struct error *err)
     return ret == 0 ? co_own_pointed(image, &l2_tables, err) : ret;
 }
 
-int qcow2_check_overlap(struct qcow2_image *image, uint64_t host_offset, uint64_t length,
-                        uint64_t guest_offset)
+int qcow2_co_check_overlap(struct qcow2_image *image, uint64_t host_offset, uint64_t length,
+                           uint64_t guest_offset)
 {
     uint32_t bits = image->geometry.cluster_bits;
     uint64_t first = host_offset >> bits;
@@ -143,8 +143,8 @@ int qcow2_check_overlap(struct qcow2_image *image, uint64_t host_offset, uint64_
     unsigned owner = owned_first(image->writer->owned, first, count, &where);
     if (owner == OWNED_NOBODY)
         return 0;
-    return qcow2_corrupt(image, "metadata would be overwritten", owner_names[owner], where << bits,
-                         guest_offset);
+    return qcow2_co_corrupt(image, "metadata would be overwritten", owner_names[owner],
+                            where << bits, guest_offset);
 }
 
 /* --- the header ---------------------------------------------------------------------------------
@@ -166,11 +166,14 @@ int qcow2_co_replace_header_bytes(struct qcow2_image *image, uint32_t at, const 
     struct iovec iov;
     struct block_vec vec = vec_of_buffer(&iov, (void *)(uintptr_t)bytes, length);
     assert(at / 512 == (at + length - 1) / 512);
+    if (qcow2_is_corrupt(image))
+        return -EIO;
     int ret = node_co_write(image->node->file, at, &vec, 0);
     if (ret == 0) /* after a flush that failed, none succeeds any more */
         return node_co_flush(image->node->file);
     if (qcow2_co_write_header_bytes(image, at, old_bytes, length) < 0)
-        qcow2_corrupt(image, "the header could not be written, nor be put back", "header", at, 0);
+        qcow2_co_corrupt(image, "the header could not be written, nor be put back", "header", at,
+                         0);
     return ret;
 }
 
@@ -223,6 +226,7 @@ int qcow2_writer_co_open(struct qcow2_image *image, struct error *err)
     list_init(&writer->cluster_claims);
     list_init(&writer->l1_claims);
     co_queue_init(&writer->growers);
+    co_queue_init(&writer->markers);
     image->writer = writer;
     ret = co_own_metadata(image, err);
     return ret == 0 ? co_clear_autoclear(image, err) : ret;

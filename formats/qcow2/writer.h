@@ -25,6 +25,7 @@
 #define QCOW2_HEADER_SIZE 24           /* where the field is */
 #define QCOW2_HEADER_L1 36             /* the count of its entries, and where it is */
 #define QCOW2_HEADER_REFCOUNT_TABLE 48 /* where the field is, and the count of its clusters */
+#define QCOW2_HEADER_INCOMPATIBLE 72
 #define QCOW2_HEADER_AUTOCLEAR 88
 
 enum qcow2_owner {
@@ -48,6 +49,8 @@ struct qcow2_writer {
     uint64_t free_hint; /* no host cluster below it is known to be free */
     bool is_growing;    /* somebody makes a refcount block, or a larger table */
     struct co_queue growers;
+    bool is_marking; /* somebody writes the incompatible features */
+    struct co_queue markers;
     struct owned *owned;
 };
 
@@ -66,8 +69,8 @@ static inline uint32_t qcow2_slice_bytes(const struct qcow2_image *image)
 }
 
 /* 0, or -EIO when any of it is metadata: then the image is corrupt. */
-int qcow2_check_overlap(struct qcow2_image *image, uint64_t host_offset, uint64_t length,
-                        uint64_t guest_offset);
+int qcow2_co_check_overlap(struct qcow2_image *image, uint64_t host_offset, uint64_t length,
+                           uint64_t guest_offset);
 /* One field of the header, written and durable; it lies in one sector (invariant 7). */
 int qcow2_co_write_header_bytes(struct qcow2_image *image, uint32_t at, const void *bytes,
                                 size_t length);
@@ -76,6 +79,13 @@ int qcow2_co_write_header_bytes(struct qcow2_image *image, uint32_t at, const vo
  * written to the image any more. */
 int qcow2_co_replace_header_bytes(struct qcow2_image *image, uint32_t at, const void *bytes,
                                   const void *old_bytes, size_t length);
+
+/* --- state.c -----------------------------------------------------------------------------------
+ */
+
+/* Sets and clears bits of the incompatible features that say in which state the image is (version
+ * 3); durable afterwards. One at a time; nothing is written where nothing changes. */
+int qcow2_co_mark(struct qcow2_image *image, uint64_t set, uint64_t clear);
 
 /* --- claim.c -----------------------------------------------------------------------------------
  */

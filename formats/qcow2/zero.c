@@ -241,7 +241,7 @@ int qcow2_co_zero(struct block_node *node, uint64_t offset, uint64_t length, uns
     struct qcow2_image *image = qcow2_of(node);
     enum aim aim = flags & BLOCK_NO_UNMAP ? AIM_ZERO_KEEP : AIM_ZERO_UNMAP;
     uint64_t from, to, done, end = offset + length;
-    if (atomic_load(&image->is_corrupt))
+    if (qcow2_is_corrupt(image))
         return -EIO;
     if (is_raw_data_file(image) || (image->geometry.version < 3 && image->backing))
         return -ENOTSUP;
@@ -266,7 +266,7 @@ int qcow2_co_discard(struct block_node *node, uint64_t offset, uint64_t length)
 {
     struct qcow2_image *image = qcow2_of(node);
     uint64_t from, to, done;
-    if (atomic_load(&image->is_corrupt))
+    if (qcow2_is_corrupt(image))
         return -EIO;
     if (is_raw_data_file(image) || (image->geometry.version < 3 && image->backing))
         return 0;
