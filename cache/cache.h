@@ -65,6 +65,9 @@ struct cache_kind_config {
     uint64_t end;          /* the kind's bytes end here, maybe inside a table; 0: nowhere. What a
                             * table would have behind it is never read, changed or written */
     uint64_t budget_bytes; /* of table content in memory */
+    /* Announced to filters below before a table is read or written (node_co_event() in
+     * block/driver.h); NULL: nothing is. */
+    const char *load_event, *write_event;
 };
 
 struct cache_config {

@@ -27,15 +27,23 @@ static int co_await_load(struct cache *cache, struct cache_table *table)
     return rc;
 }
 
-static int co_read_node(const struct cache_table *table, uint8_t *buffer)
+static int co_read_node(const struct cache_kind *kind, uint64_t node_offset, void *to,
+                        size_t length)
 {
     struct iovec iov;
-    const struct cache_kind *kind = table->kind;
+    struct block_vec vec = vec_of_buffer(&iov, to, length);
+    struct block_node *node = kind->cache->nodes[kind->config.node_index].node;
+    if (kind->config.load_event)
+        node_co_event(node, kind->config.load_event);
+    return node_co_read(node, node_offset, &vec);
+}
+
+/* The kind may end within the table. */
+static int co_read_table(const struct cache_table *table, uint8_t *buffer)
+{
     uint32_t length = table_length(table);
-    struct block_vec vec = vec_of_buffer(&iov, buffer, length);
-    memset(buffer + length, 0, kind->config.table_bytes - length);
-    return node_co_read(kind->cache->nodes[kind->config.node_index].node, cache_table_offset(table),
-                        &vec);
+    memset(buffer + length, 0, table->kind->config.table_bytes - length);
+    return co_read_node(table->kind, cache_table_offset(table), buffer, length);
 }
 
 /* Monitor. A load has failed: nothing of it is found any more. The loader's pin goes. */
@@ -61,7 +69,7 @@ static int co_load(struct cache *cache, struct cache_table *table, uint64_t numb
 
     struct buffer_pool *pool = &block_env_local(cache->env)->buffers;
     uint8_t *buffer = buffer_get(pool, length);
-    int rc = buffer ? co_read_node(table, buffer) : -ENOMEM;
+    int rc = buffer ? co_read_table(table, buffer) : -ENOMEM;
 
     pthread_mutex_lock(cache->monitor);
     if (rc == 0) {
@@ -207,11 +215,9 @@ int cache_co_get_new(struct cache *cache, unsigned kind_index, uint64_t node_off
 static int co_read_past(struct cache_kind *kind, uint64_t node_offset, void *to, size_t length)
 {
     struct cache *cache = kind->cache;
-    struct iovec iov;
-    struct block_vec vec = vec_of_buffer(&iov, to, length);
     uint64_t before = kind->hashings;
     pthread_mutex_unlock(cache->monitor);
-    int rc = node_co_read(cache->nodes[kind->config.node_index].node, node_offset, &vec);
+    int rc = co_read_node(kind, node_offset, to, length);
     pthread_mutex_lock(cache->monitor);
     return rc == 0 && kind->hashings != before ? -EAGAIN : rc;
 }

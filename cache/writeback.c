@@ -200,11 +200,14 @@ static int co_write_copy(struct cache *cache, const struct copy *copy)
     struct iovec iov;
     struct cache_kind *kind = copy->table->kind;
     struct block_vec vec = vec_of_buffer(&iov, copy->data, copy->to - copy->from);
+    struct block_node *node = cache->nodes[kind->config.node_index].node;
+    if (kind->config.write_event)
+        node_co_event(node, kind->config.write_event);
     pthread_mutex_lock(cache->monitor);
     int rc = cache->refused_rc;
     pthread_mutex_unlock(cache->monitor);
     if (rc == 0)
-        rc = node_co_write(cache->nodes[kind->config.node_index].node, copy->node_offset, &vec, 0);
+        rc = node_co_write(node, copy->node_offset, &vec, 0);
     pthread_mutex_lock(cache->monitor);
     kind->writes++;
     kind->writes_failed += rc < 0;

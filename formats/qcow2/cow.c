@@ -96,14 +96,17 @@ int qcow2_co_write_cow(struct qcow2_image *image, const struct qcow2_cow *cow,
     size_t length = around.head_length + around.tail_length;
     if (qcow2_is_corrupt(image))
         return -EIO;
-    if (length == 0)
+    if (length == 0) {
+        node_co_event(image->node, "write_aio");
         return node_co_write(image->data, cow->host_offset, vec, 0);
+    }
     struct buffer_pool *pool = &block_env_local(image->node->env)->buffers;
     uint8_t *buffer = buffer_get(pool, length);
     if (!buffer)
         return -ENOMEM;
     around.head = buffer;
     around.tail = buffer + around.head_length;
+    node_co_event(image->node, "cow_read");
     int ret = co_read_both(image, cow, &around, vec->length);
     if (cow->skips_zeroes && is_zero(around.head, around.head_length))
         around.head_length = 0;
@@ -111,8 +114,10 @@ int qcow2_co_write_cow(struct qcow2_image *image, const struct qcow2_cow *cow,
         around.tail_length = 0;
     if (ret == 0 && qcow2_is_corrupt(image)) /* perhaps what was read along has shown it */
         ret = -EIO;
-    if (ret == 0)
+    if (ret == 0) {
+        node_co_event(image->node, "cow_write");
         ret = co_write_together(image, cow, &around, vec);
+    }
     buffer_put(pool, buffer, length);
     return ret;
 }

@@ -50,7 +50,34 @@ static int qcow2_admin_co_check(struct block_node *node, block_check_report *rep
     return ret;
 }
 
+/* The points that a filter below can hook, with qemu's names; docs/filters.md says where each is.
+ */
+static const char *const qcow2_events[] = {"l1_update",
+                                           "l2_load",
+                                           "l2_update",
+                                           "l2_alloc_cow_read",
+                                           "l2_alloc_write",
+                                           "read_aio",
+                                           "read_backing_aio",
+                                           "read_compressed",
+                                           "write_aio",
+                                           "cow_read",
+                                           "cow_write",
+                                           "reftable_load",
+                                           "reftable_grow",
+                                           "reftable_update",
+                                           "refblock_load",
+                                           "refblock_update",
+                                           "refblock_alloc",
+                                           "refblock_alloc_hookup",
+                                           "refblock_alloc_write_blocks",
+                                           "refblock_alloc_switch_table",
+                                           "cluster_alloc",
+                                           "cluster_free",
+                                           NULL};
+
 static const struct block_driver_admin qcow2_admin = {
+    .events = qcow2_events,
     .co_check = qcow2_admin_co_check,
     .co_create = qcow2_co_create,
     .co_resize = qcow2_co_resize,

@@ -39,6 +39,7 @@ static void co_free_unlinked(struct cache_after *after)
     struct qcow2_image *image = unlinked->image;
     if (unlinked->compressed_entry)
         clusters_forget(image->clusters, unlinked->compressed_entry);
+    node_co_event(image->node, "cluster_free");
     /* Of a corrupt image nobody knows what is free. */
     for (uint64_t i = 0; i < unlinked->count && !qcow2_is_corrupt(image); i++) {
         uint64_t host_offset = unlinked->host_offset + (i << image->geometry.cluster_bits);

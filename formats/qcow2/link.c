@@ -107,6 +107,7 @@ static int co_fill_l2(struct qcow2_image *image, uint64_t l2_offset, uint64_t ol
     }
     for (uint64_t at = 0; at < image->geometry.cluster_bytes && old_offset != 0; at += piece) {
         struct cache_table *table;
+        node_co_event(image->node, "l2_alloc_cow_read");
         int ret = cache_co_read(image->cache, QCOW2_TABLE_L2, old_offset + at, bytes, piece);
         if (ret == 0)
             ret = cache_co_get(image->cache, QCOW2_TABLE_L2, l2_offset + at, &table);
@@ -157,6 +158,7 @@ static int co_make_l2(struct qcow2_image *image, uint64_t guest_offset, uint64_t
         qcow2_unlinked_free(unlinked);
         return ret;
     }
+    node_co_event(image->node, "l2_alloc_write");
     ret = co_fill_l2(image, l2_offset, old_offset);
     if (ret == 0)
         ret = co_hook_l2(image, guest_offset, l2_offset, old_offset, unlinked);

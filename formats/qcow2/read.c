@@ -51,6 +51,7 @@ static int co_fill_cluster(void *arg, uint64_t key, uint8_t *buffer)
     (void)key;
     if (!packed)
         return -ENOMEM;
+    node_co_event(image->node, "read_compressed");
     int ret = qcow2_co_read_bytes(image, fill->host_offset, packed, fill->length);
     if (ret == 0) {
         struct inflate_job job = {
@@ -105,10 +106,12 @@ static int co_read_extent(struct qcow2_image *image, const struct qcow2_extent *
     }
     switch (extent->kind) {
     case QCOW2_DATA:
+        node_co_event(image->node, "read_aio");
         return node_co_read(image->data, extent->host_offset, vec);
     case QCOW2_COMPRESSED:
         return co_read_compressed(image, extent, guest_offset, vec);
     default: /* past a shorter backing file's end there are zeroes, as past any node's */
+        node_co_event(image->node, "read_backing_aio");
         return node_co_read(image->backing, guest_offset, vec);
     }
 }

@@ -186,6 +186,7 @@ int qcow2_co_alloc(struct qcow2_image *image, uint64_t count_max, uint64_t *ret_
     uint64_t cluster = 0, count = 0;
     int ret;
     assert(count_max > 0);
+    node_co_event(image->node, "cluster_alloc");
     do {
         if (qcow2_is_corrupt(image))
             return -EIO;

@@ -96,10 +96,14 @@ static int co_make_block(struct qcow2_image *image, uint64_t table_index)
     if (block_offset == 0)
         return qcow2_co_corrupt(image, "the header has no refcount block", "refcount table",
                                 image->header.refcount_table_offset, 0);
+    node_co_event(image->node, "refblock_alloc");
     ret = qcow2_co_check_overlap(image, block_offset, geometry->cluster_bytes, 0);
     if (ret == 0)
         ret = co_fill_block(image, block_offset);
-    return ret == 0 ? co_hook_block(image, table_index, block_offset) : ret;
+    if (ret < 0)
+        return ret;
+    node_co_event(image->node, "refblock_alloc_hookup");
+    return co_hook_block(image, table_index, block_offset);
 }
 
 int qcow2_co_make_refcount_block(struct qcow2_image *image, uint64_t table_index)
@@ -213,6 +217,7 @@ static int co_switch_header(struct qcow2_image *image, const struct growth *grow
                             << image->geometry.cluster_bits;
     store_be64(field, table_offset);
     store_be32(field + 8, (uint32_t)growth->table_clusters);
+    node_co_event(image->node, "refblock_alloc_switch_table");
     if (qcow2_is_corrupt(image))
         return -EIO;
     int ret = qcow2_co_write_header_bytes(image, QCOW2_HEADER_REFCOUNT_TABLE, field, sizeof(field));
@@ -243,6 +248,7 @@ static int co_write_growth(struct qcow2_image *image, const struct growth *growt
     struct iovec iov;
     struct block_vec vec = vec_of_buffer(&iov, growth->bytes, growth->bytes_length);
     uint64_t offset = growth_offset(image, growth);
+    node_co_event(image->node, "refblock_alloc_write_blocks");
     int ret = qcow2_is_corrupt(image) ? -EIO : node_co_write(image->node->file, offset, &vec, 0);
     /* Of a former life of the place. */
     cache_co_forget(image->cache, QCOW2_TABLE_REFCOUNT_TABLE, offset, growth->bytes_length);
@@ -273,6 +279,7 @@ int qcow2_co_grow_refcount_table(struct qcow2_image *image, uint64_t table_index
     uint64_t old_clusters = image->header.refcount_table_clusters;
     if (!plan(image, table_index, &growth))
         return -ENOSPC;
+    node_co_event(image->node, "reftable_grow");
     uint64_t clusters = growth.block_count + growth.table_clusters;
     growth.bytes_length = clusters << image->geometry.cluster_bits;
     int ret = qcow2_co_check_overlap(image, growth_offset(image, &growth), growth.bytes_length, 0);

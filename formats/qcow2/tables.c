@@ -102,16 +102,26 @@ int qcow2_take_cache_sizes(const struct qcow2_image *image, struct node_options 
     return ret;
 }
 
-static void add_kind(struct cache_config *config, enum qcow2_table_kind kind, const char *name,
-                     uint64_t table_bytes, uint64_t budget_bytes)
+static void add_kind(struct cache_config *config, enum qcow2_table_kind kind, uint64_t table_bytes,
+                     uint64_t budget_bytes)
 {
+    static const struct {
+        const char *name, *load_event, *write_event;
+    } words[] = {
+        [QCOW2_TABLE_REFCOUNT_BLOCK] = {"refcount blocks", "refblock_load", "refblock_update"},
+        [QCOW2_TABLE_REFCOUNT_TABLE] = {"refcount table", "reftable_load", "reftable_update"},
+        [QCOW2_TABLE_L2] = {"L2 tables", "l2_load", "l2_update"},
+        [QCOW2_TABLE_L1] = {"L1 table", NULL, "l1_update"},
+    };
     assert(config->kind_count == (unsigned)kind);
     config->kinds[config->kind_count++] = (struct cache_kind_config){
-        .name = name,
+        .name = words[kind].name,
         .node_index = 0,
         .class_index = (unsigned)kind,
         .table_bytes = (uint32_t)table_bytes,
         .budget_bytes = budget_bytes,
+        .load_event = words[kind].load_event,
+        .write_event = words[kind].write_event,
     };
 }
 
@@ -125,10 +135,10 @@ int qcow2_tables_open(struct qcow2_image *image, const struct qcow2_cache_sizes 
         .nodes = {image->node->file, image->data},
         .node_count = image->data != image->node->file ? 2 : 1,
     };
-    add_kind(&config, QCOW2_TABLE_REFCOUNT_BLOCK, "refcount blocks", slice, sizes->refcount_bytes);
-    add_kind(&config, QCOW2_TABLE_REFCOUNT_TABLE, "refcount table", slice, REFCOUNT_TABLE_BYTES);
-    add_kind(&config, QCOW2_TABLE_L2, "L2 tables", sizes->l2_entry_bytes, sizes->l2_bytes);
-    add_kind(&config, QCOW2_TABLE_L1, "L1 table", slice, L1_BYTES);
+    add_kind(&config, QCOW2_TABLE_REFCOUNT_BLOCK, slice, sizes->refcount_bytes);
+    add_kind(&config, QCOW2_TABLE_REFCOUNT_TABLE, slice, REFCOUNT_TABLE_BYTES);
+    add_kind(&config, QCOW2_TABLE_L2, sizes->l2_entry_bytes, sizes->l2_bytes);
+    add_kind(&config, QCOW2_TABLE_L1, slice, L1_BYTES);
     image->l2_slice_bytes = (uint32_t)sizes->l2_entry_bytes;
     int ret = clusters_new(&image->clusters, image->geometry.cluster_bytes, CLUSTERS_BYTES);
     if (ret < 0)

@@ -75,7 +75,10 @@ static int co_write_in_place(struct qcow2_image *image, uint64_t host_offset, ui
                   : qcow2_co_check_overlap(image, host_offset, vec->length, guest_offset);
     if (ret == 0 && qcow2_is_corrupt(image))
         ret = -EIO;
-    return ret == 0 ? node_co_write(image->data, host_offset, vec, 0) : ret;
+    if (ret < 0)
+        return ret;
+    node_co_event(image->node, "write_aio");
+    return node_co_write(image->data, host_offset, vec, 0);
 }
 
 /* --- what is not --------------------------------------------------------------------------------
