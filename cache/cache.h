@@ -138,6 +138,8 @@ void cache_co_forget(struct cache *cache, unsigned kind, uint64_t node_offset, u
 /* Everything changed in tables before, in classes that are not postponed, and everything written to
  * the nodes before, is durable afterwards. */
 int cache_co_flush(struct cache *cache);
+/* The same, of postponed classes too. */
+int cache_co_flush_all(struct cache *cache);
 /* Postponed classes too, and runs what waits for durability; nothing is dirty and nothing waits
  * afterwards. For closing, inactivating, reopening: no use is open, nobody changes tables. */
 int cache_co_settle(struct cache *cache);

@@ -105,6 +105,14 @@ int cache_co_flush(struct cache *cache)
     return rc < 0 ? rc : co_sync_all(cache);
 }
 
+int cache_co_flush_all(struct cache *cache)
+{
+    pthread_mutex_lock(cache->monitor);
+    int rc = order_co_round_of_all(cache);
+    pthread_mutex_unlock(cache->monitor);
+    return rc < 0 ? rc : co_sync_all(cache);
+}
+
 int cache_co_settle(struct cache *cache)
 {
     int rc = 0;

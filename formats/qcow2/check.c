@@ -18,6 +18,7 @@
 #include "formats/qcow2/bitmap_directory.h"
 #include "formats/qcow2/image.h"
 #include "formats/qcow2/refmap.h"
+#include "formats/qcow2/writer.h"
 
 #define REPORTS_MAX 100
 
@@ -432,7 +433,11 @@ int qcow2_image_co_check(struct qcow2_image *image, qcow2_check_report *report, 
 int qcow2_co_check(struct block_node *node, qcow2_check_report *report, void *arg,
                    struct qcow2_check *ret_check, struct error *err)
 {
-    return qcow2_image_co_check(qcow2_of(node), report, arg, ret_check, err);
+    struct qcow2_image *image = qcow2_of(node);
+    int ret = image->writer ? qcow2_co_settle(image) : 0;
+    if (ret < 0)
+        return check_failed(image, ret, err);
+    return qcow2_image_co_check(image, report, arg, ret_check, err);
 }
 
 int qcow2_image_co_count(struct qcow2_image *image, bool with_refcounts,

@@ -26,7 +26,8 @@ struct qcow2_check {
 /* What is wrong, one sentence at a time, the first of many; NULL: nobody wants to know. */
 typedef void qcow2_check_report(void *arg, const char *sentence);
 
-/* node: an open qcow2 image. 0: the check was made, whatever it found. -ENOMEM, -EINVAL. */
+/* node: an open qcow2 image; what of it is in memory alone is written first. 0: the check was made,
+ * whatever it found. -ENOMEM, -EINVAL. */
 int qcow2_co_check(struct block_node *node, qcow2_check_report *report, void *arg,
                    struct qcow2_check *ret_check, struct error *err);
 

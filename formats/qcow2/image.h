@@ -55,6 +55,7 @@ struct qcow2_image {
     _Atomic uint32_t l1_size;
     uint32_t l2_slice_bytes; /* what the cache loads of an L2 table at a time */
     bool is_snapshot;
+    bool is_lazy; /* refcounts may be written late; only used where it is written */
 
     struct qcow2_writer *writer; /* what writing needs; NULL where the image is only read */
 

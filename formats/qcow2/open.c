@@ -7,6 +7,7 @@
  *   backing.*, data-file.*   the other files, instead of what the image names
  *   load-snapshot            show this internal snapshot; see snapshot_table.h
  *   repair                   leaks or all: repaired before it is written; see repair.c
+ *   lazy-refcounts           on or off, instead of what the image says; see state.c
  *   cache-size and others    see tables.c
  */
 #include <errno.h>
@@ -161,6 +162,20 @@ static int take_repair(const struct qcow2_image *image, struct node_options *opt
     return ret;
 }
 
+/* What the image says itself, or the option. */
+static int take_lazy(struct qcow2_image *image, struct node_options *options, struct error *err)
+{
+    const struct qcow2_header *header = &image->header;
+    image->is_lazy = header->compatible_features & QCOW2_COMPATIBLE_LAZY_REFCOUNTS;
+    int ret = node_options_take_bool(options, "lazy-refcounts", &image->is_lazy, err);
+    if (ret == 0 && image->is_lazy && header->version < 3)
+        ret = node_options_refuse(options, "lazy-refcounts", -EINVAL, err,
+                                  "cannot be on for '%.200s': its version is 2, and version 3 is "
+                                  "needed",
+                                  image->node->name);
+    return ret;
+}
+
 static int co_open_image(struct qcow2_image *image, struct node_options *options, struct error *err)
 {
     struct block_node *node = image->node;
@@ -171,6 +186,8 @@ static int co_open_image(struct qcow2_image *image, struct node_options *options
         ret = take_repair(image, options, &repair, err);
     if (ret == 0)
         ret = check_state(image, repair, err);
+    if (ret == 0)
+        ret = take_lazy(image, options, err);
     if (ret < 0)
         return ret;
     atomic_store(&node->size_bytes, image->header.size);

@@ -187,11 +187,12 @@ int qcow2_co_alloc(struct qcow2_image *image, uint64_t count_max, uint64_t *ret_
     int ret;
     assert(count_max > 0);
     node_co_event(image->node, "cluster_alloc");
-    do {
+    ret = qcow2_co_postpone_refcounts(image);
+    while (ret == 0) {
         if (qcow2_is_corrupt(image))
             return -EIO;
         ret = co_try_alloc(image, count_max, &cluster, &count);
-    } while (ret == 0);
+    }
     if (ret < 0)
         return ret;
     uint64_t host_offset = cluster << image->geometry.cluster_bits;

@@ -287,7 +287,7 @@ int qcow2_co_grow_refcount_table(struct qcow2_image *image, uint64_t table_index
         return ret;
     growth.bytes = calloc(1, growth.bytes_length);
     struct qcow2_unlinked *unlinked = qcow2_unlinked_new(image, false);
-    ret = growth.bytes && unlinked ? cache_co_flush(image->cache) : -ENOMEM;
+    ret = growth.bytes && unlinked ? cache_co_flush_all(image->cache) : -ENOMEM;
     if (ret == 0)
         ret = co_put_growth(image, table_index, &growth);
     free(growth.bytes);

@@ -225,12 +225,31 @@ static struct qcow2_cluster new_entry(const struct qcow2_image *image, const str
     };
 }
 
+/* Invariants 8 and 9. Where nobody has written to the new clusters, and zeroes were shown, a cut
+ * before the data shows them still. But a pointer past the end of the file may be left then, and is
+ * an error until a repair has seen it: so only where a cut brings one, with refcounts that are
+ * late. */
+static bool needs_data_first(const struct qcow2_image *image, const struct run *run)
+{
+    if (!run->is_fresh || !atomic_load(&image->writer->is_postponing))
+        return true;
+    for (uint32_t i = 0; i < run->count; i++) {
+        const struct qcow2_cluster *old = &run->look.clusters[i];
+        bool is_zero = old->zero_bits == (image->geometry.is_extended ? UINT32_MAX : 1);
+        bool is_nothing = !old->has_host && old->zero_bits == 0 && !image->backing;
+        if (!is_zero && !is_nothing)
+            return true;
+    }
+    return false;
+}
+
 static int co_link_run(struct qcow2_image *image, struct run *run)
 {
     struct qcow2_cluster clusters[QCOW2_LOOK_MAX];
     for (uint32_t i = 0; i < run->count; i++)
         clusters[i] = new_entry(image, run, i);
-    return qcow2_co_link(image, &run->look, 0, run->count, clusters, run->unlinked, true);
+    return qcow2_co_link(image, &run->look, 0, run->count, clusters, run->unlinked,
+                         needs_data_first(image, run));
 }
 
 /* With the clusters claimed. *ret_written: so much of vec, from its front. */

@@ -236,7 +236,7 @@ void qcow2_writer_co_close(struct qcow2_image *image)
 {
     if (!image->writer)
         return;
-    int ret = cache_co_settle(image->cache);
+    int ret = qcow2_co_settle(image);
     if (ret < 0)
         log_error("'%s': its tables could not be written: %s; what was not flushed before may be "
                   "lost",

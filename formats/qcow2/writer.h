@@ -49,7 +49,8 @@ struct qcow2_writer {
     uint64_t free_hint; /* no host cluster below it is known to be free */
     bool is_growing;    /* somebody makes a refcount block, or a larger table */
     struct co_queue growers;
-    bool is_marking; /* somebody writes the incompatible features */
+    _Atomic bool is_postponing; /* refcounts are behind, and the dirty bit says so */
+    bool is_marking;            /* somebody writes the incompatible features */
     struct co_queue markers;
     struct owned *owned;
 };
@@ -86,6 +87,13 @@ int qcow2_co_replace_header_bytes(struct qcow2_image *image, uint32_t at, const 
 /* Sets and clears bits of the incompatible features that say in which state the image is (version
  * 3); durable afterwards. One at a time; nothing is written where nothing changes. */
 int qcow2_co_mark(struct qcow2_image *image, uint64_t set, uint64_t clear);
+
+/* Before a cluster is taken: where refcounts are lazy, they are behind from now on. The dirty bit
+ * is durable first (invariant 11). */
+int qcow2_co_postpone_refcounts(struct qcow2_image *image);
+/* Everything to the disk, what waits to be freed and refcounts too, and the dirty bit cleared.
+ * Nothing is in flight. */
+int qcow2_co_settle(struct qcow2_image *image);
 
 /* --- claim.c -----------------------------------------------------------------------------------
  */

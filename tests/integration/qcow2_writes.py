@@ -342,4 +342,5 @@ def main():
         test(shape, seed, steps)
 
 
-main()
+if __name__ == "__main__":
+    main()

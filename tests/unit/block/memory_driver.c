@@ -25,6 +25,7 @@ void memory_disk_init(struct memory_disk *disk, uint64_t size_bytes, uint64_t ca
     random_seed(&disk->random, seed);
     co_queue_init(&disk->held);
     disk->fail_at_call = UINT64_MAX;
+    disk->fail_from_call = UINT64_MAX;
     disk->lends_refused_from = UINT_MAX;
 }
 
@@ -105,7 +106,8 @@ static int co_begin_call(struct memory_disk *disk, enum memory_op op, uint64_t o
 {
     pthread_mutex_lock(&disk->mutex);
     bool fails = disk->fail_code < 0 &&
-                 ((disk->fail_ops & (1u << op)) || disk->call_count == disk->fail_at_call);
+                 ((disk->fail_ops & (1u << op)) || disk->call_count == disk->fail_at_call ||
+                  disk->call_count >= disk->fail_from_call);
     disk->call_count++;
     disk->active_count++;
     disk->active_flush_count += op == MEMORY_FLUSH;

@@ -63,9 +63,10 @@ struct memory_disk {
     unsigned active_count;       /* calls that have begun and not ended */
     unsigned active_flush_count; /* flushes among them */
 
-    uint64_t fail_at_call; /* the call with this number, from 0, fails with fail_code */
-    unsigned fail_ops;     /* or every call of these kinds (1 << enum memory_op) does */
-    int fail_code;         /* 0: nothing fails */
+    uint64_t fail_at_call;   /* the call with this number, from 0, fails with fail_code */
+    unsigned fail_ops;       /* or every call of these kinds (1 << enum memory_op) does */
+    uint64_t fail_from_call; /* or every call from this one on */
+    int fail_code;           /* 0: nothing fails */
 
     unsigned lends_refused_from; /* so many loans are given, then -EAGAIN; UINT_MAX at first */
     unsigned lend_count;
