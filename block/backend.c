@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "block/chain.h"
 #include "block/env.h"
 #include "block/flush.h"
 #include "block/loop.h"
@@ -284,6 +285,22 @@ int block_co_status(struct block_backend *backend, uint64_t offset, uint64_t len
     if (rc == 0)
         rc = node_co_status(backend->node, offset, length, ret_extent);
     return leave(backend, lane, counted(lane, BACKEND_STATUSES, rc));
+}
+
+int block_co_depth(struct block_backend *backend, uint64_t offset, uint64_t length,
+                   uint32_t *ret_depth, uint64_t *ret_length)
+{
+    struct backend_lane *lane = co_enter(backend);
+    int rc = length > 0 ? check_read(backend, offset, length) : -EINVAL;
+    if (rc == 0)
+        rc = chain_co_depth(backend->node, offset, length, ret_depth, ret_length);
+    return leave(backend, lane, counted(lane, BACKEND_STATUSES, rc));
+}
+
+int block_co_find_bitmap(struct block_backend *backend, const char *name,
+                         const struct dirty_bitmap **ret_bitmap, struct error *err)
+{
+    return chain_co_find_bitmap(backend->node, name, ret_bitmap, err);
 }
 
 void block_status_remembered(struct block_backend *backend, uint64_t offset, uint64_t length,

@@ -27,6 +27,7 @@ struct account;
 struct block_env;
 struct block_node;
 struct block_backend;
+struct dirty_bitmap;
 struct node_options;
 
 enum block_request_flag {
@@ -158,6 +159,16 @@ int block_co_flush(struct block_backend *backend);
  * nothing better is known: allocated, not zero. */
 int block_co_status(struct block_backend *backend, uint64_t offset, uint64_t length,
                     struct block_extent *ret_extent);
+
+/* Which image of the chain has what lies at offset, and for how much of the range, at least 1: 1 is
+ * the image itself, 2 its backing file, and so on; 0: none, it was never written. */
+int block_co_depth(struct block_backend *backend, uint64_t offset, uint64_t length,
+                   uint32_t *ret_depth, uint64_t *ret_length);
+/* The dirty bitmap of that name of the image, or else of the first one behind it that has one; see
+ * dirty_bitmap.h. It is there as long as the backend's node is. -ENOENT, and what keeps it from
+ * being used; with a sentence. One call at a time. */
+int block_co_find_bitmap(struct block_backend *backend, const char *name,
+                         const struct dirty_bitmap **ret_bitmap, struct error *err);
 
 /* Gives the image a new size; what is added reads as zeroes, what is cut off is lost. Requests wait
  * meanwhile. A format may round up: block_backend_size_bytes() tells. An export keeps the size that

@@ -35,6 +35,7 @@
 #include "block/node_names.h"
 #include "common/list.h"
 
+struct dirty_bitmap;
 struct host_files;
 struct node_options;
 
@@ -148,6 +149,11 @@ struct block_driver_admin {
     int (*co_stored_size)(struct block_node *node, uint64_t *ret_size_bytes);
     /* Whether a new image reads as zeroes before anything is written. */
     bool (*has_zero_init)(struct block_node *node);
+    /* The dirty bitmap of that name that belongs to the node's disk. It is the driver's, is good as
+     * long as the node is open, and where the node keeps it true, it is what it is at each moment.
+     * -ENOENT: there is none (no sentence); other errors with one. One call at a time of a node. */
+    int (*co_find_bitmap)(struct block_node *node, const char *name,
+                          const struct dirty_bitmap **ret_bitmap, struct error *err);
     /* NULL-ended: the points that the driver announces by node_co_event(). */
     const char *const *events;
     /* Calls tell() for each number that the driver keeps itself, as a cache its hits; the names are

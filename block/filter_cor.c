@@ -18,6 +18,7 @@
 #include <stdlib.h>
 
 #include "block/buffer.h"
+#include "block/chain.h"
 #include "block/env.h"
 #include "block/filter.h"
 #include "block/filters.h"
@@ -41,30 +42,16 @@ static uint64_t smaller(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-/* The image that a filter shows, or the node itself. */
-static struct block_node *image_of(struct block_node *node)
-{
-    while (node->driver->flags & BLOCK_DRIVER_FILTER)
-        node = node->file;
-    return node;
-}
-
-/* NULL: the last image of the chain has none behind it. */
-static struct block_node *image_behind(const struct block_node *image)
-{
-    return image->backing ? image_of(image->backing) : NULL;
-}
-
 static int check_bottom(const struct block_node *node, const struct node_options *options,
                         const char *name, const struct block_node *bottom, struct error *err)
 {
-    const struct block_node *image = image_of(node->file);
+    const struct block_node *image = chain_image(node->file);
     if (bottom->driver->flags & BLOCK_DRIVER_FILTER)
         return node_options_refuse(options, "bottom", -EINVAL, err,
                                    "'%s' is a filter (%s); name the image below it", name,
                                    bottom->driver->name);
     while (image && image != bottom)
-        image = image_behind(image);
+        image = chain_behind(image);
     if (image)
         return 0;
     return node_options_refuse(options, "bottom", -EINVAL, err,
@@ -130,13 +117,13 @@ static int co_is_to_copy(struct block_node *node, uint64_t offset, uint64_t leng
                          uint64_t *ret_length)
 {
     const struct cor *cor = node->state;
-    struct block_node *image = image_of(node->file);
+    struct block_node *image = chain_image(node->file);
     bool is_own = false;
     int rc = node_co_is_own(image, offset, length, &is_own, &length);
     *ret_is_to = !is_own && !cor->bottom;
     if (rc == 0 && !is_own && cor->bottom) {
         while (rc == 0 && !is_own && image != cor->bottom) {
-            image = image_behind(image);
+            image = chain_behind(image);
             rc = node_co_is_own(image, offset, length, &is_own, &length);
         }
         *ret_is_to = is_own;
