@@ -238,9 +238,32 @@ static int co_walk_bitmap_table(struct walk *walk, const struct qcow2_bitmap_ent
             return 0;
         uint64_t entry = load_be64(walk->l1 + (size_t)(i % per_piece) * 8);
         if (!qcow2_bitmap_table_decode(geometry, entry, &offset, &all_ones, &why))
-            found(walk, &walk->check.errors, "the bitmap '%.64s': %s", bitmap->name, why);
+            found(walk, &walk->check.errors, "the bitmap '%.*s': %s", QCOW2_BITMAP_NAME(bitmap),
+                  why);
         else if (offset != 0)
             ret = refer(walk, "a bitmap's cluster", offset, geometry->cluster_bytes);
+    }
+    return ret;
+}
+
+/* What cannot be decoded refers to clusters that nobody knows, as what cannot be read. */
+static int co_walk_directory(struct walk *walk, const uint8_t *directory)
+{
+    const struct qcow2_image *image = walk->image;
+    const struct qcow2_bitmaps_extension *bitmaps = &image->extensions.bitmaps;
+    struct error why;
+    uint64_t at = 0;
+    int ret = 0;
+    for (uint32_t i = 0; i < bitmaps->nb_bitmaps && ret == 0; i++) {
+        struct qcow2_bitmap_entry bitmap;
+        if (qcow2_bitmap_entry_decode(&image->geometry, directory + at,
+                                      bitmaps->directory_size - at, image->header.size, &bitmap,
+                                      &why) < 0) {
+            found(walk, &walk->check.unreadable, "%s", why.message);
+            return 0;
+        }
+        ret = co_walk_bitmap_table(walk, &bitmap);
+        at += bitmap.entry_bytes;
     }
     return ret;
 }
@@ -250,36 +273,22 @@ static int co_walk_bitmaps(struct walk *walk)
 {
     const struct qcow2_image *image = walk->image;
     const struct qcow2_bitmaps_extension *bitmaps = &image->extensions.bitmaps;
-    struct error why;
     if (!image->extensions.has_bitmaps ||
         !(image->header.autoclear_features & QCOW2_AUTOCLEAR_BITMAPS))
         return 0;
     if (!range_is_inside(bitmaps->directory_offset, bitmaps->directory_size, walk->file_bytes)) {
-        found(walk, &walk->check.errors, "the bitmap directory lies past the end of the file");
+        found(walk, &walk->check.unreadable, "the bitmap directory lies past the end of the file");
         return 0;
     }
     int ret =
         refer(walk, "the bitmap directory", bitmaps->directory_offset, bitmaps->directory_size);
     uint8_t *directory = malloc(bitmaps->directory_size + 1);
-    struct qcow2_bitmap_entry *bitmap = malloc(sizeof(*bitmap));
-    if (!directory || !bitmap)
+    if (!directory)
         ret = -ENOMEM;
     if (ret == 0 && bitmaps->directory_size > 0 &&
         co_load(walk, "the bitmap directory", bitmaps->directory_offset, directory,
-                bitmaps->directory_size)) {
-        uint64_t at = 0;
-        for (uint32_t i = 0; i < bitmaps->nb_bitmaps && ret == 0; i++) {
-            if (qcow2_bitmap_entry_decode(&image->geometry, directory + at,
-                                          bitmaps->directory_size - at, image->header.size, bitmap,
-                                          &why) < 0) {
-                found(walk, &walk->check.errors, "%s", why.message);
-                break;
-            }
-            ret = co_walk_bitmap_table(walk, bitmap);
-            at += bitmap->entry_bytes;
-        }
-    }
-    free(bitmap);
+                bitmaps->directory_size))
+        ret = co_walk_directory(walk, directory);
     free(directory);
     return ret;
 }

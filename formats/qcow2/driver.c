@@ -10,8 +10,8 @@
  * Operations: open (and what it needs: backing, snapshot, tables), mapping (a guest range is looked
  * up), read, status; writer (what writing needs, and the metadata it must not hit), claim,
  * refcount, cow, link, write, zero, free; resize (l1_grow, preallocate, refcount_run,
- * refcount_shrink); create, check, info. image.h is what they share, writer.h what those share that
- * change an image. A read and a write go
+ * refcount_shrink); bitmaps (bitmap_load, bitmap_store: the persistent ones); create, check, info.
+ * image.h is what they share, writer.h what those share that change an image. A read and a write go
  *
  *     read -> mapping -> cache (L1, then L2) -> read -> the child that has the bytes
  *     write -> claim -> refcount -> cow -> the child -> link -> cache; later: free
@@ -22,6 +22,7 @@
 #include "formats/qcow2/driver.h"
 
 #include "common/endian.h"
+#include "formats/qcow2/bitmaps.h"
 #include "formats/qcow2/check.h"
 #include "formats/qcow2/create.h"
 #include "formats/qcow2/image.h"
@@ -81,6 +82,7 @@ static const struct block_driver_admin qcow2_admin = {
     .co_check = qcow2_admin_co_check,
     .co_create = qcow2_co_create,
     .co_resize = qcow2_co_resize,
+    .co_find_bitmap = qcow2_co_find_bitmap,
     .tell_numbers = qcow2_tell_numbers,
 };
 

@@ -30,6 +30,7 @@ enum qcow2_table_kind {
     QCOW2_TABLE_KINDS,
 };
 
+struct qcow2_bitmaps;
 struct qcow2_writer;
 
 struct qcow2_image {
@@ -57,7 +58,8 @@ struct qcow2_image {
     bool is_snapshot;
     bool is_lazy; /* refcounts may be written late; only used where it is written */
 
-    struct qcow2_writer *writer; /* what writing needs; NULL where the image is only read */
+    struct qcow2_writer *writer;   /* what writing needs; NULL where the image is only read */
+    struct qcow2_bitmaps *bitmaps; /* NULL: nobody needed them, or there are none */
 
     _Atomic bool is_corrupt; /* found out while it was open: nothing is written any more */
 };

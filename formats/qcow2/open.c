@@ -18,6 +18,7 @@
 
 #include "block/node_options.h"
 #include "common/log.h"
+#include "formats/qcow2/bitmaps.h"
 #include "formats/qcow2/image.h"
 #include "formats/qcow2/repair.h"
 #include "formats/qcow2/writer.h"
@@ -231,6 +232,7 @@ int qcow2_co_open(struct block_node *node, struct node_options *options, struct 
     ret = co_open_image(image, options, err);
     if (ret < 0) {
         qcow2_writer_co_close(image);
+        qcow2_bitmaps_co_close(image);
         qcow2_tables_co_close(image);
         qcow2_image_free(image);
         return ret;
@@ -248,6 +250,7 @@ void qcow2_co_close(struct block_node *node)
 {
     struct qcow2_image *image = qcow2_of(node);
     qcow2_writer_co_close(image);
+    qcow2_bitmaps_co_close(image);
     qcow2_tables_co_close(image);
     qcow2_image_free(image);
     node->state = NULL;

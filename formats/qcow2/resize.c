@@ -14,8 +14,9 @@
  * file that is longer, and what an older program left in the tables. All of that reads as zeroes
  * once the disk has grown over it.
  *
- * Refused, as by qemu: an image of version 2 with snapshots, whose size then nobody has noted; one
- * with persistent bitmaps, which have the size of the disk.
+ * Persistent bitmaps get the size too: what can fail of that comes first.
+ *
+ * Refused, as by qemu: an image of version 2 with snapshots, whose size then nobody has noted.
  */
 #include "formats/qcow2/resize.h"
 
@@ -28,6 +29,7 @@
 #include "common/endian.h"
 #include "common/log.h"
 #include "common/zero_scan.h"
+#include "formats/qcow2/bitmaps.h"
 #include "formats/qcow2/writer.h"
 
 #define SIZE_UNIT 512
@@ -69,11 +71,6 @@ static int check(const struct qcow2_image *image, const struct qcow2_resize *res
                  struct error *err)
 {
     const char *name = image->node->name;
-    if (image->header.autoclear_features & QCOW2_AUTOCLEAR_BITMAPS)
-        return error_set(err, -ENOTSUP,
-                         "cannot resize '%s': it has persistent bitmaps, which have the size of "
-                         "the disk; remove them with qemu-img bitmap --remove",
-                         name);
     if (resize->size_bytes < image->header.size && !resize->may_shrink)
         return error_set(err, -EINVAL,
                          "cannot resize '%s' from %" PRIu64 " to %" PRIu64
@@ -252,14 +249,21 @@ static int co_resize(struct qcow2_image *image, const struct qcow2_resize *wante
                          resize.size_bytes);
     resize.size_bytes = align_up(resize.size_bytes, SIZE_UNIT);
     int ret = check(image, &resize, err);
+    if (ret < 0 || resize.size_bytes == old_size)
+        return ret;
+    ret = qcow2_bitmaps_co_prepare_resize(image, resize.size_bytes, err);
     if (ret < 0)
         return ret;
     if (qcow2_is_corrupt(image))
         ret = -EIO;
     else if (resize.size_bytes > old_size)
         ret = co_grow(image, &resize);
-    else if (resize.size_bytes < old_size)
+    else
         ret = co_shrink(image, resize.size_bytes);
+    if (ret == 0)
+        qcow2_bitmaps_commit_resize(image);
+    else
+        qcow2_bitmaps_abort_resize(image);
     if (ret < 0)
         return error_set(err, ret, "cannot resize '%s' from %" PRIu64 " to %" PRIu64 " bytes: %s",
                          name, old_size, resize.size_bytes, error_text(ret));

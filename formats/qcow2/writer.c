@@ -16,6 +16,7 @@
 
 #include "common/endian.h"
 #include "common/log.h"
+#include "formats/qcow2/bitmaps.h"
 
 #define TABLE_PIECE_BYTES 65536
 
@@ -26,6 +27,7 @@ static const char *const owner_names[] = {
     [QCOW2_OWNER_L1] = "an L1 table",
     [QCOW2_OWNER_L2] = "an L2 table",
     [QCOW2_OWNER_SNAPSHOTS] = "the snapshot table",
+    [QCOW2_OWNER_BITMAPS] = "a persistent bitmap",
 };
 
 /* --- metadata -----------------------------------------------------------------------------------
@@ -182,6 +184,8 @@ static int co_clear_autoclear(struct qcow2_image *image, struct error *err)
 {
     uint8_t field[8];
     uint64_t kept = image->header.autoclear_features & QCOW2_AUTOCLEAR_KNOWN;
+    if (!image->extensions.has_bitmaps)
+        kept &= ~QCOW2_AUTOCLEAR_BITMAPS;
     if (kept == image->header.autoclear_features)
         return 0;
     store_be64(field, kept);
@@ -196,28 +200,8 @@ static int co_clear_autoclear(struct qcow2_image *image, struct error *err)
 /* --- life ---------------------------------------------------------------------------------------
  */
 
-static int refuse(const struct qcow2_image *image, const char *why, struct error *err)
-{
-    return error_set(err, -ENOTSUP,
-                     "cannot open '%.200s' for writing: %s; serve it with --read-only",
-                     image->node->name, why);
-}
-
-static int check_writable(const struct qcow2_image *image, struct error *err)
-{
-    if (image->header.autoclear_features & QCOW2_AUTOCLEAR_BITMAPS)
-        return refuse(image,
-                      "it has persistent bitmaps (autoclear feature bit 0), which are not kept "
-                      "while writing yet",
-                      err);
-    return 0;
-}
-
 int qcow2_writer_co_open(struct qcow2_image *image, struct error *err)
 {
-    int ret = check_writable(image, err);
-    if (ret < 0)
-        return ret;
     struct qcow2_writer *writer = calloc(1, sizeof(*writer));
     if (!writer || owned_new(&writer->owned) < 0) {
         free(writer);
@@ -228,7 +212,9 @@ int qcow2_writer_co_open(struct qcow2_image *image, struct error *err)
     co_queue_init(&writer->growers);
     co_queue_init(&writer->markers);
     image->writer = writer;
-    ret = co_own_metadata(image, err);
+    int ret = co_own_metadata(image, err);
+    if (ret == 0)
+        ret = qcow2_bitmaps_co_open(image, err);
     return ret == 0 ? co_clear_autoclear(image, err) : ret;
 }
 
@@ -236,7 +222,12 @@ void qcow2_writer_co_close(struct qcow2_image *image)
 {
     if (!image->writer)
         return;
-    int ret = qcow2_co_settle(image);
+    int ret = qcow2_bitmaps_co_store(image);
+    if (ret < 0)
+        log_error("'%s': its bitmaps could not be stored: %s; they are marked as in use, so nobody "
+                  "will rely on them",
+                  image->node->name, error_text(ret));
+    ret = qcow2_co_settle(image);
     if (ret < 0)
         log_error("'%s': its tables could not be written: %s; what was not flushed before may be "
                   "lost",

@@ -35,6 +35,7 @@ enum qcow2_owner {
     QCOW2_OWNER_L1,
     QCOW2_OWNER_L2,
     QCOW2_OWNER_SNAPSHOTS,
+    QCOW2_OWNER_BITMAPS,
 };
 
 struct qcow2_claim {

@@ -7,11 +7,13 @@
 #include <string.h>
 
 #include "common/endian.h"
+#include "formats/qcow2/bitmap_directory.h"
 #include "formats/qcow2/entry.h"
 
-static uint64_t l1_clusters(const struct qcow2_geometry *geometry, uint64_t disk_bytes)
+static uint64_t l1_clusters(const struct qcow2_header *header,
+                            const struct qcow2_geometry *geometry)
 {
-    return qcow2_clusters_of(geometry, qcow2_l1_entries_needed(geometry, disk_bytes) * 8);
+    return qcow2_clusters_of(geometry, (uint64_t)header->l1_size * 8);
 }
 
 void memory_image_make(struct memory_disk *disk, const struct memory_image *image)
@@ -30,7 +32,7 @@ void memory_image_make(struct memory_disk *disk, const struct memory_image *imag
     header.refcount_table_offset = geometry.cluster_bytes;
     header.l1_table_offset = 3 * geometry.cluster_bytes;
     header.l1_size = (uint32_t)qcow2_l1_entries_needed(&geometry, image->disk_bytes);
-    uint64_t clusters = 3 + l1_clusters(&geometry, image->disk_bytes);
+    uint64_t clusters = 3 + l1_clusters(&header, &geometry);
     assert(clusters << image->cluster_bits <= disk->capacity_bytes);
     memset(disk->data, 0, disk->capacity_bytes);
     qcow2_header_encode(&header, disk->data);
@@ -38,6 +40,137 @@ void memory_image_make(struct memory_disk *disk, const struct memory_image *imag
     for (uint32_t i = 0; i < clusters; i++)
         qcow2_refcount_set(disk->data + 2 * geometry.cluster_bytes, image->refcount_order, i, 1);
     disk->size_bytes = clusters << image->cluster_bits;
+}
+
+/* --- bitmaps ------------------------------------------------------------------------------------
+ */
+
+#define EXTENSION_OFFSET QCOW2_HEADER_OURS_BYTES
+#define EXTENSION_BYTES 24
+#define ENTRY_BYTES_MAX 256
+#define BITMAPS_MAX 16
+
+/* What of the header and its one extension is needed. */
+struct bitmaps {
+    struct qcow2_geometry geometry;
+    uint64_t disk_bytes;
+    uint32_t count; /* 0: there are none */
+    uint64_t directory_offset, directory_bytes;
+};
+
+static struct bitmaps bitmaps_of(const struct memory_disk *disk)
+{
+    struct bitmaps bitmaps = {.count = 0};
+    struct qcow2_header header;
+    const uint8_t *extension = disk->data + EXTENSION_OFFSET;
+    int rc = qcow2_header_decode(disk->data, 4096, &header, NULL);
+    assert(rc == 0);
+    qcow2_geometry_init(&bitmaps.geometry, &header);
+    bitmaps.disk_bytes = header.size;
+    if (!(header.autoclear_features & QCOW2_AUTOCLEAR_BITMAPS))
+        return bitmaps;
+    assert(load_be32(extension) == QCOW2_EXTENSION_BITMAPS);
+    assert(load_be32(extension + 4) == EXTENSION_BYTES);
+    bitmaps.count = load_be32(extension + 8);
+    bitmaps.directory_bytes = load_be64(extension + 16);
+    bitmaps.directory_offset = load_be64(extension + 24);
+    return bitmaps;
+}
+
+static uint64_t take_clusters(struct memory_disk *disk, const struct bitmaps *bitmaps,
+                              uint64_t bytes)
+{
+    const struct qcow2_geometry *geometry = &bitmaps->geometry;
+    uint64_t offset = disk->size_bytes;
+    uint64_t first = offset >> geometry->cluster_bits, count = qcow2_clusters_of(geometry, bytes);
+    assert(first + count <= UINT64_C(1) << geometry->refcount_block_bits);
+    assert((first + count) << geometry->cluster_bits <= disk->capacity_bytes);
+    for (uint64_t i = first; i < first + count; i++)
+        qcow2_refcount_set(disk->data + 2 * geometry->cluster_bytes, geometry->refcount_order,
+                           (uint32_t)i, 1);
+    disk->size_bytes += count << geometry->cluster_bits;
+    return offset;
+}
+
+/* Returns the entry's bytes. */
+static uint32_t put_entry(struct memory_disk *disk, const struct bitmaps *bitmaps,
+                          const struct memory_bitmap *bitmap, uint8_t *to)
+{
+    struct qcow2_bitmap_entry entry = {
+        .flags = bitmap->flags,
+        .granularity_bits = bitmap->granularity_bits,
+        .name = bitmap->name,
+        .name_bytes = (uint32_t)strlen(bitmap->name),
+    };
+    entry.table_size = (uint32_t)qcow2_bitmap_table_entries(&bitmaps->geometry, bitmaps->disk_bytes,
+                                                            bitmap->granularity_bits);
+    entry.table_offset = take_clusters(disk, bitmaps, (uint64_t)entry.table_size * 8);
+    qcow2_bitmap_entry_encode(&entry, to);
+    store_be32(to + 20, bitmap->extra_bytes);
+    memset(to + QCOW2_BITMAP_HEAD_BYTES, 0xee, bitmap->extra_bytes);
+    memcpy(to + QCOW2_BITMAP_HEAD_BYTES + bitmap->extra_bytes, entry.name, entry.name_bytes);
+    return (QCOW2_BITMAP_HEAD_BYTES + bitmap->extra_bytes + entry.name_bytes + 7) & ~7u;
+}
+
+void memory_image_add_bitmaps(struct memory_disk *disk, const struct memory_bitmap *list,
+                              uint32_t count)
+{
+    struct bitmaps bitmaps = bitmaps_of(disk);
+    uint8_t *extension = disk->data + EXTENSION_OFFSET;
+    uint8_t directory[ENTRY_BYTES_MAX * BITMAPS_MAX];
+    uint32_t bytes = 0;
+    assert(count <= BITMAPS_MAX);
+    for (uint32_t i = 0; i < count; i++)
+        bytes += put_entry(disk, &bitmaps, &list[i], directory + bytes);
+    uint64_t offset = take_clusters(disk, &bitmaps, bytes);
+    memcpy(disk->data + offset, directory, bytes);
+    store_be32(extension, QCOW2_EXTENSION_BITMAPS);
+    store_be32(extension + 4, EXTENSION_BYTES);
+    store_be32(extension + 8, count);
+    store_be64(extension + 16, bytes);
+    store_be64(extension + 24, offset);
+    disk->data[95] |= QCOW2_AUTOCLEAR_BITMAPS;
+}
+
+static uint32_t decode_entry(const struct memory_disk *disk, const struct bitmaps *bitmaps,
+                             uint64_t at, struct qcow2_bitmap_entry *entry)
+{
+    int rc = qcow2_bitmap_entry_decode(
+        &bitmaps->geometry, disk->data + bitmaps->directory_offset + at,
+        (size_t)(bitmaps->directory_bytes - at), bitmaps->disk_bytes, entry, NULL);
+    assert(rc == 0);
+    return entry->entry_bytes;
+}
+
+uint8_t *memory_image_bitmap_entry(const struct memory_disk *disk, const char *name)
+{
+    struct bitmaps bitmaps = bitmaps_of(disk);
+    uint64_t at = 0;
+    for (uint32_t i = 0; i < bitmaps.count; i++) {
+        struct qcow2_bitmap_entry entry;
+        uint32_t bytes = decode_entry(disk, &bitmaps, at, &entry);
+        if (entry.name_bytes == strlen(name) && memcmp(entry.name, name, entry.name_bytes) == 0)
+            return disk->data + bitmaps.directory_offset + at;
+        at += bytes;
+    }
+    assert(!"there is such a bitmap");
+    return NULL;
+}
+
+uint32_t memory_image_bitmap_flags(const struct memory_disk *disk, const char *name)
+{
+    return load_be32(memory_image_bitmap_entry(disk, name) + QCOW2_BITMAP_FLAGS_AT);
+}
+
+bool memory_image_bitmap_get(const struct memory_disk *disk, const char *name, uint64_t granule)
+{
+    struct bitmaps bitmaps = bitmaps_of(disk);
+    uint64_t table = load_be64(memory_image_bitmap_entry(disk, name));
+    uint64_t entry =
+        load_be64(disk->data + table + (granule / 8 >> bitmaps.geometry.cluster_bits) * 8);
+    if (entry <= 1)
+        return entry;
+    return disk->data[entry + qcow2_in_cluster(&bitmaps.geometry, granule / 8)] >> granule % 8 & 1;
 }
 
 /* --- the checker --------------------------------------------------------------------------------
@@ -119,8 +252,7 @@ static void count_references(struct check *check)
     const uint8_t *data = check->disk->data;
     count(check, 0, 1);
     count(check, header->refcount_table_offset, header->refcount_table_clusters);
-    count(check, header->l1_table_offset,
-          qcow2_clusters_of(geometry, (uint64_t)header->l1_size * 8));
+    count(check, header->l1_table_offset, l1_clusters(header, geometry));
     uint64_t entries = (uint64_t)header->refcount_table_clusters << (geometry->cluster_bits - 3);
     for (uint64_t i = 0; i < entries; i++) {
         uint64_t block = load_be64(data + header->refcount_table_offset + i * 8);
@@ -138,6 +270,31 @@ static void count_references(struct check *check)
     }
 }
 
+static void count_bitmaps(struct check *check)
+{
+    struct bitmaps bitmaps = bitmaps_of(check->disk);
+    uint64_t at = 0;
+    count(check, bitmaps.directory_offset,
+          qcow2_clusters_of(&check->geometry, bitmaps.directory_bytes));
+    for (uint32_t i = 0; i < bitmaps.count; i++) {
+        struct qcow2_bitmap_entry entry;
+        at += decode_entry(check->disk, &bitmaps, at, &entry);
+        count(check, entry.table_offset,
+              qcow2_clusters_of(&check->geometry, (uint64_t)entry.table_size * 8));
+        for (uint32_t n = 0; n < entry.table_size; n++) {
+            uint64_t offset;
+            bool all_ones;
+            const char *why;
+            if (!qcow2_bitmap_table_decode(
+                    &check->geometry, load_be64(check->disk->data + entry.table_offset + n * 8),
+                    &offset, &all_ones, &why))
+                fault(check, why, entry.table_offset + n * 8);
+            else if (offset != 0)
+                count(check, offset, 1);
+        }
+    }
+}
+
 struct memory_image_faults memory_image_check(const struct memory_disk *disk)
 {
     struct check check = {.disk = disk};
@@ -150,6 +307,7 @@ struct memory_image_faults memory_image_check(const struct memory_disk *disk)
     check.references = calloc(check.cluster_count, sizeof(uint64_t));
     assert(check.references);
     count_references(&check);
+    count_bitmaps(&check);
     for (uint64_t i = 0; i < check.cluster_count; i++) {
         uint64_t refcount = refcount_of(&check, i);
         if (refcount < check.references[i])

@@ -4,7 +4,8 @@
 
 /*
  * An empty qcow2 image in a disk in memory, put together by hand, and a checker that shares no code
- * with the driver but the codecs: it counts what points to each cluster.
+ * with the driver but the codecs: it counts what points to each cluster. Persistent bitmaps on
+ * demand.
  */
 
 #include "formats/qcow2/geometry.h"
@@ -18,6 +19,22 @@ struct memory_image {
 
 /* Clusters: header, refcount table, refcount block, L1. The disk's capacity is large enough. */
 void memory_image_make(struct memory_disk *disk, const struct memory_image *image);
+
+/* A persistent bitmap, all clean. */
+struct memory_bitmap {
+    const char *name;
+    uint32_t flags, granularity_bits;
+    uint32_t extra_bytes; /* each is 0xee */
+};
+
+/* Into an image that memory_image_make() has just made: the tables, then the directory, in new
+ * clusters. */
+void memory_image_add_bitmaps(struct memory_disk *disk, const struct memory_bitmap *bitmaps,
+                              uint32_t count);
+/* Where the entry of that name lies in the disk's data. */
+uint8_t *memory_image_bitmap_entry(const struct memory_disk *disk, const char *name);
+uint32_t memory_image_bitmap_flags(const struct memory_disk *disk, const char *name);
+bool memory_image_bitmap_get(const struct memory_disk *disk, const char *name, uint64_t granule);
 
 struct memory_image_faults {
     unsigned leaks;  /* refcount above the references */

@@ -23,6 +23,7 @@ static const struct qcow2_bitmap_entry good = {
     .flags = QCOW2_BITMAP_AUTO,
     .granularity_bits = 16,
     .name = "backup-1",
+    .name_bytes = 8,
 };
 
 static void an_entry_comes_back_as_it_was_written(void **state)
@@ -40,7 +41,9 @@ static void an_entry_comes_back_as_it_was_written(void **state)
     assert_int_equal(again.flags, QCOW2_BITMAP_AUTO);
     assert_int_equal(again.granularity_bits, 16);
     assert_int_equal(again.entry_bytes, 32);
-    assert_string_equal(again.name, "backup-1");
+    assert_int_equal(again.name_bytes, 8);
+    assert_memory_equal(again.name, "backup-1", 8);
+    assert_int_equal(qcow2_bitmap_entry_check_usable(&again, DISK_BYTES, NULL), 0);
 }
 
 static void refused(const uint8_t *bytes, size_t length, int code, const char *begin)
@@ -67,11 +70,11 @@ static void entries_that_break_a_rule_are_refused(void **state)
     REFUSED(-EINVAL, "a bitmap's name_size is 0;", store_be16(bytes + 18, 0));
     REFUSED(-EINVAL, "a bitmap's name_size is 1024;", store_be16(bytes + 18, 1024));
     REFUSED(-EINVAL, "its bitmap directory ends", store_be16(bytes + 18, 41));
-    REFUSED(-EINVAL, "a bitmap's extra_data_size is 8;", store_be32(bytes + 20, 8));
+    REFUSED(-EINVAL, "its bitmap directory ends", store_be32(bytes + 20, 33));
+    REFUSED(-EINVAL, "its bitmap directory ends", store_be32(bytes + 20, UINT32_MAX));
     REFUSED(-EINVAL, "a bitmap's flags are 0x8;", store_be32(bytes + 12, 8));
     REFUSED(-EINVAL, "a bitmap's type is 2;", bytes[16] = 2);
-    REFUSED(-EINVAL, "a bitmap's granularity_bits is 8;", bytes[17] = 8);
-    REFUSED(-EINVAL, "a bitmap's granularity_bits is 32;", bytes[17] = 32);
+    REFUSED(-EINVAL, "a bitmap's granularity_bits is 64;", bytes[17] = 64);
     REFUSED(-EINVAL, "the bitmap 'backup-1' has the bitmap_table_offset 0x80200;",
             store_be64(bytes, 0x80200));
     REFUSED(-EFBIG, "the bitmap 'backup-1' has a bitmap_table_size of 134217729",
@@ -100,19 +103,51 @@ static void a_bitmap_that_was_not_saved_may_have_another_size(void **state)
         qcow2_bitmap_entry_decode(&geometry, bytes, sizeof(bytes), DISK_BYTES, &again, NULL), 0);
 }
 
-static void a_bitmap_too_large_for_memory_is_refused(void **state)
+static void not_usable(const struct qcow2_bitmap_entry *entry, uint64_t disk_bytes, int code,
+                       const char *part)
+{
+    struct error err = {.message = ""};
+    assert_int_equal(qcow2_bitmap_entry_check_usable(entry, disk_bytes, &err), code);
+    assert_non_null(strstr(err.message, part));
+}
+
+static void a_bitmap_too_large_for_memory_is_not_used(void **state)
+{
+    struct qcow2_bitmap_entry entry = good;
+    (void)state;
+    entry.granularity_bits = 9;
+    not_usable(&entry, UINT64_C(1) << 42, -EFBIG, "with granularity_bits 9 takes 1073741824 bytes");
+}
+
+static void a_granularity_beyond_the_limits_is_not_used(void **state)
+{
+    struct qcow2_bitmap_entry entry = good;
+    (void)state;
+    entry.granularity_bits = 8;
+    not_usable(&entry, DISK_BYTES, -ENOTSUP, "'backup-1' has the granularity_bits 8;");
+    entry.granularity_bits = 32;
+    not_usable(&entry, DISK_BYTES, -ENOTSUP, "'backup-1' has the granularity_bits 32;");
+}
+
+static void extra_data_forbids_the_use_unless_it_says_otherwise(void **state)
 {
     struct qcow2_geometry geometry = geometry_of_test();
     struct qcow2_bitmap_entry entry;
-    struct error err;
-    uint8_t bytes[64];
+    uint8_t bytes[64] = {0};
     (void)state;
     qcow2_bitmap_entry_encode(&good, bytes);
-    bytes[17] = 9;
+    store_be32(bytes + 20, 5);
+    memset(bytes + 24, 0, 5); /* a 0 in the extra data is none in the name */
+    memcpy(bytes + 29, good.name, good.name_bytes);
     assert_int_equal(
-        qcow2_bitmap_entry_decode(&geometry, bytes, sizeof(bytes), UINT64_C(1) << 42, &entry, &err),
-        -EFBIG);
-    assert_non_null(strstr(err.message, "with granularity_bits 9 takes 1073741824 bytes"));
+        qcow2_bitmap_entry_decode(&geometry, bytes, sizeof(bytes), DISK_BYTES, &entry, NULL), 0);
+    assert_int_equal(entry.extra_bytes, 5);
+    assert_int_equal(entry.entry_bytes, 40);
+    assert_int_equal(entry.name_bytes, 8);
+    assert_memory_equal(entry.name, "backup-1", 8);
+    not_usable(&entry, DISK_BYTES, -ENOTSUP, "'backup-1' has 5 bytes of extra data");
+    entry.flags |= QCOW2_BITMAP_EXTRA_DATA_COMPATIBLE;
+    assert_int_equal(qcow2_bitmap_entry_check_usable(&entry, DISK_BYTES, NULL), 0);
 }
 
 static void table_entries_are_a_place_or_a_value(void **state)
@@ -141,7 +176,9 @@ int main(void)
         cmocka_unit_test(an_entry_comes_back_as_it_was_written),
         cmocka_unit_test(entries_that_break_a_rule_are_refused),
         cmocka_unit_test(a_bitmap_that_was_not_saved_may_have_another_size),
-        cmocka_unit_test(a_bitmap_too_large_for_memory_is_refused),
+        cmocka_unit_test(a_bitmap_too_large_for_memory_is_not_used),
+        cmocka_unit_test(a_granularity_beyond_the_limits_is_not_used),
+        cmocka_unit_test(extra_data_forbids_the_use_unless_it_says_otherwise),
         cmocka_unit_test(table_entries_are_a_place_or_a_value),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
