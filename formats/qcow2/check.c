@@ -30,6 +30,8 @@ struct walk {
     uint8_t *l1, *l2;     /* a piece of an L1 or other table of pointers, and an L2 table */
     uint8_t *block;       /* a refcount block, that of block_index */
     uint64_t block_index; /* UINT64_MAX: none is loaded */
+    uint8_t *blocks;      /* a cluster of the refcount table, the one of that number */
+    uint64_t blocks_piece;
     qcow2_check_report *report;
     void *arg;
     unsigned reports;
@@ -85,6 +87,23 @@ static int refer(struct walk *walk, const char *what, uint64_t host_offset, uint
 /* --- refcounts ----------------------------------------------------------------------------------
  */
 
+/* An entry of the refcount table. */
+static bool co_load_block_entry(struct walk *walk, uint64_t index, uint64_t *ret_entry)
+{
+    uint32_t bits = walk->image->geometry.cluster_bits;
+    uint64_t piece = index >> (bits - 3);
+    if (piece != walk->blocks_piece) {
+        walk->blocks_piece = UINT64_MAX;
+        if (!co_load(walk, "the refcount table",
+                     walk->image->header.refcount_table_offset + (piece << bits), walk->blocks,
+                     walk->image->geometry.cluster_bytes))
+            return false;
+        walk->blocks_piece = piece;
+    }
+    *ret_entry = load_be64(walk->blocks + (index - (piece << (bits - 3))) * 8);
+    return true;
+}
+
 /* What the image says of a cluster; 0 where it has no count, or one that cannot be read. */
 static uint64_t co_refcount(struct walk *walk, uint64_t host_offset)
 {
@@ -93,16 +112,14 @@ static uint64_t co_refcount(struct walk *walk, uint64_t host_offset)
     uint64_t index = qcow2_refcount_table_index(geometry, host_offset);
     uint64_t entries =
         ((uint64_t)image->header.refcount_table_clusters << geometry->cluster_bits) / 8;
-    uint8_t entry[8];
-    uint64_t block_offset;
+    uint64_t entry, block_offset;
     const char *why;
     if (index >= entries)
         return 0;
     if (index != walk->block_index) {
         walk->block_index = UINT64_MAX;
-        if (!co_load(walk, "the refcount table", image->header.refcount_table_offset + index * 8,
-                     entry, sizeof(entry)) ||
-            !qcow2_refcount_table_decode(geometry, load_be64(entry), &block_offset, &why) ||
+        if (!co_load_block_entry(walk, index, &entry) ||
+            !qcow2_refcount_table_decode(geometry, entry, &block_offset, &why) ||
             block_offset == 0 || block_offset >= walk->file_bytes ||
             !co_load(walk, "a refcount block", block_offset, walk->block, geometry->cluster_bytes))
             return 0;
@@ -402,9 +419,11 @@ static int walk_init(struct walk *walk, struct qcow2_image *image)
         .l1 = malloc(cluster_bytes),
         .l2 = malloc(cluster_bytes),
         .block = malloc(cluster_bytes),
+        .blocks = malloc(cluster_bytes),
+        .blocks_piece = UINT64_MAX,
     };
     refmap_init(&walk->references);
-    return walk->l1 && walk->l2 && walk->block ? 0 : -ENOMEM;
+    return walk->l1 && walk->l2 && walk->block && walk->blocks ? 0 : -ENOMEM;
 }
 
 static void walk_fini(struct walk *walk)
@@ -412,6 +431,7 @@ static void walk_fini(struct walk *walk)
     free(walk->l1);
     free(walk->l2);
     free(walk->block);
+    free(walk->blocks);
     refmap_fini(&walk->references);
 }
 
