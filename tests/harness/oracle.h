@@ -112,7 +112,8 @@ bool oracle_keeps_space(const struct oracle *oracle, uint32_t number);
 
 /* A flush is about to be sent: a moment to give to oracle_flushed(). */
 uint32_t oracle_flush_send(struct oracle *oracle);
-/* The flush that was sent at that tick was answered; durable is the disk's image. */
+/* The flush that was sent at that tick was answered; durable is the disk's image. NULL, here and
+ * below: it cannot be seen now, but oracle_check_survivor() will be asked. */
 void oracle_flushed(struct oracle *oracle, uint32_t sent, const uint8_t *durable, const char *who);
 /* A request with FUA was answered (after oracle_answer()). */
 void oracle_forced(struct oracle *oracle, uint32_t number, const uint8_t *durable, const char *who);

@@ -14,7 +14,7 @@ packages_tests=(
 packages_long=(debootstrap)
 
 stages_default=(checks release clang asan tsan fuzz)
-stages_long=(chroot fuzz-long sim-long valgrind kill-long soak)
+stages_long=(chroot fuzz-long sim-long crash-long valgrind kill-long soak)
 
 stage_checks()
 {
@@ -52,9 +52,10 @@ stage_clang()
 stage_asan()
 {
   local -x PLATTER_SIM_SEEDS=250 # the release build runs them all; here each takes several times as long
+  local -x PLATTER_CRASH_STATES=2000
   build asan build-asan -Dwerror=false -Db_sanitize=address,undefined -Db_lundef=false || return
   run_sanitized asan build-asan --timeout-multiplier 5 \
-    --suite unit --suite sim --suite stress --suite integration --no-suite limits
+    --suite unit --suite sim --suite crash --suite stress --suite integration --no-suite limits
 }
 
 stage_tsan()
@@ -80,6 +81,14 @@ stage_sim_long()
   local -x PLATTER_SIM_SEEDS=10000
   build sim-long build --buildtype=release || return
   run_meson sim-long build --timeout-multiplier 20 --suite sim
+}
+
+# Fifty times the states of the default run, from another seed.
+stage_crash_long()
+{
+  local -x PLATTER_CRASH_STATES=1000000 PLATTER_CRASH_SEED=${PLATTER_CRASH_SEED:-1000000000}
+  build crash-long build --buildtype=release || return
+  run_meson crash-long build --timeout-multiplier 20 --suite crash
 }
 
 # Each kill takes some 80 ms; the default run has 20 of them.

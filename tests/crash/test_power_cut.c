@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Power cuts: so many states of each format's images, over all of its shapes.
+ *
+ *     test_power_cut [--format NAME] [--shape NAME] [--states N] [--seed N] [--sequences]
+ *                    [--foreign-once-in N] [--only] [--trace]
+ *
+ * PLATTER_CRASH_STATES and PLATTER_CRASH_SEED say the same as --states and --seed. --only runs the
+ * one seed alone: that is how one that failed is run again; --trace prints what led to it.
+ */
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "tests/crash/run.h"
+
+#define SEED_DEFAULT 20260601
+#define STATES_DEFAULT 20000
+#define FOREIGN_ONCE_IN_DEFAULT 200
+
+struct wanted {
+    const char *program, *format, *shape;
+    uint64_t states, seed;
+    unsigned foreign_once_in;
+    bool sequences, only, trace;
+};
+
+struct sums {
+    uint64_t states, cuts, runs, foreign, leaky, leaks_max;
+    bool is_bad;
+};
+
+static uint64_t number_of(const char *text)
+{
+    char *end;
+    uint64_t number = strtoull(text, &end, 0);
+    if (end == text || *end)
+        crash_die("'%s' is no number", text);
+    return number;
+}
+
+static uint64_t from_environment(const char *name, uint64_t otherwise)
+{
+    const char *text = getenv(name);
+    return text && *text ? number_of(text) : otherwise;
+}
+
+static struct wanted take_arguments(int argc, char **argv)
+{
+    static const struct option options[] = {{"format", required_argument, NULL, 'f'},
+                                            {"shape", required_argument, NULL, 's'},
+                                            {"states", required_argument, NULL, 'n'},
+                                            {"seed", required_argument, NULL, 'S'},
+                                            {"foreign-once-in", required_argument, NULL, 'F'},
+                                            {"sequences", no_argument, NULL, 'q'},
+                                            {"only", no_argument, NULL, 'o'},
+                                            {"trace", no_argument, NULL, 't'},
+                                            {NULL, 0, NULL, 0}};
+    struct wanted wanted = {
+        .program = argv[0],
+        .states = from_environment("PLATTER_CRASH_STATES", STATES_DEFAULT),
+        .seed = from_environment("PLATTER_CRASH_SEED", SEED_DEFAULT),
+        .foreign_once_in = FOREIGN_ONCE_IN_DEFAULT,
+    };
+    for (int letter; (letter = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        if (letter == 'f')
+            wanted.format = optarg;
+        else if (letter == 's')
+            wanted.shape = optarg;
+        else if (letter == 'n')
+            wanted.states = number_of(optarg);
+        else if (letter == 'S')
+            wanted.seed = number_of(optarg);
+        else if (letter == 'F')
+            wanted.foreign_once_in = (unsigned)number_of(optarg);
+        else if (letter == 'q')
+            wanted.sequences = true;
+        else if (letter == 'o')
+            wanted.only = true;
+        else if (letter == 't')
+            wanted.trace = true;
+        else
+            crash_die("see the beginning of tests/crash/test_power_cut.c");
+    }
+    return wanted;
+}
+
+static bool is_wanted(const char *wanted, const char *name)
+{
+    return !wanted || strcmp(wanted, name) == 0;
+}
+
+static uint64_t weight_of(const struct crash_shape *shape)
+{
+    return shape->share ? shape->share : CRASH_SHARE_USUAL;
+}
+
+/* All shapes of all formats that are wanted. */
+static uint64_t all_weights(const struct wanted *wanted)
+{
+    uint64_t sum = 0;
+    for (unsigned f = 0; crash_formats[f]; f++) {
+        for (const struct crash_shape *shape = crash_formats[f]->shapes; shape->name; shape++)
+            if (is_wanted(wanted->format, crash_formats[f]->name) &&
+                is_wanted(wanted->shape, shape->name))
+                sum += weight_of(shape);
+    }
+    return sum;
+}
+
+static bool run_one(struct crash_runner *runner, const struct wanted *wanted, uint64_t number)
+{
+    uint64_t seed = wanted->seed + number;
+    bool is_good = wanted->sequences
+                       ? crash_run_sequence(runner, seed % crash_sequence_count(), seed)
+                       : crash_run_seed(runner, seed);
+    if (!is_good)
+        printf("  again: %s --format %s --shape %s --seed %" PRIu64 " --only%s%s\n",
+               wanted->program, runner->bench.format->name, runner->bench.shape->name, seed,
+               wanted->sequences ? " --sequences" : "", wanted->trace ? "" : " --trace");
+    return is_good;
+}
+
+static void run_shape(const struct wanted *wanted, const struct crash_format *format,
+                      const struct crash_shape *shape, uint64_t states, struct sums *sums)
+{
+    struct crash_runner runner;
+    crash_runner_init(&runner, format, shape);
+    runner.foreign_once_in = wanted->foreign_once_in;
+    runner.is_traced = wanted->trace;
+    runner.states_max = wanted->only ? 0 : states;
+    uint64_t began_ns = clock_monotonic.now_ns(&clock_monotonic);
+    bool is_good = true;
+    for (uint64_t i = 0; is_good && (wanted->only ? i == 0 : runner.verdicts.states < states); i++)
+        is_good = run_one(&runner, wanted, i);
+    double seconds = (double)(clock_monotonic.now_ns(&clock_monotonic) - began_ns) / 1e9;
+    printf("%s %-18s %6" PRIu64 " runs %7" PRIu64 " cuts %8" PRIu64 " states %7.0f/s, %" PRIu64
+           " by others, leaks in %" PRIu64 ", at most %" PRIu64 "%s\n",
+           format->name, shape->name, runner.runs, runner.survivors.cuts, runner.verdicts.states,
+           (double)runner.verdicts.states / seconds, runner.verdicts.foreign, runner.verdicts.leaky,
+           runner.verdicts.leaks_max, is_good ? "" : ", BAD");
+    fflush(stdout);
+    sums->states += runner.verdicts.states;
+    sums->cuts += runner.survivors.cuts;
+    sums->runs += runner.runs;
+    sums->foreign += runner.verdicts.foreign;
+    sums->leaky += runner.verdicts.leaky;
+    if (runner.verdicts.leaks_max > sums->leaks_max)
+        sums->leaks_max = runner.verdicts.leaks_max;
+    sums->is_bad |= !is_good;
+    crash_runner_fini(&runner);
+}
+
+int main(int argc, char **argv)
+{
+    struct wanted wanted = take_arguments(argc, argv);
+    struct sums sums = {.states = 0};
+    uint64_t weights = all_weights(&wanted);
+    if (weights == 0)
+        crash_die("there is no such format or shape");
+    printf("PLATTER_CRASH_SEED=%" PRIu64 " PLATTER_CRASH_STATES=%" PRIu64 "\n", wanted.seed,
+           wanted.states);
+    for (unsigned f = 0; crash_formats[f]; f++) {
+        const struct crash_format *format = crash_formats[f];
+        for (const struct crash_shape *shape = format->shapes; shape->name; shape++)
+            if (is_wanted(wanted.format, format->name) && is_wanted(wanted.shape, shape->name))
+                run_shape(&wanted, format, shape,
+                          (wanted.states * weight_of(shape) + weights - 1) / weights, &sums);
+    }
+    printf("%s: %" PRIu64 " runs, %" PRIu64 " cuts, %" PRIu64 " states (%" PRIu64
+           " judged by others too), leaks in %" PRIu64 ", at most %" PRIu64 " clusters\n",
+           sums.is_bad ? "BAD" : "all good", sums.runs, sums.cuts, sums.states, sums.foreign,
+           sums.leaky, sums.leaks_max);
+    return sums.is_bad;
+}

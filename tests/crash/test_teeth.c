@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Whether the power cuts find anything: each planted bug (plants.h) must be found within so many
+ * cuts, by the runs of the first seeds, in the shape where it can show.
+ *
+ *     test_teeth [SEED]
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/crash/plants.h"
+#include "tests/crash/run.h"
+
+#define SEED_DEFAULT 20260601
+#define LATE_CALLS 12 /* a late punch comes after so many other calls */
+
+static const struct tooth {
+    enum crash_plant plant;
+    const char *name, *shape;
+    uint64_t cuts_max;
+} teeth[] = {
+    {PLANT_REFCOUNT_AFTER_L2, "refcount after L2", "plain-4k", 200},
+    {PLANT_L2_BEFORE_DATA, "L2 before copied data", "backed-4k", 500},
+    {PLANT_L1_BEFORE_L2, "L1 before L2", "plain-512", 500},
+    {PLANT_EARLY_REUSE, "early reuse of a freed cluster", "filled-512", 2000},
+    {PLANT_LATE_PUNCH, "late hole punch on a reused one", "filled-512", 5000},
+    {PLANT_TORN_HEADER, "torn header", "growth", 2000},
+    {PLANT_LYING_FLUSH, "a flush that lies", "plain-4k", 100},
+    {PLANT_EARLY_DECREMENT, "a decrement before the removal is durable", "filled-512", 1000},
+    {PLANT_CHANGING_SLOT, "a slot written while it changes", "plain-512", 5000},
+    {PLANT_NO_GRACE, "reuse while somebody still reads", "filled-512", 20000},
+};
+
+static const struct crash_shape *shape_of(const char *name)
+{
+    const struct crash_shape *shape = crash_qcow2.shapes;
+    while (shape->name && strcmp(shape->name, name) != 0)
+        shape++;
+    if (!shape->name)
+        crash_die("there is no shape %s", name);
+    return shape;
+}
+
+static bool bites(const struct tooth *tooth, uint64_t seed)
+{
+    struct crash_runner runner;
+    bool is_found = false;
+    crash_runner_init(&runner, &crash_qcow2, shape_of(tooth->shape));
+    runner.ends_quietly = true;
+    runner.discards_late = tooth->plant == PLANT_LATE_PUNCH ? LATE_CALLS : 0;
+    crash_plant(tooth->plant);
+    while (!is_found && runner.survivors.cuts < tooth->cuts_max)
+        is_found = !crash_run_seed(&runner, seed++);
+    crash_plant(PLANT_NONE);
+    is_found &= runner.survivors.cuts <= tooth->cuts_max;
+    printf("%s: %s after %" PRIu64 " cuts, %" PRIu64 " states, %" PRIu64 " runs; at most %" PRIu64
+           "%s%s\n",
+           tooth->name, is_found ? "found" : "NOT FOUND", runner.survivors.cuts,
+           runner.verdicts.states, runner.runs, tooth->cuts_max, is_found ? ": " : "",
+           runner.failure);
+    fflush(stdout);
+    crash_runner_fini(&runner);
+    return is_found;
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 0) : SEED_DEFAULT;
+    unsigned missed = 0;
+    printf("seed %" PRIu64 "\n", seed);
+    for (size_t i = 0; i < sizeof(teeth) / sizeof(*teeth); i++)
+        missed += !bites(&teeth[i], seed);
+    return missed > 0;
+}
