@@ -12,6 +12,7 @@
 #include "block/host_files.h"
 #include "block/loop.h"
 #include "block/node_options.h"
+#include "block/objects.h"
 #include "block/workers.h"
 #include "common/log.h"
 #include "formats/registry.h"
@@ -21,7 +22,6 @@
 #include "server/export.h"
 #include "server/listener.h"
 #include "server/loop_threads.h"
-#include "server/objects.h"
 #include "server/private_socket.h"
 #include "server/run_command.h"
 #include "server/run_variables.h"
@@ -64,7 +64,7 @@ struct image_call {
 static int make_objects(struct application *app, struct error *err)
 {
     int code = 0;
-    objects_init(&app->objects, &app->env);
+    objects_init(&app->objects, &app->env, "--object");
     for (unsigned i = 0; i < app->config.object_count && code == 0; i++)
         code = objects_add(&app->objects, app->config.objects[i], err);
     return code;

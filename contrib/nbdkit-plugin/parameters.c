@@ -22,6 +22,7 @@ void parameters_fini(struct parameters *parameters)
     free(parameters->folder);
     free(parameters->image);
     free(parameters->others);
+    free(parameters->objects);
     *parameters = (struct parameters){.folder = NULL};
 }
 
@@ -78,6 +79,17 @@ static int set_other(struct parameters *parameters, const char *key, const char 
     return 0;
 }
 
+static int add_object(struct parameters *parameters, const char *value, struct error *err)
+{
+    size_t size = (parameters->object_count + 1) * sizeof(*parameters->objects);
+    const char **objects = realloc(parameters->objects, size);
+    if (!objects)
+        return error_set(err, -ENOMEM, "no memory for the parameters");
+    parameters->objects = objects;
+    objects[parameters->object_count++] = value;
+    return 0;
+}
+
 static int refuse_twice(const char *key, struct error *err)
 {
     return error_set(err, -EINVAL, "%s is given twice; give it once", key);
@@ -110,6 +122,8 @@ int parameters_set(struct parameters *parameters, const char *key, const char *v
         parameters->has_read_only = true;
         return read_bool(key, value, &parameters->read_only, err);
     }
+    if (strcmp(key, "object") == 0)
+        return add_object(parameters, value, err);
     if (strcmp(key, "load-snapshot") == 0)
         parameters->read_only = true; /* as the server's -l: a snapshot is only read */
     return set_other(parameters, key, value, err);
@@ -131,7 +145,7 @@ int parameters_check(const struct parameters *parameters, struct error *err)
 {
     bool names_file = has(parameters, "file.filename");
     bool names_driver = has(parameters, "driver");
-    if (names_driver && parameters->format)
+    if (names_driver && parameters->format && !parameters->image)
         return error_set(err, -EINVAL,
                          "format and driver say the same of the image; give one of them");
     if (names_file && parameters->image)
@@ -146,14 +160,24 @@ int parameters_check(const struct parameters *parameters, struct error *err)
     return 0;
 }
 
-/* Where a driver is named, as that of a filter, the path is that of what is below. */
-static int put_path_below(const struct parameters *parameters, struct node_options *options,
-                          struct error *err)
+/* Where a driver is named, as that of a filter, path and format are those of what is below. */
+static int put_image_below(const struct parameters *parameters, struct node_options *options,
+                           struct error *err)
 {
     bool is_path = parameters->image && *parameters->image == '/';
     if (!is_path || !has(parameters, "driver"))
         return 0;
-    return node_options_set(options, "file.filename", parameters->image, err);
+    if (!parameters->format)
+        return node_options_set(options, "file.filename", parameters->image, err);
+    int code = node_options_set(options, "file.driver", parameters->format, err);
+    if (code == 0)
+        code = node_options_set(options, "file.file.filename", parameters->image, err);
+    return code;
+}
+
+const char *parameters_top_format(const struct parameters *parameters)
+{
+    return has(parameters, "driver") ? NULL : parameters->format;
 }
 
 static int set_all(const struct parameters *parameters, bool read_only,
@@ -161,12 +185,13 @@ static int set_all(const struct parameters *parameters, bool read_only,
 {
     int code = 0;
     if (parameters->image)
-        code = image_options_name(options, parameters->image, false, parameters->format, err);
+        code = image_options_name(options, parameters->image, false,
+                                  parameters_top_format(parameters), err);
     for (unsigned i = 0; i < parameters->other_count && code == 0; i++)
         code =
             node_options_set(options, parameters->others[i].key, parameters->others[i].value, err);
     if (code == 0)
-        code = put_path_below(parameters, options, err);
+        code = put_image_below(parameters, options, err);
     if (code == 0)
         code = image_options_set_folder(options, parameters->folder, err);
     if (code == 0)

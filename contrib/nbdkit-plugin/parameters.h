@@ -3,8 +3,8 @@
 #define CONTRIB_NBDKIT_PLUGIN_PARAMETERS_H
 
 /*
- * What a person gave as key=value: file, format, cache and read-only, which this plugin knows, and
- * options of the image, which its nodes will know or refuse (block/node_options.h).
+ * What a person gave as key=value: file, format, cache, read-only and object, which this plugin
+ * knows, and options of the image, which its nodes will know or refuse (block/node_options.h).
  */
 
 #include <stdbool.h>
@@ -23,6 +23,8 @@ struct parameters {
     bool read_only;
     struct parameter *others; /* as given, in order */
     unsigned other_count;
+    const char **objects; /* object=, as objects_add() takes them */
+    unsigned object_count;
     bool has_format, has_cache, has_read_only;
 };
 
@@ -40,6 +42,8 @@ int parameters_check(const struct parameters *parameters, struct error *err);
 /* For block_co_open_image(). */
 int parameters_node_options(const struct parameters *parameters, bool read_only,
                             struct node_options **ret_options, struct error *err);
+/* Of the top node, for block_co_open_image(): NULL where the options name its driver. */
+const char *parameters_top_format(const struct parameters *parameters);
 /* What messages call the image. */
 const char *parameters_image_name(const struct parameters *parameters);
 

@@ -12,9 +12,12 @@
  * client, and what only reads, as the filter cow does, never needs the right to write.
  */
 #include <errno.h>
+#include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
@@ -54,11 +57,37 @@ static int tell(int code, const struct error *err)
     return -1;
 }
 
-/* --- configuration ------------------------------------------------------------------------------
+/* --- the log ------------------------------------------------------------------------------------
  */
+
+#define WARNINGS_MAX 8
+
+/* What the check beforehand warned of, and the same process need not say again when it opens the
+ * image. In another one, in the background, it goes to another log. */
+static struct {
+    pthread_mutex_t mutex;
+    pid_t process; /* of the check; 0: not yet */
+    bool is_checking;
+    unsigned count;
+    char lines[WARNINGS_MAX][ERROR_MESSAGE_MAX];
+} warned = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+
+static bool is_repeated(const char *line)
+{
+    bool is_known = false;
+    pthread_mutex_lock(&warned.mutex);
+    for (unsigned i = 0; i < warned.count && !is_known; i++)
+        is_known = strncmp(warned.lines[i], line, ERROR_MESSAGE_MAX - 1) == 0;
+    if (!is_known && warned.is_checking && warned.count < WARNINGS_MAX)
+        snprintf(warned.lines[warned.count++], ERROR_MESSAGE_MAX, "%s", line);
+    pthread_mutex_unlock(&warned.mutex);
+    return is_known && warned.process == getpid();
+}
 
 static void log_to_nbdkit(enum log_kind kind, const char *line)
 {
+    if (kind == LOG_KIND_WARNING && is_repeated(line))
+        kind = LOG_KIND_VERBOSE;
     switch (kind) {
     case LOG_KIND_ERROR:
         nbdkit_error("%s", line);
@@ -71,6 +100,9 @@ static void log_to_nbdkit(enum log_kind kind, const char *line)
         break;
     }
 }
+
+/* --- configuration ------------------------------------------------------------------------------
+ */
 
 static void plugin_load(void)
 {
@@ -148,11 +180,14 @@ static int plugin_get_ready(void)
 {
     struct error err;
     struct stand stand;
+    warned.process = getpid();
+    warned.is_checking = true;
     int code = stand_init(&stand, 2, &err);
     if (code == 0) {
         code = shared_image_check(&stand, &the.parameters, &err);
         stand_fini(&stand);
     }
+    warned.is_checking = false;
     return tell(code, &err);
 }
 
@@ -362,6 +397,7 @@ static const char config_help[] =
     "aio=ENGINE            io_uring (default), threads, native (with cache=none), sync\n"
     "load-snapshot=S       the internal snapshot with this id or name, read-only\n"
     "allow-path=DIR[:DIR]  files that an image names may be there too\n"
+    "object=TYPE,id=ID,... what other options refer to: throttle-group\n"
     "driver=..., file.driver=..., l2-cache-size=..., ...\n"
     "                      every other option of an image; see nbdkit-platter-plugin(1)";
 

@@ -25,6 +25,7 @@ void shared_image_init(struct shared_image *image, struct stand *stand,
 
 void shared_image_fini(struct shared_image *image)
 {
+    objects_fini(&image->objects);
     pthread_mutex_destroy(&image->mutex);
 }
 
@@ -40,8 +41,9 @@ static void open_main(void *arg)
     struct block_node *node;
     call->code = parameters_node_options(parameters, read_only, &options, call->err);
     if (call->code == 0)
-        call->code = block_co_open_image(&call->stand->env, parameters->image, parameters->format,
-                                         options, &node, call->err);
+        call->code =
+            block_co_open_image(&call->stand->env, parameters->image,
+                                parameters_top_format(parameters), options, &node, call->err);
     if (call->code < 0)
         return;
     call->code = block_backend_new(&call->backend, node, read_only, call->err);
@@ -93,6 +95,23 @@ static int call_home(struct image_call *call, void (*entry)(void *arg), struct e
     return call->code;
 }
 
+/* Once; a failure leaves none. */
+static int make_objects(struct shared_image *image, struct error *err)
+{
+    const struct parameters *parameters = image->parameters;
+    int code = 0;
+    if (image->objects.env)
+        return 0;
+    objects_init(&image->objects, &image->stand->env, "object");
+    for (unsigned i = 0; i < parameters->object_count && code == 0; i++)
+        code = objects_add(&image->objects, parameters->objects[i], err);
+    if (code < 0) {
+        objects_fini(&image->objects);
+        image->objects = (struct objects){.env = NULL};
+    }
+    return code;
+}
+
 /* --- for the connections ------------------------------------------------------------------------
  */
 
@@ -103,13 +122,16 @@ int shared_image_open(struct shared_image *image, bool read_only, struct error *
     pthread_mutex_lock(&image->mutex);
     call.backend = image->backend;
     bool asks_for_more = !read_only && !image->parameters->read_only;
-    int code;
-    if (!image->backend)
-        code = call_home(&call, open_main, err);
-    else if (asks_for_more && block_backend_is_read_only(image->backend))
-        code = call_home(&call, allow_writes_main, err);
-    else
-        code = call_home(&call, refresh_main, err);
+    int code = make_objects(image, err);
+    if (code == 0) {
+        bool is_too_little =
+            asks_for_more && image->backend && block_backend_is_read_only(image->backend);
+        code = call_home(&call,
+                         !image->backend ? open_main
+                         : is_too_little ? allow_writes_main
+                                         : refresh_main,
+                         err);
+    }
     if (code == 0)
         image->backend = call.backend;
     pthread_mutex_unlock(&image->mutex);
@@ -144,10 +166,16 @@ static int try_open(struct image_call *call, bool read_only, struct error *err)
 int shared_image_check(struct stand *stand, const struct parameters *parameters, struct error *err)
 {
     struct image_call call = {.stand = stand, .parameters = parameters};
+    struct shared_image image;
     struct error ignored;
-    int code = try_open(&call, true, err);
+    shared_image_init(&image, stand, parameters);
+    int code = make_objects(&image, err);
+    if (code == 0)
+        code = try_open(&call, true, err);
     /* Some can be opened for writing alone: a graph that writes when it is opened (repair=all). */
-    if (code < 0 && !parameters->read_only && try_open(&call, false, &ignored) == 0)
-        return 0;
+    if (code < 0 && image.objects.env && !parameters->read_only &&
+        try_open(&call, false, &ignored) == 0)
+        code = 0;
+    shared_image_fini(&image);
     return code;
 }

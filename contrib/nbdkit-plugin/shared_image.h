@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "block/block.h"
+#include "block/objects.h"
 #include "common/error.h"
 #include "contrib/nbdkit-plugin/parameters.h"
 #include "contrib/nbdkit-plugin/stand.h"
@@ -23,12 +24,14 @@ struct shared_image {
     struct stand *stand;
     const struct parameters *parameters;
     pthread_mutex_t mutex;         /* of what follows, held while it changes */
+    struct objects objects;        /* what the image's options refer to */
     struct block_backend *backend; /* NULL: closed */
 };
 
 /* Both are borrowed and outlive the image. */
 void shared_image_init(struct shared_image *image, struct stand *stand,
                        const struct parameters *parameters);
+/* It is closed, or was never opened. */
 void shared_image_fini(struct shared_image *image);
 
 /* For one more connection, which only reads or may write too: opens the image if it is not open

@@ -273,7 +273,16 @@ part_mistakes() {
     mistake "speed: the driver raw knows no such option (given as '9')" "$image" format=raw speed=9
     mistake "discard: cannot be 'maybe'; say ignore, unmap, off or on" "$image" format=raw discard=maybe
     mistake "file: the image's name is empty" file=
+    mistake "object 'g': x-bps: the object throttle-group knows no such option (given as '1')" "$image" \
+        object=throttle-group,id=g,x-bps=1
     ok "a bad parameter is one sentence, and nothing is served"
+
+    serve "$image"
+    io 'read 0 512'
+    io 'read 0 512'
+    stop_nbdkit
+    [ "$(grep -c 'no format was given' "$log")" -eq 1 ] || fail "a warning is said more than once, or never"
+    ok "a warning is said once"
 
     serve --filter=error "$image" format=raw error=ENOSPC error-pwrite-rate=100%
     refused qemu-io -f raw -c 'write 0 512' "$uri"

@@ -128,6 +128,24 @@ static void below_a_driver_that_is_named_lies_the_path(void **state)
     parameters_fini(&scene.parameters);
 }
 
+static void the_format_is_that_of_the_path(void **state)
+{
+    struct scene scene;
+    (void)state;
+    SCENE(&scene, "file", "x", "format", "qcow2");
+    assert_string_equal(parameters_top_format(&scene.parameters), "qcow2");
+    parameters_fini(&scene.parameters);
+    SCENE(&scene, "file", "x", "format", "qcow2", "driver", "delay");
+    struct node_options *options = options_of(&scene, false);
+    assert_null(parameters_top_format(&scene.parameters));
+    expect(options, "driver", "delay");
+    expect(options, "file.driver", "qcow2");
+    expect(options, "file.file.filename", "/home/me/x");
+    expect(options, "file.filename", NULL);
+    node_options_free(options);
+    parameters_fini(&scene.parameters);
+}
+
 static void what_is_only_read_is_said_by_more_than_one_word(void **state)
 {
     static const struct {
@@ -149,6 +167,20 @@ static void what_is_only_read_is_said_by_more_than_one_word(void **state)
     }
 }
 
+static void objects_are_kept_as_they_were_given(void **state)
+{
+    struct scene scene;
+    (void)state;
+    SCENE(&scene, "object", "throttle-group,id=a", "file", "/d", "object", "throttle-group,id=b");
+    struct node_options *options = options_of(&scene, false);
+    assert_true(node_options_is_empty(options));
+    assert_int_equal(scene.parameters.object_count, 2);
+    assert_string_equal(scene.parameters.objects[0], "throttle-group,id=a");
+    assert_string_equal(scene.parameters.objects[1], "throttle-group,id=b");
+    node_options_free(options);
+    parameters_fini(&scene.parameters);
+}
+
 static void mistakes_are_one_sentence_each(void **state)
 {
     static const struct {
@@ -162,7 +194,7 @@ static void mistakes_are_one_sentence_each(void **state)
         {{"format", "raw", "format", "raw"}, "format is given twice; give it once"},
         {{"cache", "none", "cache", "none"}, "cache is given twice; give it once"},
         {{"read-only", "on", "read-only", "on"}, "read-only is given twice; give it once"},
-        {{"file", "a", "format", "raw", "driver", "raw"},
+        {{"format", "raw", "driver", "raw"},
          "format and driver say the same of the image; give one of them"},
         {{"file", "a", "driver", "delay", "file.driver", "null"},
          "file names the image, but driver and file.driver describe it node by node; leave file "
@@ -216,7 +248,9 @@ int main(void)
         cmocka_unit_test(json_describes_and_other_options_win_over_it),
         cmocka_unit_test(options_alone_can_describe_it),
         cmocka_unit_test(below_a_driver_that_is_named_lies_the_path),
+        cmocka_unit_test(the_format_is_that_of_the_path),
         cmocka_unit_test(what_is_only_read_is_said_by_more_than_one_word),
+        cmocka_unit_test(objects_are_kept_as_they_were_given),
         cmocka_unit_test(mistakes_are_one_sentence_each),
         cmocka_unit_test(what_no_node_can_have_is_refused_when_the_image_is_opened),
     };

@@ -109,6 +109,9 @@ static void the_check_tells_beforehand_what_cannot_be_opened(void **state)
     assert_string_equal(err.message,
                         "speed: the driver raw knows no such option (given as 'warp')");
     assert_int_equal(check_with((const char *const[]){"format", "gif", NULL}, &err), -EINVAL);
+    assert_int_equal(check_with((const char *const[]){"object", "throttle-group", NULL}, &err),
+                     -EINVAL);
+    assert_string_equal(err.message, "object: no id is given; say id=NAME");
 }
 
 /* --- the end -----------------------------------------------------------------------------------
@@ -130,13 +133,16 @@ static void *write_until_refused(void *arg)
     return (void *)(intptr_t)code;
 }
 
-/* Quick requests, and ones that take a while: those are not cut off. */
-static void the_end_comes_under_load_and_waits_for_who_is_inside(void **state)
+/* Quick requests, ones that take a while, and ones that a limit would hold up for hours: none is
+ * cut off. */
+static void the_end_comes_under_load_and_waits_for_work_but_not_for_a_limit(void **state)
 {
-    static const char *const cases[][5] = {{"format", "raw", NULL},
-                                           {"driver", "delay", "wdelay", "100ms", NULL}};
+    static const char *const cases[][7] = {{"format", "raw", NULL},
+                                           {"driver", "delay", "wdelay", "100ms", NULL},
+                                           {"object", "throttle-group,id=g,x-iops-total=1",
+                                            "driver", "throttle", "throttle-group", "g", NULL}};
     (void)state;
-    for (unsigned i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < 3; i++) {
         struct plugin_fixture fixture;
         struct error err;
         pthread_t threads[THREADS];
@@ -166,7 +172,7 @@ int main(void)
         cmocka_unit_test(a_failure_is_told_and_the_next_connection_tries_again),
         cmocka_unit_test(a_file_that_has_grown_is_seen_by_the_next_connection),
         cmocka_unit_test(the_check_tells_beforehand_what_cannot_be_opened),
-        cmocka_unit_test(the_end_comes_under_load_and_waits_for_who_is_inside),
+        cmocka_unit_test(the_end_comes_under_load_and_waits_for_work_but_not_for_a_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#ifndef SERVER_OBJECTS_H
-#define SERVER_OBJECTS_H
+#ifndef BLOCK_OBJECTS_H
+#define BLOCK_OBJECTS_H
 
 /*
- * What --object makes: things with an id that the image's options, or other options of the command
- * line, refer to. A text is "TYPE,id=ID,KEY=VALUE,..." with dotted keys, or a JSON object
+ * What a program's option --object makes: things with an id that the image's options, or other
+ * options of the command line, refer to. A text is "TYPE,id=ID,KEY=VALUE,..." with dotted keys, or
+ * a JSON object
  * {"qom-type": TYPE, "id": ID, ...}, as qemu's programs take it.
  *
  * A type is a struct object_type in the table of objects.c; it is in a file of its own.
@@ -18,7 +19,8 @@ struct node_options;
 
 struct objects {
     struct block_env *env;
-    struct list list; /* in the order they were made */
+    const char *option; /* what messages call the option: "--object" */
+    struct list list;   /* in the order they were made */
 };
 
 struct object_type {
@@ -32,8 +34,8 @@ struct object_type {
 
 extern const struct object_type object_throttle_group;
 
-/* env is borrowed, and is there until objects_fini(). */
-void objects_init(struct objects *objects, struct block_env *env);
+/* env is borrowed, and is there until objects_fini(). option is a constant. */
+void objects_init(struct objects *objects, struct block_env *env, const char *option);
 /* Nobody uses any of them any more. Also for what was never initialised but is all zero. */
 void objects_fini(struct objects *objects);
 

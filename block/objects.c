@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "server/objects.h"
+#include "block/objects.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -21,9 +21,10 @@ struct object {
     void *state;
 };
 
-void objects_init(struct objects *objects, struct block_env *env)
+void objects_init(struct objects *objects, struct block_env *env, const char *option)
 {
     objects->env = env;
+    objects->option = option;
     list_init(&objects->list);
 }
 
@@ -166,11 +167,12 @@ static int create(struct objects *objects, struct object *object, struct node_op
 }
 
 /* What is wrong, with the words that tell which of the objects it is. */
-static int refuse(const struct object *object, int rc, const struct error *why, struct error *err)
+static int refuse(const char *option, const struct object *object, int rc, const struct error *why,
+                  struct error *err)
 {
     if (object && object->id)
-        return error_set(err, rc, "--object '%.100s': %s", object->id, why->message);
-    return error_set(err, rc, "--object: %s", why->message);
+        return error_set(err, rc, "%s '%.100s': %s", option, object->id, why->message);
+    return error_set(err, rc, "%s: %s", option, why->message);
 }
 
 int objects_add(struct objects *objects, const char *text, struct error *err)
@@ -189,7 +191,7 @@ int objects_add(struct objects *objects, const char *text, struct error *err)
         rc = create(objects, object, options, &why);
 out:
     if (rc < 0)
-        refuse(object, rc, &why, err);
+        refuse(objects->option, object, rc, &why, err);
     else
         list_append(&objects->list, &object->link);
     if (rc < 0 && object)

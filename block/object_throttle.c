@@ -9,7 +9,7 @@
 #include "block/env.h"
 #include "block/node_options.h"
 #include "block/throttle_group.h"
-#include "server/objects.h"
+#include "block/objects.h"
 
 #define KEY_MAX 64
 

@@ -10,7 +10,7 @@
 #include "block/loop.h"
 #include "block/throttle_group.h"
 #include "block/workers.h"
-#include "server/objects.h"
+#include "block/objects.h"
 
 static const struct block_driver *const no_drivers[] = {NULL};
 
@@ -29,7 +29,7 @@ static int set_up(void **state)
     assert_int_equal(workers_new(&scene->workers, 1, NULL), 0);
     assert_int_equal(
         block_env_init(&scene->env, &scene->loop, 1, scene->workers, NULL, no_drivers, NULL), 0);
-    objects_init(&scene->objects, &scene->env);
+    objects_init(&scene->objects, &scene->env, "--object");
     *state = scene;
     return 0;
 }
