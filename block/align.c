@@ -204,7 +204,8 @@ static int co_write_part(struct block_node *node, uint64_t offset, uint64_t leng
             vec_copy_to(vec, data);
         else
             memset(data, 0, length);
-        rc = split_co_write(node, blocks.start, &whole, flags & (unsigned)BLOCK_FUA);
+        rc = split_co_write(node, blocks.start, &whole,
+                            flags & (unsigned)(BLOCK_FUA | BLOCK_COMPRESS));
     }
     blocks_fini(&blocks);
     return rc;

@@ -36,6 +36,9 @@ enum block_request_flag {
     /* zero: only when it is quicker than writing (NBD_CMD_FLAG_FAST_ZERO); else -ENOTSUP, at once
      * and with nothing changed. An unaligned end that must be written is a reason for that. */
     BLOCK_FAST = 1 << 2,
+    /* write: what is whole blocks of limits.compress_bytes is stored compressed, where it becomes
+     * smaller; a hint, which a node that cannot do that ignores */
+    BLOCK_COMPRESS = 1 << 3,
 };
 
 /* What is known about a range. */
@@ -57,6 +60,7 @@ struct block_limits {
     uint64_t transfer_bytes_max; /* reads and writes; a multiple of request_alignment */
     uint64_t zero_bytes_max;     /* write zeroes; a multiple of it too */
     uint64_t discard_bytes_max;  /* the same for discards */
+    uint32_t compress_bytes;     /* what is compressed in one piece; 0: nothing is */
 };
 
 /* --- graph --------------------------------------------------------------------------------------

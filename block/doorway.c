@@ -69,7 +69,7 @@ int doorway_co_write(struct block_node *node, uint64_t offset, const struct bloc
 {
     assert_range(node, offset, vec->length, node->limits.transfer_bytes_max, true);
     assert_memory(node, vec);
-    assert_flags(node, flags, 0);
+    assert_flags(node, flags, node->limits.compress_bytes > 0 ? BLOCK_COMPRESS : 0);
     int rc = observer_co_before(node, BLOCK_CHANGE_WRITE, offset, vec->length);
     return rc < 0 ? rc : checked_result(node->driver->co_write(node, offset, vec, flags));
 }

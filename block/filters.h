@@ -6,6 +6,7 @@
 
 #include "block/driver.h"
 
+extern const struct block_driver block_filter_compress;
 extern const struct block_driver block_filter_copy_on_read;
 extern const struct block_driver block_filter_delay;
 extern const struct block_driver block_filter_throttle;

@@ -96,7 +96,9 @@ static int co_begin_change(struct block_node *node, struct tracked_request *requ
 /* What of the flags the driver is handed. */
 static unsigned driver_flags(const struct block_node *node, unsigned flags)
 {
-    assert((flags & ~(unsigned)(BLOCK_FUA | BLOCK_NO_UNMAP | BLOCK_FAST)) == 0);
+    assert((flags & ~(unsigned)(BLOCK_FUA | BLOCK_NO_UNMAP | BLOCK_FAST | BLOCK_COMPRESS)) == 0);
+    if (node->limits.compress_bytes == 0)
+        flags &= ~(unsigned)BLOCK_COMPRESS;
     return node->driver->flags & BLOCK_DRIVER_FUA ? flags : flags & ~(unsigned)BLOCK_FUA;
 }
 
@@ -174,12 +176,12 @@ int node_co_write(struct block_node *node, uint64_t offset, const struct block_v
     struct loop_moment start = loop_moment();
     if (is_detected(node, vec)) {
         unsigned keep = node->detect_zeroes == BLOCK_DETECT_UNMAP ? 0 : BLOCK_NO_UNMAP;
-        return node_co_zero(node, offset, vec->length, flags | keep);
+        return node_co_zero(node, offset, vec->length, (flags & BLOCK_FUA) | keep);
     }
     int rc = check_request(node, offset, vec->length, true);
     if (rc < 0 || vec->length == 0)
         return not_carried_out(node, ACCOUNT_WRITE, rc);
-    unsigned passed = driver_flags(node, flags) & (unsigned)BLOCK_FUA;
+    unsigned passed = driver_flags(node, flags) & (unsigned)(BLOCK_FUA | BLOCK_COMPRESS);
     rc = co_begin_change(node, &request, align_cover_write, offset, vec->length);
     if (rc < 0)
         return not_carried_out(node, ACCOUNT_WRITE, rc);

@@ -9,7 +9,7 @@
 /* Ends of ranges are rounded up to blocks of any driver's alignment without a thought of overflow,
  * and offsets fit the kernel's signed ones. */
 #define NODE_SIZE_MAX (INT64_MAX - (INT64_C(1) << 30))
-#define NODE_REQUEST_ALIGNMENT_MAX (1u << 20)
+#define NODE_REQUEST_ALIGNMENT_MAX (2u << 20)
 
 static inline uint64_t node_size(const struct block_node *node)
 {

@@ -79,8 +79,12 @@ static int take_range(struct node_options *options, const struct block_node *fil
  * child. */
 static struct block_limits limits_at(const struct block_limits *file, uint64_t start)
 {
-    if (is_aligned(start, file->request_alignment))
-        return *file;
+    if (is_aligned(start, file->request_alignment)) {
+        struct block_limits limits = *file;
+        if (limits.compress_bytes > 0 && !is_aligned(start, limits.compress_bytes))
+            limits.compress_bytes = 0;
+        return limits;
+    }
     return (struct block_limits){
         .request_alignment = 1,
         .memory_alignment = 1,

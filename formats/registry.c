@@ -14,6 +14,7 @@ const struct block_driver *const formats_registry[] = {
     &block_driver_host_cdrom,
     &block_driver_host_floppy,
     &block_driver_null,
+    &block_filter_compress,
     &block_filter_copy_on_read,
     &block_filter_delay,
     &block_filter_record,

@@ -9,8 +9,8 @@
  *
  * Operations: open (and what it needs: backing, snapshot, tables), mapping (a guest range is looked
  * up), read, status; writer (what writing needs, and the metadata it must not hit), claim,
- * refcount, cow, link, write, zero, free; resize (l1_grow, preallocate, refcount_run,
- * refcount_shrink); bitmaps (bitmap_load, bitmap_store: the persistent ones); create, check, info.
+ * refcount, cow, link, write, compress, zero, free; resize (l1_grow, preallocate,
+ * refcount_run, refcount_shrink); bitmaps (bitmap_load, bitmap_store: the persistent ones); create, check, info.
  * image.h is what they share, writer.h what those share that change an image. A read and a write go
  *
  *     read -> mapping -> cache (L1, then L2) -> read -> the child that has the bytes
@@ -54,6 +54,9 @@ static int qcow2_admin_co_check(struct block_node *node, block_check_report *rep
 /* The points that a filter below can hook, with qemu's names; docs/filters.md says where each is.
  */
 static const char *const qcow2_events[] = {"l1_update",
+                                           "l1_grow_alloc_table",
+                                           "l1_grow_write_table",
+                                           "l1_grow_activate_table",
                                            "l2_load",
                                            "l2_update",
                                            "l2_alloc_cow_read",
@@ -62,6 +65,7 @@ static const char *const qcow2_events[] = {"l1_update",
                                            "read_backing_aio",
                                            "read_compressed",
                                            "write_aio",
+                                           "write_compressed",
                                            "cow_read",
                                            "cow_write",
                                            "reftable_load",

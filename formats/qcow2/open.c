@@ -242,6 +242,8 @@ int qcow2_co_open(struct block_node *node, struct node_options *options, struct 
         .request_alignment = 1,
         .memory_alignment = 1,
         .preferred_bytes = node->file->limits.preferred_bytes,
+        .compress_bytes =
+            image->geometry.has_data_file ? 0 : (uint32_t)image->geometry.cluster_bytes,
     };
     return 0;
 }

@@ -219,7 +219,42 @@ static int decrement(struct qcow2_image *image, const struct counts *counts, uin
     set_counts(image, counts, index, 1, value - 1);
     if (value == 1 && host_cluster < image->writer->free_hint)
         image->writer->free_hint = host_cluster;
+    if (value == 1 && host_cluster == image->writer->packed_end >> image->geometry.cluster_bits)
+        image->writer->packed_end = 0; /* it may be given to anybody now */
     return 0;
+}
+
+/* Monitor. */
+static bool share_packed(struct qcow2_image *image, const struct counts *counts, uint64_t length)
+{
+    struct qcow2_writer *writer = image->writer;
+    uint64_t cluster = writer->packed_end >> image->geometry.cluster_bits;
+    uint32_t index = (uint32_t)(cluster - counts->first_cluster);
+    uint64_t value = get_count(image, counts, index);
+    if (value >= image->geometry.refcount_max) {
+        writer->packed_end = 0;
+        return false;
+    }
+    set_counts(image, counts, index, 1, value + 1);
+    writer->packed_end += length;
+    if (qcow2_in_cluster(&image->geometry, writer->packed_end) == 0)
+        writer->packed_end = 0; /* the next cluster is another's */
+    return true;
+}
+
+int qcow2_co_share_packed(struct qcow2_image *image, uint64_t packed_end, uint64_t length)
+{
+    struct counts counts;
+    int ret = co_get_counts(image, packed_end >> image->geometry.cluster_bits, &counts);
+    if (ret == -ENOENT)
+        return 0;
+    if (ret < 0)
+        return ret;
+    pthread_mutex_lock(&image->monitor);
+    ret = image->writer->packed_end == packed_end && share_packed(image, &counts, length);
+    cache_put_locked(image->cache, counts.table);
+    pthread_mutex_unlock(&image->monitor);
+    return ret;
 }
 
 int qcow2_co_refcount_decrement(struct qcow2_image *image, uint64_t host_offset)

@@ -320,20 +320,30 @@ static int co_write_some(struct qcow2_image *image, uint64_t guest_offset,
     return co_write_in_place(image, host_offset, guest_offset, &part);
 }
 
+int qcow2_co_write_plain(struct qcow2_image *image, uint64_t guest_offset,
+                         const struct block_vec *vec)
+{
+    size_t written = 0;
+    int ret = 0;
+    for (size_t done = 0; done < vec->length && ret == 0; done += written) {
+        struct block_vec rest = vec_slice(vec, done, vec->length - done);
+        ret = co_write_some(image, guest_offset + done, &rest, &written);
+    }
+    return ret;
+}
+
 int qcow2_co_write(struct block_node *node, uint64_t offset, const struct block_vec *vec,
                    unsigned flags)
 {
     struct qcow2_image *image = qcow2_of(node);
     struct cache_use use;
-    size_t written = 0;
     int ret = qcow2_is_corrupt(image) ? -EIO : qcow2_co_limit_unlinked(image);
-    assert(flags == 0); /* FUA is a flush after it: see the driver's flags */
-    (void)flags;
+    assert((flags & ~(unsigned)BLOCK_COMPRESS) == 0); /* FUA is a flush after it */
+    if (ret < 0)
+        return ret;
     cache_use_begin(image->cache, &use);
-    for (size_t done = 0; done < vec->length && ret == 0; done += written) {
-        struct block_vec rest = vec_slice(vec, done, vec->length - done);
-        ret = co_write_some(image, offset + done, &rest, &written);
-    }
+    ret = flags & BLOCK_COMPRESS ? qcow2_co_write_compressed(image, offset, vec)
+                                 : qcow2_co_write_plain(image, offset, vec);
     cache_use_end(image->cache, &use);
     return ret;
 }

@@ -48,7 +48,9 @@ struct qcow2_claim {
 struct qcow2_writer {
     struct list cluster_claims, l1_claims;
     uint64_t free_hint; /* no host cluster below it is known to be free */
-    bool is_growing;    /* somebody makes a refcount block, or a larger table */
+    /* Behind the compressed data in a cluster that is in use: more of it may follow. 0: nowhere. */
+    uint64_t packed_end;
+    bool is_growing; /* somebody makes a refcount block, or a larger table */
     struct co_queue growers;
     _Atomic bool is_postponing; /* refcounts are behind, and the dirty bit says so */
     bool is_marking;            /* somebody writes the incompatible features */
@@ -114,6 +116,9 @@ int qcow2_co_alloc(struct qcow2_image *image, uint64_t count_max, uint64_t *ret_
 /* What qcow2_co_alloc() gave and nothing points to (invariant 19). */
 void qcow2_co_unalloc(struct qcow2_image *image, uint64_t host_offset, uint64_t count);
 int qcow2_co_refcount(struct qcow2_image *image, uint64_t host_offset, uint64_t *ret_refcount);
+/* Another user for the cluster that packed_end is in, as long as that is writer->packed_end, which
+ * moves on by length. 1: done; 0: it has moved, or there can be no more users. */
+int qcow2_co_share_packed(struct qcow2_image *image, uint64_t packed_end, uint64_t length);
 /* One less. -EIO where it is 0 already: corrupt. */
 int qcow2_co_refcount_decrement(struct qcow2_image *image, uint64_t host_offset);
 
@@ -206,6 +211,17 @@ struct qcow2_cow {
 };
 int qcow2_co_write_cow(struct qcow2_image *image, const struct qcow2_cow *cow,
                        const struct block_vec *vec);
+
+/* --- compress.c ----------------------------------------------------------------------------------
+ */
+
+/* Inside of a use. What of the range is whole clusters is stored compressed, where that is smaller.
+ */
+int qcow2_co_write_compressed(struct qcow2_image *image, uint64_t guest_offset,
+                              const struct block_vec *vec);
+/* write.c's: inside of a use too. */
+int qcow2_co_write_plain(struct qcow2_image *image, uint64_t guest_offset,
+                         const struct block_vec *vec);
 
 /* --- write.c, zero.c, writer.c: the driver's calls -----------------------------------------------
  */

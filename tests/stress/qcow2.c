@@ -124,7 +124,9 @@ static void actor(void *arg)
 
 /* Past the actors' own ranges there is one that all of these share: they write it, wipe it and read
  * it at the same time, so its clusters change hands while requests that saw them are still under
- * way. Such a read shows their byte or zeroes; such a write does no harm to the next owner. */
+ * way. Such a read shows their byte or zeroes; such a write does no harm to the next owner. Half of
+ * the writes are compressed, so that several clusters share a place, and decompressed ones are
+ * remembered while their place changes hands. */
 
 static void wide_actor(void *arg)
 {
@@ -138,8 +140,11 @@ static void wide_actor(void *arg)
         size_t length = 1 + random_below(&random, WIDE_BYTES - from);
         uint64_t choice = random_below(&random, 8);
         if (choice < 2) {
+            struct iovec iov;
+            struct block_vec vec = vec_of_buffer(&iov, data, length);
             memset(data, WIDE_BYTE, length);
-            check(co_transfer(true, WIDE_BEGIN + from, data, length) == 0);
+            check(node_co_write(shared.node, WIDE_BEGIN + from, &vec,
+                                choice == 1 ? BLOCK_COMPRESS : 0) == 0);
         } else if (choice < 4) {
             check(node_co_discard(shared.node, WIDE_BEGIN + from, length, 0) == 0);
             check(choice == 2 || node_co_flush(shared.node) == 0);

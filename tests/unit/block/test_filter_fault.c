@@ -458,7 +458,7 @@ static void co_rules_that_make_no_sense_are_refused(struct fixture *fixture, voi
         {"set-state.0.event=read_aio,set-state.0.new_state=2,set-state.0.errno=5",
          "set-state.0.errno: a rule of the driver fault knows"},
         {"align=3", "align: cannot be 3; say a power of two"},
-        {"align=2M", "align: cannot be 2097152; say a power of two"},
+        {"align=4M", "align: cannot be 4194304; say a power of two"},
         {"align=512,max-transfer=1000", "max-transfer: cannot be 1000; say a multiple"},
         {"align=512,max-write-zero=1", "max-write-zero: cannot be 1;"},
         {"align=512,max-discard=1", "max-discard: cannot be 1;"},

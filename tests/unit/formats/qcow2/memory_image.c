@@ -240,6 +240,14 @@ static void check_l2(struct check *check, uint64_t l2_offset)
         }
         if (!cluster.has_host)
             continue;
+        if (cluster.is_compressed) {
+            uint64_t last =
+                (cluster.host_offset + cluster.compressed_bytes - 1) >> geometry->cluster_bits;
+            count(check, cluster.host_offset,
+                  last - (cluster.host_offset >> geometry->cluster_bits) + 1);
+            check->faults.compressed++;
+            continue;
+        }
         count(check, cluster.host_offset, 1);
         check_copied(check, entry, cluster.host_offset);
     }

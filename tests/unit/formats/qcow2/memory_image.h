@@ -37,8 +37,9 @@ uint32_t memory_image_bitmap_flags(const struct memory_disk *disk, const char *n
 bool memory_image_bitmap_get(const struct memory_disk *disk, const char *name, uint64_t granule);
 
 struct memory_image_faults {
-    unsigned leaks;  /* refcount above the references */
-    unsigned errors; /* below; COPIED that is not true; a pointer out of the file */
+    unsigned leaks;      /* refcount above the references */
+    unsigned errors;     /* below; COPIED that is not true; a pointer out of the file */
+    unsigned compressed; /* no fault: guest clusters that are */
 };
 struct memory_image_faults memory_image_check(const struct memory_disk *disk);
 

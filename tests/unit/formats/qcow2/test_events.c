@@ -40,14 +40,19 @@ static void co_open(struct fixture *fixture, const char *rules)
         fail_msg("%s", err.message);
 }
 
-static int co_write(struct fixture *fixture, uint64_t offset, size_t length)
+static int co_write_with(struct fixture *fixture, uint64_t offset, size_t length, unsigned flags)
 {
     uint8_t *data = malloc(length);
     assert_non_null(data);
     memset(data, 0x55, length);
-    int ret = fixture_co_write(fixture->node, offset, data, length, 0);
+    int ret = fixture_co_write(fixture->node, offset, data, length, flags);
     free(data);
     return ret;
+}
+
+static int co_write(struct fixture *fixture, uint64_t offset, size_t length)
+{
+    return co_write_with(fixture, offset, length, 0);
 }
 
 static int co_read(struct fixture *fixture, uint64_t offset)
@@ -89,6 +94,8 @@ enum step {
     FLUSH,
     DISCARD,
     GROW,
+    WRITE_COMPRESSED,
+    RESIZE,
     STEPS,
 };
 
@@ -113,6 +120,8 @@ static void co_session(void *arg)
     session->rets[DISCARD] = node_co_discard(fixture->node, 0, 4 * CLUSTER, 0);
     session->rets[DISCARD] |= node_co_flush(fixture->node);
     session->rets[GROW] = co_write(fixture, 512 << 10, DISK_BYTES - (512 << 10));
+    session->rets[WRITE_COMPRESSED] = co_write_with(fixture, 0, CLUSTER, BLOCK_COMPRESS);
+    session->rets[RESIZE] = node_co_resize(fixture->node, DISK_BYTES + L2_REACH_BYTES, NULL);
     session->is_done = true;
 }
 
@@ -149,7 +158,7 @@ static void co_each_promised_event_comes(struct fixture *fixture, void *arg)
     unsigned count = 0;
     for (; format_qcow2.admin->events[count]; count++)
         co_hold_up(fixture, format_qcow2.admin->events[count]);
-    assert_int_equal(count, 22);
+    assert_int_equal(count, 26);
 }
 
 FIXTURE_TEST_WITH(each_promised_event_comes, drivers, 0, CAPACITY_BYTES)
@@ -181,6 +190,10 @@ static const struct {
     {"reftable_grow", GROW},
     {"refblock_alloc_write_blocks", GROW},
     {"refblock_alloc_switch_table", GROW},
+    {"write_compressed", WRITE_COMPRESSED},
+    {"l1_grow_alloc_table", RESIZE},
+    {"l1_grow_write_table", RESIZE},
+    {"l1_grow_activate_table", RESIZE},
 };
 
 static void co_an_event_fails_what_follows(struct fixture *fixture, void *arg)
