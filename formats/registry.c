@@ -2,6 +2,7 @@
 #include "formats/registry.h"
 
 #include "block/filters.h"
+#include "formats/gow1/driver.h"
 #include "formats/qcow2/driver.h"
 #include "formats/raw.h"
 
@@ -9,6 +10,7 @@
 const struct block_driver *const formats_registry[] = {
     &format_raw,
     &format_qcow2,
+    &format_gow1,
     &block_driver_file,
     &block_driver_host_device,
     &block_driver_host_cdrom,

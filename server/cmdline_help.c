@@ -24,7 +24,7 @@ void cmdline_help(FILE *to, const char *argument_0)
         "                          nothing for N seconds (default 60; 0: no limit)\n"
         "\n"
         "The image:\n"
-        "  -f, --format=FORMAT     raw, qcow2 (default: by the image's first bytes)\n"
+        "  -f, --format=FORMAT     raw, qcow2, gow1 (default: by the first bytes)\n"
         "      --image-opts        IMAGE is driver=raw,file.filename=PATH,... or a JSON object\n"
         "  -r, --read-only         refuse writes\n"
         "  -l, --load-snapshot=S   serve the internal snapshot with this id or name, read-only\n"
