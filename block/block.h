@@ -78,6 +78,13 @@ int block_co_open_image(struct block_env *env, const char *filename, const char 
                         struct node_options *options, struct block_node **ret_node,
                         struct error *err);
 
+/* Opens what options describe, an image, above the open node `backing`, whose backing file that is,
+ * whatever the image says. It takes a reference of its own. `name` is what messages call the image.
+ * Takes the options in any case and frees them. May wait. */
+int block_co_open_above(struct block_env *env, struct node_options *options, const char *name,
+                        struct block_node *backing, struct block_node **ret_node,
+                        struct error *err);
+
 /* Makes a new image: the option "driver" names its format, the others are that driver's
  * ("filename", "size", ...). What is there under that name loses its content. Takes the options in
  * any case and frees them. May wait. */
@@ -96,6 +103,7 @@ struct block_node *block_node_ref(struct block_node *node);
 void block_co_node_unref(struct block_node *node);
 
 const char *block_node_driver_name(const struct block_node *node);
+uint64_t block_node_size_bytes(const struct block_node *node);
 struct block_env *block_node_env(const struct block_node *node);
 /* For people who look at a graph: a name for messages, what went through (account.h), and the
  * children, in the order they were opened; NULL from the last on. */

@@ -204,6 +204,8 @@ struct block_node {
     /* The child "backing": what is not this node's own (co_is_own) is read there. NULL: none. Set
      * by the graph. */
     struct block_node *backing;
+    struct block_node
+        *given_backing; /* set before co_open: it is this one; NULL, mostly: not said */
     /* The uppermost filter with co_event, from this node itself down; NULL, mostly: none. */
     struct block_node *event_filter;
     struct block_limits limits;

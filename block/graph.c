@@ -195,7 +195,8 @@ static int node_co_open(struct block_node *node, struct node_options *options,
 struct place {
     const struct block_node *parent; /* NULL on top */
     bool is_image;
-    bool is_guess; /* the driver is what probing came to */
+    bool is_guess;              /* the driver is what probing came to */
+    struct block_node *backing; /* the image's, whatever is said; NULL: as it is said */
 };
 
 /* Takes options in any case. */
@@ -222,6 +223,7 @@ static int co_open(struct block_env *env, struct node_options *options, const st
     }
     node->is_image = place->is_image;
     node->is_guess = place->is_guess;
+    node->given_backing = place->backing;
     rc = node_co_open(node, options, parent, err);
     if (rc < 0)
         node_co_free(node);
@@ -236,6 +238,35 @@ int block_co_open(struct block_env *env, struct node_options *options, struct bl
                   struct error *err)
 {
     return co_open(env, options, &(struct place){.is_image = true}, ret_node, err);
+}
+
+/* How many nodes are below each other, from this one on. */
+static unsigned height_of(const struct block_node *node)
+{
+    unsigned highest = 0;
+    for (unsigned i = 0; i < node->child_count; i++) {
+        unsigned height = height_of(node->children[i]);
+        highest = height > highest ? height : highest;
+    }
+    return highest + 1;
+}
+
+int block_co_open_above(struct block_env *env, struct node_options *options, const char *name,
+                        struct block_node *backing, struct block_node **ret_node, struct error *err)
+{
+    struct place place = {.is_image = true, .backing = backing};
+    if (height_of(backing) >= BLOCK_GRAPH_DEPTH_MAX) {
+        node_options_free(options);
+        return error_set(err, -ELOOP,
+                         "'%s' has %d nodes below each other already, which is the limit",
+                         node_label(backing), BLOCK_GRAPH_DEPTH_MAX);
+    }
+    int rc = co_open(env, options, &place, ret_node, err);
+    if (rc < 0)
+        backing->parent = NULL;
+    else
+        (void)node_set_name(*ret_node, name);
+    return rc;
 }
 
 /* --- images ---------------------------------------------------------------------------------- */
@@ -451,6 +482,10 @@ int block_co_open_image_child(struct block_node *parent, struct node_options *op
     struct block_node *child;
     assert(parent->child_count < BLOCK_CHILDREN_MAX);
     assert(!parent->opened);
+    if (parent->given_backing && strcmp(key, "backing") == 0) {
+        *ret_child = block_node_ref(parent->given_backing);
+        return adopt(parent, options, key, false, *ret_child, err);
+    }
     int rc = take_child(parent, options, key, &subtree, err);
     if (rc < 0)
         return rc;

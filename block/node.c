@@ -141,6 +141,11 @@ const char *block_node_driver_name(const struct block_node *node)
     return node->driver->name;
 }
 
+uint64_t block_node_size_bytes(const struct block_node *node)
+{
+    return node_size(node);
+}
+
 struct block_env *block_node_env(const struct block_node *node)
 {
     return node->env;

@@ -321,6 +321,7 @@ static int set_run(struct config *config, const char *name, const char *value, s
         return 0;                                                                      \
     }
 FLAG_SETTER(read_only)
+FLAG_SETTER(snapshot)
 FLAG_SETTER(persistent)
 FLAG_SETTER(verbose)
 FLAG_SETTER(fork)
@@ -354,12 +355,12 @@ static const struct cmdline_option options[] = {
     {"fork", 0, false, NULL, set_fork},
     {"run", 0, true, NULL, set_run},
     {"pid-file", 0, true, NULL, set_pid_file},
+    {"snapshot", 's', false, NULL, set_snapshot},
     {"load-snapshot", 'l', true, NULL, set_load_snapshot},
     {"allow-path", 0, true, NULL, set_allow_path},
     {"handshake-limit", 0, true, NULL, set_handshake_limit},
     {"stall-limit", 0, true, NULL, set_stall_limit},
     /* qemu-nbd's, not served yet. */
-    {"snapshot", 's', false, NULL, NULL},
     {"allocation-depth", 'A', false, NULL, NULL},
     {"bitmap", 'B', true, NULL, NULL},
     {"list", 'L', false, NULL, NULL},
@@ -517,6 +518,9 @@ static int check_together(const struct config *config, struct error *err)
     if (config->fork && config->stats && strcmp(config->stats, "-") == 0)
         return error_set(err, -EINVAL,
                          "--fork leaves no standard output for --stats=-; give --stats a file");
+    if (config->snapshot && config->load_snapshot)
+        return error_set(err, -EINVAL,
+                         "-s and -l exclude each other: an internal snapshot is only read");
     if (config->image_opts && config->format)
         return error_set(err, -EINVAL,
                          "--image-opts and -f exclude each other; say driver=%s among the image's "

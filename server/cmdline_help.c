@@ -27,6 +27,8 @@ void cmdline_help(FILE *to, const char *argument_0)
         "  -f, --format=FORMAT     raw, qcow2, gow1 (default: by the first bytes)\n"
         "      --image-opts        IMAGE is driver=raw,file.filename=PATH,... or a JSON object\n"
         "  -r, --read-only         refuse writes\n"
+        "  -s, --snapshot          writes go to a temporary file in $TMPDIR, and are lost when\n"
+        "                          the server ends; the image is only read\n"
         "  -l, --load-snapshot=S   serve the internal snapshot with this id or name, read-only\n"
         "      --allow-path=DIR    files that an image names may be in this directory too\n"
         "  -o, --offset=BYTES      serve from this byte of the image on\n"

@@ -19,9 +19,11 @@ static int set_defaults(const struct config *config, struct node_options *option
         code = node_options_set(options, "discard", "unmap", err);
     if (code == 0 && config->aio && !node_options_has(options, "aio"))
         code = node_options_set(options, "aio", config->aio, err);
-    if (code == 0 && config->detect_zeroes && !node_options_has(options, "detect-zeroes"))
+    /* With -s, of the image above this one. */
+    if (code == 0 && config->detect_zeroes && !config->snapshot &&
+        !node_options_has(options, "detect-zeroes"))
         code = node_options_set(options, "detect-zeroes", config->detect_zeroes, err);
-    if (code == 0 && config->read_only)
+    if (code == 0 && (config->read_only || config->snapshot))
         code = node_options_set(options, "read-only", "on", err);
     return code;
 }

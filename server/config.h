@@ -31,6 +31,7 @@ struct config {
     const char *format; /* NULL: by probing */
     uint64_t offset;    /* what is served begins at this byte of the image */
     bool read_only;
+    bool snapshot; /* the image is only read, and writes go to a temporary one above it */
     const char *load_snapshot; /* an internal snapshot instead of the disk; NULL for none */
     /* Directories in which files may lie that an image names. */
     const char *allow_paths[CONFIG_ALLOW_PATHS_MAX];

@@ -22,6 +22,7 @@
 #include "server/export.h"
 #include "server/listener.h"
 #include "server/loop_threads.h"
+#include "server/overlay.h"
 #include "server/private_socket.h"
 #include "server/run_command.h"
 #include "server/run_variables.h"
@@ -38,6 +39,7 @@ struct application {
     struct block_env env;
     bool has_env;
     struct objects objects;
+    struct overlay overlay; /* above the image, with -s */
     struct export *export;
     struct stats_file stats;
     int activation_fds[LISTEN_SOCKETS_MAX]; /* sockets that listened before we came */
@@ -80,7 +82,10 @@ static void open_image_entry(void *arg)
     if (call->code < 0)
         return;
     struct export_options export_options = config_export_options(&app->config);
-    call->code = export_co_open(&app->export, node, &export_options, call->err);
+    if (app->config.snapshot && !app->config.read_only)
+        call->code = overlay_co_put_above(&app->overlay, &app->config, &node, call->err);
+    if (call->code == 0)
+        call->code = export_co_open(&app->export, node, &export_options, call->err);
     block_co_node_unref(node); /* the export has its own */
 }
 
@@ -88,6 +93,8 @@ static void close_image_entry(void *arg)
 {
     struct image_call *call = arg;
     call->code = export_co_close(call->app->export);
+    if (call->app->overlay.fd >= 0) /* what was written is lost in any case */
+        call->code = 0;
     if (call->code < 0)
         error_set(call->err, call->code, "cannot flush '%s': %s; what was written last may be lost",
                   call->app->config.image, error_text(call->code));
@@ -281,6 +288,7 @@ static int tear_down(struct application *app, struct error *err)
     listener_free(app->listener);
     private_socket_fini(&app->private_socket);
     objects_fini(&app->objects);
+    overlay_fini(&app->overlay);
     if (app->has_env)
         block_env_fini(&app->env);
     stats_file_fini(&app->stats);
@@ -327,6 +335,7 @@ int main(int argc, char **argv)
     struct error err;
     enum cmdline_action action;
     daemon_init(&app.daemon);
+    overlay_init(&app.overlay);
     int code = cmdline_parse(argc, argv, &action, &app.config, &err);
     if (code == 0 && action == CMDLINE_HELP) {
         cmdline_help(stdout, argv[0]);

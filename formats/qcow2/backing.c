@@ -142,6 +142,9 @@ int qcow2_co_open_backing(struct qcow2_image *image, struct node_options *option
     const char *format =
         *image->extensions.backing_format ? image->extensions.backing_format : NULL;
     int ret = 0;
+    if (image->node->given_backing)
+        return block_co_open_image_child(image->node, options, "backing", NULL, format,
+                                         &image->backing, err);
     if (!image->backing_name && !is_described)
         return 0;
     if (!is_described) {

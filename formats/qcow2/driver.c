@@ -10,8 +10,9 @@
  * Operations: open (and what it needs: backing, snapshot, tables), mapping (a guest range is looked
  * up), read, status; writer (what writing needs, and the metadata it must not hit), claim,
  * refcount, cow, link, write, compress, zero, free; resize (l1_grow, preallocate,
- * refcount_run, refcount_shrink); bitmaps (bitmap_load, bitmap_store: the persistent ones); create, check, info.
- * image.h is what they share, writer.h what those share that change an image. A read and a write go
+ * refcount_run, refcount_shrink); bitmaps (bitmap_load, bitmap_store: the persistent ones); create,
+ * check, info. image.h is what they share, writer.h what those share that change an image. A read
+ * and a write go
  *
  *     read -> mapping -> cache (L1, then L2) -> read -> the child that has the bytes
  *     write -> claim -> refcount -> cow -> the child -> link -> cache; later: free

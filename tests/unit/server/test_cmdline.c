@@ -201,6 +201,7 @@ static void a_mistake_is_one_exact_sentence(void **state)
         {"a b", "one image can be served, but 'a' and 'b' are named; see platter --help"},
         {"''", "the image's name is empty"},
         {"-k rel x", "socket path 'rel' is relative; give -k an absolute path"},
+        {"-s -l one x", "-s and -l exclude each other: an internal snapshot is only read"},
         {"-l '' x", "the snapshot of -l is empty; give its id or its name"},
         {"--allow-path a:b x", "the directory 'a:b' of --allow-path is a name with a colon; give "
                                "one directory each time"},
@@ -266,7 +267,6 @@ static void what_qemu_nbd_has_and_we_not_yet_is_said_so(void **state)
     static const struct {
         const char *line, *option;
     } cases[] = {
-        {"-s x", "-s (--snapshot)"},
         {"-A x", "-A (--allocation-depth)"},
         {"-B map x", "-B (--bitmap)"},
         {"-L", "-L (--list)"},
