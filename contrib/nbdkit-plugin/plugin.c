@@ -438,4 +438,5 @@ static struct nbdkit_plugin plugin = {
     .cache = plugin_cache,
 };
 
+struct nbdkit_plugin *plugin_init(void); /* nbdkit's macro defines it and declares it nowhere */
 NBDKIT_REGISTER_PLUGIN(plugin)

@@ -216,7 +216,8 @@ part_ends() {
     [ "$status" -eq 7 ] || fail "--run ended with $status, not with its command's 7"
     wait_unlocked
     check_image
-    qemu-io -r -f qcow2 -c 'read -P 9 0 1M' "$image" | grep -q '^read 1048576' || fail "--run: the write is lost"
+    qemu-io -r -f qcow2 -c 'read -P 9 0 1M' "$image" >"$dir/io"
+    grep -q '^read 1048576' "$dir/io" && ! grep -q failed "$dir/io" || fail "--run: the write is lost"
     ok "captive, by --run"
 
     sock=$dir/child

@@ -8,11 +8,12 @@ need nbdkit
 
 # A plugin with a sanitizer needs that one's library to be there before nbdkit.
 preload=()
-if nm -D --undefined-only "$plugin" | grep -q __asan_init; then
+wanted=$(nm -D --undefined-only "$plugin")
+if [[ $wanted == *__asan_init* ]]; then
     # What nbdkit itself does not free is not ours to see, and what was unloaded has no names.
     preload=(env "LD_PRELOAD=$(gcc -print-file-name=libasan.so)" "$no_leak_check")
     [ -e "${preload[1]#LD_PRELOAD=}" ] || skip "the library of AddressSanitizer is not there to be loaded first"
-elif nm -D --undefined-only "$plugin" | grep -q __tsan_init; then
+elif [[ $wanted == *__tsan_init* ]]; then
     skip "ThreadSanitizer cannot be loaded into an nbdkit that is not built for it"
 fi
 nbdkit=("${preload[@]}" nbdkit)
