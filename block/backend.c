@@ -306,8 +306,13 @@ int block_co_find_bitmap(struct block_backend *backend, const char *name,
 void block_status_remembered(struct block_backend *backend, uint64_t offset, uint64_t length,
                              struct block_extent *ret_extent)
 {
+    struct backend_lane *lane = backend_lane(backend);
     assert(range_is_inside(offset, length, node_size(backend->node)));
+    *ret_extent = (struct block_extent){.length = length, .flags = BLOCK_EXTENT_ALLOCATED};
+    if (!drain_try_enter(backend, lane))
+        return; /* the graph may be another one in a moment */
     node_status_remembered(backend->node, offset, length, ret_extent);
+    drain_leave(backend, lane);
 }
 
 /* What stands between the borrower and the node: it counts what was taken. */

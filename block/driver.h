@@ -138,11 +138,14 @@ struct block_driver_admin {
      * does all that can fail, and changes nothing that a request could see; it may write to the
      * children, which are not prepared yet, and on failure leaves nothing behind. Then comes either
      * commit, when the children's is done: it sets node->limits anew where they follow a child's;
-     * or abort. NULL prepare: the driver has nothing that can be changed, not even its rights. NULL
-     * commit or abort: there is nothing to do in it. */
+     * or abort. After commit, when the whole graph is what it will be and no request has come yet,
+     * finish may read and write the children once more. NULL prepare: the driver has nothing that
+     * can be changed, not even its rights. NULL commit, finish or abort: there is nothing to do in
+     * it. */
     int (*co_reopen_prepare)(struct block_node *node, struct block_reopen *reopen,
                              struct error *err);
     void (*co_reopen_commit)(struct block_node *node, struct block_reopen *reopen);
+    void (*co_reopen_finish)(struct block_node *node, struct block_reopen *reopen);
     void (*co_reopen_abort)(struct block_node *node, struct block_reopen *reopen);
     /* How large the node would be if it were opened now: asks the host, or, in a format, the child
      * by node_co_stored_size(). Requests are in flight. NULL: its size changes through it alone. */

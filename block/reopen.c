@@ -21,9 +21,10 @@
  * caches, a clean mark) while it prepares to be read-only, and before the file itself does.
  *
  * States of a step: listed -> exclusive (nothing of anyone is in flight on the node) -> prepared ->
- * carried out, or aborted. The exclusive requests are kept until the last step is carried out or
- * aborted, and given up from the bottom to the top: so no request meets a graph that is half of
- * each. Two reopens of one graph follow each other, for each begins with the top node.
+ * carried out, or aborted; carried out -> finished. The exclusive requests are kept until the last
+ * step is carried out or aborted, and given up from the bottom to the top: so no request meets a
+ * graph that is half of each. What finishes comes after that, while the backend is still drained.
+ * Two reopens of one graph follow each other, for each begins with the top node.
  */
 
 struct step {
@@ -79,7 +80,9 @@ static int choose_rights(struct step *step, struct error *err)
 {
     const struct step *parent = step->parent;
     struct block_node *node = step->node;
-    bool follows = parent && parent->reopen.read_only != parent->node->read_only;
+    /* A backing file is not written because the image above it is. */
+    bool follows = parent && parent->reopen.read_only != parent->node->read_only &&
+                   parent->node->backing != node;
     bool read_only = follows ? parent->reopen.read_only : node->read_only;
     int rc = node_options_take_bool(step->reopen.options, "read-only", &read_only, err);
     if (rc < 0)
@@ -150,6 +153,13 @@ static void co_carry_out(struct step *step)
     assert(is_power_of_two(node->limits.memory_alignment));
 }
 
+static void co_finish(struct step *step)
+{
+    const struct block_driver_admin *admin = step->node->driver->admin;
+    if (step->is_prepared && admin->co_reopen_finish)
+        admin->co_reopen_finish(step->node, &step->reopen);
+}
+
 static void co_abort(struct step *step)
 {
     const struct block_driver_admin *admin = step->node->driver->admin;
@@ -166,10 +176,15 @@ static void co_finish_all(struct list *steps, bool is_success)
         else
             co_abort(step);
     }
-    while (!list_is_empty(steps)) {
-        struct step *step = container_of(steps->head.prev, struct step, link);
+    for (struct list_link *link = steps->head.prev; link != &steps->head; link = link->prev) {
+        struct step *step = container_of(link, struct step, link);
         if (step->is_exclusive)
             tracked_end(step->node, &step->request, false);
+    }
+    while (!list_is_empty(steps)) {
+        struct step *step = container_of(steps->head.prev, struct step, link);
+        if (is_success)
+            co_finish(step);
         node_options_free(step->reopen.options);
         list_remove(&step->link);
         free(step);

@@ -13,8 +13,9 @@
 /*
  * Changes what the options name, in the words and at the paths of the opening: "read-only=on",
  * "cache.direct=on", "file.discard=unmap". What they do not name stays as it is. "read-only" is
- * true of the node, of the nodes below it that do not say otherwise, and, for the top node, of the
- * backend. cache.direct, cache.no-flush, discard and aio are passed down as at the opening.
+ * true of the node, of the nodes below it that do not say otherwise (but for a backing file and
+ * what is below that), and, for the top node, of the backend. cache.direct, cache.no-flush, discard
+ * and aio are passed down as at the opening.
  *
  * The backend is drained and flushed, then every node of the graph prepares the change, the top one
  * first; when all could, all carry it out, the lowest first, which cannot fail; when one could not,

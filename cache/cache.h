@@ -193,7 +193,7 @@ void cache_invalidate(struct cache *cache);
 /* From now on, what was not asked for during one or two intervals is dropped and its memory given
  * back (qemu's cache-clean-interval). Called on a loop; 0 is off. */
 void cache_start_cleaning(struct cache *cache, uint64_t interval_s);
-/* Off; waits for the loop that cleans when that is another one. */
+/* Off; waits for what is being cleaned. The environment's first loop turns. */
 void cache_co_stop_cleaning(struct cache *cache);
 /* One pass of it; for tests, and for when memory is short. */
 void cache_clean(struct cache *cache);

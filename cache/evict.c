@@ -156,11 +156,10 @@ void cache_invalidate(struct cache *cache)
 
 static void set_timer(struct cache_cleaner *cleaner)
 {
-    loop_timer_set(cleaner->loop, &cleaner->timer,
-                   loop_now_ns(cleaner->loop) + cleaner->interval_ns);
+    home_timer_set(&cleaner->timer, loop_now_ns(loop_current()) + cleaner->interval_ns);
 }
 
-static void interval_over(struct loop_timer *timer)
+static void co_interval_over(struct home_timer *timer)
 {
     struct cache *cache = container_of(timer, struct cache, cleaner.timer);
     cache_clean(cache);
@@ -170,43 +169,19 @@ static void interval_over(struct loop_timer *timer)
 void cache_start_cleaning(struct cache *cache, uint64_t interval_s)
 {
     struct cache_cleaner *cleaner = &cache->cleaner;
-    assert(!cleaner->loop && interval_s <= UINT32_MAX);
+    assert(cleaner->interval_ns == 0 && interval_s <= UINT32_MAX);
     if (interval_s == 0)
         return;
-    *cleaner = (struct cache_cleaner){.loop = loop_current(),
-                                      .timer = {.expired = interval_over},
-                                      .interval_ns = interval_s * NS_PER_S};
-    assert(cleaner->loop);
-    link_init(&cleaner->timer.link);
+    cleaner->interval_ns = interval_s * NS_PER_S;
+    home_timer_init(&cleaner->timer, cache->env, co_interval_over);
     set_timer(cleaner);
-}
-
-struct stop {
-    struct loop_job job;
-    struct loop_timer *timer;
-    struct coroutine *waiter;
-};
-
-static void stop_on_home_loop(struct loop_job *job)
-{
-    struct stop *stop = container_of(job, struct stop, job);
-    loop_timer_clear(stop->timer);
-    coroutine_wake(stop->waiter);
 }
 
 void cache_co_stop_cleaning(struct cache *cache)
 {
     struct cache_cleaner *cleaner = &cache->cleaner;
-    if (!cleaner->loop)
+    if (cleaner->interval_ns == 0)
         return;
-    if (cleaner->loop == loop_current()) {
-        loop_timer_clear(&cleaner->timer);
-    } else {
-        struct stop stop = {.job = {.run = stop_on_home_loop},
-                            .timer = &cleaner->timer,
-                            .waiter = coroutine_self()};
-        loop_post(cleaner->loop, &stop.job);
-        coroutine_yield();
-    }
-    cleaner->loop = NULL;
+    home_timer_co_fini(&cleaner->timer);
+    cleaner->interval_ns = 0;
 }

@@ -123,7 +123,7 @@ void cache_free(struct cache *cache)
 {
     if (!cache)
         return;
-    assert(!cache->round_running && !cache->reaper_running && !cache->cleaner.loop);
+    assert(!cache->round_running && !cache->reaper_running && cache->cleaner.interval_ns == 0);
     assert(cache->after_count == 0);
     for (unsigned i = 0; i < cache->kind_count; i++)
         kind_fini(&cache->kinds[i]);

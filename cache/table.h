@@ -35,7 +35,7 @@
 
 #include "block/background.h"
 #include "block/coroutine_lock.h"
-#include "block/loop.h"
+#include "block/home_timer.h"
 #include "cache/cache.h"
 #include "common/list.h"
 
@@ -106,9 +106,8 @@ struct cache_uses {
 };
 
 struct cache_cleaner {
-    struct loop *loop; /* NULL: off */
-    struct loop_timer timer;
-    uint64_t interval_ns;
+    struct home_timer timer;
+    uint64_t interval_ns; /* 0: off */
 };
 
 struct cache {

@@ -237,7 +237,9 @@ static int co_keep_enabled(struct qcow2_bitmaps *bitmaps, struct error *err)
             inconsistent++;
         } else if (bitmap->entry.flags & QCOW2_BITMAP_AUTO) {
             bitmap->is_enabled = true;
-            ret = co_keep(bitmaps, bitmap, err);
+            /* One that is kept already: the image was written before, and read-only meanwhile. */
+            ret =
+                bitmap->is_kept ? co_own_bitmap(image, bitmap, err) : co_keep(bitmaps, bitmap, err);
         }
     }
     if (ret == 0 && inconsistent > 0)
@@ -256,7 +258,7 @@ static int refuse(const struct qcow2_image *image, int code, const struct error 
                      image->node->name, why->message);
 }
 
-int qcow2_bitmaps_co_open(struct qcow2_image *image, struct error *err)
+int qcow2_bitmaps_co_prepare(struct qcow2_image *image, struct error *err)
 {
     struct error why;
     if (image->extensions.has_bitmaps && !has_bitmaps(image))
@@ -268,14 +270,17 @@ int qcow2_bitmaps_co_open(struct qcow2_image *image, struct error *err)
     int ret = image->bitmaps ? 0 : co_load_directory(image, &why);
     if (ret == 0)
         ret = co_keep_enabled(image->bitmaps, &why);
-    if (ret < 0)
-        return refuse(image, ret, &why, err);
+    return ret < 0 ? refuse(image, ret, &why, err) : 0;
+}
+
+void qcow2_bitmaps_co_begin(struct qcow2_image *image)
+{
     struct qcow2_bitmaps *bitmaps = image->bitmaps;
+    if (!bitmaps || bitmaps->is_observing || bitmaps->kept_count == 0)
+        return;
     bitmaps->observer.co_before = co_before_change;
-    bitmaps->is_observing = bitmaps->kept_count > 0;
-    if (bitmaps->is_observing)
-        observer_co_add(image->node, &bitmaps->observer);
-    return 0;
+    bitmaps->is_observing = true;
+    observer_co_add(image->node, &bitmaps->observer);
 }
 
 void qcow2_bitmaps_co_close(struct qcow2_image *image)

@@ -66,7 +66,9 @@ struct qcow2_bitmaps {
 
 /* Of an image that is being made writable: loads and keeps the enabled bitmaps, and warns of the
  * inconsistent ones. Refuses what would become untrue. Nothing where there are none. */
-int qcow2_bitmaps_co_open(struct qcow2_image *image, struct error *err);
+int qcow2_bitmaps_co_prepare(struct qcow2_image *image, struct error *err);
+/* And keeps them true from now on. Not while the node is held by this coroutine. */
+void qcow2_bitmaps_co_begin(struct qcow2_image *image);
 /* From now on nothing is observed, and no memory is held: after qcow2_bitmaps_co_store(). Nothing
  * is in flight. */
 void qcow2_bitmaps_co_close(struct qcow2_image *image);

@@ -12,11 +12,16 @@
 #include "formats/qcow2/image.h"
 #include "formats/qcow2/writer.h"
 
-static void co_refuse_writes(struct qcow2_image *image)
+void qcow2_stop_writes(struct qcow2_image *image)
 {
+    atomic_store(&image->is_corrupt, true);
     pthread_mutex_lock(&image->monitor);
     cache_refuse_writes(image->cache, -EIO);
     pthread_mutex_unlock(&image->monitor);
+}
+
+static void co_mark_corrupt(struct qcow2_image *image)
+{
     if (image->header.version < 3)
         return;
     int ret = qcow2_co_mark(image, QCOW2_INCOMPATIBLE_CORRUPT, 0);
@@ -36,7 +41,9 @@ int qcow2_co_corrupt(struct qcow2_image *image, const char *why, const char *tab
               "it with qemu-img check",
               image->node->name, why, table, host_offset, guest_offset,
               image->writer ? ", and nothing is written any more" : "");
-    if (image->writer)
-        co_refuse_writes(image);
+    if (image->writer) {
+        qcow2_stop_writes(image);
+        co_mark_corrupt(image);
+    }
     return -EIO;
 }

@@ -33,6 +33,12 @@ enum qcow2_table_kind {
 struct qcow2_bitmaps;
 struct qcow2_writer;
 
+struct qcow2_cache_sizes {
+    uint64_t l2_bytes, refcount_bytes; /* of tables in memory, at most */
+    uint64_t l2_entry_bytes;           /* how much of an L2 table is loaded at a time */
+    uint64_t clean_interval_s;         /* 0: never */
+};
+
 struct qcow2_image {
     pthread_mutex_t monitor; /* guards what is said to be under it, and the cache's tables */
     struct block_node *node;
@@ -47,8 +53,12 @@ struct qcow2_image {
     char *backing_name;          /* as stored; NULL: none */
     struct qcow2_snapshots snapshots;
 
+    /* They are others after a change of their sizes, while nothing is in flight; who comes without
+     * a request takes the mutex. */
+    pthread_mutex_t tables_mutex;
     struct cache *cache;
     struct clusters *clusters; /* decompressed */
+    struct qcow2_cache_sizes cache_sizes;
 
     /* The L1 table that is served: the active one, or a snapshot's (then is_snapshot). It moves
      * while nothing is in flight; who only asks memory may still look at the old one then. */
@@ -82,24 +92,44 @@ void qcow2_image_free(struct qcow2_image *image);
 /* --- tables.c: reading tables through the cache -------------------------------------------------
  */
 
-struct qcow2_cache_sizes {
-    uint64_t l2_bytes, refcount_bytes; /* of tables in memory, at most */
-    uint64_t l2_entry_bytes;           /* how much of an L2 table is loaded at a time */
-    uint64_t clean_interval_s;         /* 0: never */
+struct qcow2_tables {
+    struct cache *cache;
+    struct clusters *clusters;
+    struct qcow2_cache_sizes sizes;
 };
 
+/* What they are without an option. */
+struct qcow2_cache_sizes qcow2_default_cache_sizes(const struct qcow2_image *image);
 /* The options, with qemu's names: cache-size, l2-cache-size, refcount-cache-size,
- * l2-cache-entry-size, cache-clean-interval. */
+ * l2-cache-entry-size, cache-clean-interval. What is not given stays in *sizes as it is, but for
+ * what a new cache-size decides. */
 int qcow2_take_cache_sizes(const struct qcow2_image *image, struct node_options *options,
-                           struct qcow2_cache_sizes *ret_sizes, struct error *err);
-int qcow2_tables_open(struct qcow2_image *image, const struct qcow2_cache_sizes *sizes,
-                      struct error *err);
+                           struct qcow2_cache_sizes *sizes, struct error *err);
+/* Memory of these sizes for an image whose children are open. */
+int qcow2_tables_init(struct qcow2_image *image, const struct qcow2_cache_sizes *sizes,
+                      struct qcow2_tables *ret_tables, struct error *err);
+/* Nothing in them is in use or dirty. */
+void qcow2_tables_co_fini(struct qcow2_tables *tables);
+/* Nothing is in flight: the image has *tables from now on, and *tables what it had. */
+void qcow2_tables_co_exchange(struct qcow2_image *image, struct qcow2_tables *tables);
 void qcow2_tell_numbers(const struct block_node *node, block_tell_number *tell, void *arg);
-void qcow2_tables_co_close(struct qcow2_image *image);
+void qcow2_tables_co_close(struct qcow2_image *image); /* of one that closes */
 
 /* Raw bytes of the file, at most `length`; what is past its end is zeroes. For what no cache keeps.
  */
 int qcow2_co_read_bytes(struct qcow2_image *image, uint64_t host_offset, void *to, size_t length);
+
+/* --- reopen.c ----------------------------------------------------------------------------------
+ */
+
+/* lazy-refcounts: what is not given stays. */
+int qcow2_take_lazy(const struct qcow2_image *image, struct node_options *options, bool *is_lazy,
+                    struct error *err);
+int qcow2_co_reopen_prepare(struct block_node *node, struct block_reopen *reopen,
+                            struct error *err);
+void qcow2_co_reopen_commit(struct block_node *node, struct block_reopen *reopen);
+void qcow2_co_reopen_finish(struct block_node *node, struct block_reopen *reopen);
+void qcow2_co_reopen_abort(struct block_node *node, struct block_reopen *reopen);
 
 /* --- mapping.c ------------------------------------------------------------------------------- */
 
@@ -143,6 +173,9 @@ void qcow2_status_remembered(struct block_node *node, uint64_t offset, uint64_t 
  * on nothing is written to it. Returns -EIO. Without the monitor. */
 int qcow2_co_corrupt(struct qcow2_image *image, const char *why, const char *table,
                      uint64_t host_offset, uint64_t guest_offset);
+
+/* The end of it alone: from now on nothing is written to an image that is open for writing. */
+void qcow2_stop_writes(struct qcow2_image *image);
 
 static inline bool qcow2_is_corrupt(const struct qcow2_image *image)
 {

@@ -12,6 +12,7 @@ int qcow2_co_info(struct block_node *file, struct qcow2_info *ret_info, struct e
     if (!image)
         return error_set(err, -ENOMEM, "no memory to look at '%s'", file->name);
     pthread_mutex_init(&image->monitor, NULL);
+    pthread_mutex_init(&image->tables_mutex, NULL);
     int ret = qcow2_co_load_header(image, file, err);
     if (ret == 0) {
         ret_info->header = image->header;

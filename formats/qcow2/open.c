@@ -163,32 +163,35 @@ static int take_repair(const struct qcow2_image *image, struct node_options *opt
     return ret;
 }
 
-/* What the image says itself, or the option. */
-static int take_lazy(struct qcow2_image *image, struct node_options *options, struct error *err)
+static int co_open_tables(struct qcow2_image *image, struct node_options *options,
+                          struct error *err)
 {
-    const struct qcow2_header *header = &image->header;
-    image->is_lazy = header->compatible_features & QCOW2_COMPATIBLE_LAZY_REFCOUNTS;
-    int ret = node_options_take_bool(options, "lazy-refcounts", &image->is_lazy, err);
-    if (ret == 0 && image->is_lazy && header->version < 3)
-        ret = node_options_refuse(options, "lazy-refcounts", -EINVAL, err,
-                                  "cannot be on for '%.200s': its version is 2, and version 3 is "
-                                  "needed",
-                                  image->node->name);
+    struct qcow2_cache_sizes sizes = qcow2_default_cache_sizes(image);
+    struct qcow2_tables tables;
+    int ret = qcow2_take_cache_sizes(image, options, &sizes, err);
+    if (ret == 0)
+        ret = qcow2_co_open_data_file(image, options, err);
+    if (ret == 0)
+        ret = qcow2_co_open_backing(image, options, err);
+    if (ret == 0)
+        ret = qcow2_tables_init(image, &sizes, &tables, err);
+    if (ret == 0)
+        qcow2_tables_co_exchange(image, &tables);
     return ret;
 }
 
 static int co_open_image(struct qcow2_image *image, struct node_options *options, struct error *err)
 {
     struct block_node *node = image->node;
-    struct qcow2_cache_sizes sizes;
     enum qcow2_repair_what repair = QCOW2_REPAIR_NOTHING;
     int ret = qcow2_co_load_header(image, node->file, err);
     if (ret == 0)
         ret = take_repair(image, options, &repair, err);
     if (ret == 0)
         ret = check_state(image, repair, err);
+    image->is_lazy = image->header.compatible_features & QCOW2_COMPATIBLE_LAZY_REFCOUNTS;
     if (ret == 0)
-        ret = take_lazy(image, options, err);
+        ret = qcow2_take_lazy(image, options, &image->is_lazy, err);
     if (ret < 0)
         return ret;
     atomic_store(&node->size_bytes, image->header.size);
@@ -196,13 +199,7 @@ static int co_open_image(struct qcow2_image *image, struct node_options *options
     image->l1_size = image->header.l1_size;
     ret = co_load_snapshots(image, options, err);
     if (ret == 0)
-        ret = qcow2_take_cache_sizes(image, options, &sizes, err);
-    if (ret == 0)
-        ret = qcow2_co_open_data_file(image, options, err);
-    if (ret == 0)
-        ret = qcow2_co_open_backing(image, options, err);
-    if (ret == 0)
-        ret = qcow2_tables_open(image, &sizes, err);
+        ret = co_open_tables(image, options, err);
     if (ret == 0 && !node->read_only)
         ret = qcow2_image_co_repair_at_open(image, repair, err);
     if (ret == 0 && !node->read_only)
@@ -215,6 +212,7 @@ void qcow2_image_free(struct qcow2_image *image)
     qcow2_snapshots_fini(&image->snapshots);
     free(image->backing_name);
     free(image->first_cluster);
+    pthread_mutex_destroy(&image->tables_mutex);
     pthread_mutex_destroy(&image->monitor);
     free(image);
 }
@@ -228,6 +226,7 @@ int qcow2_co_open(struct block_node *node, struct node_options *options, struct 
     if (!image)
         return error_set(err, -ENOMEM, "no memory to open '%s'", node->name);
     pthread_mutex_init(&image->monitor, NULL);
+    pthread_mutex_init(&image->tables_mutex, NULL);
     image->node = node;
     ret = co_open_image(image, options, err);
     if (ret < 0) {

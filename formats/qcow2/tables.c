@@ -71,15 +71,20 @@ static int check_entry_bytes(const struct qcow2_image *image, uint64_t bytes, st
                      bytes, CACHE_TABLE_BYTES_MIN, image->geometry.cluster_bytes);
 }
 
-int qcow2_take_cache_sizes(const struct qcow2_image *image, struct node_options *options,
-                           struct qcow2_cache_sizes *ret_sizes, struct error *err)
+struct qcow2_cache_sizes qcow2_default_cache_sizes(const struct qcow2_image *image)
 {
-    struct qcow2_cache_sizes sizes = {
+    return (struct qcow2_cache_sizes){
         .l2_bytes = smaller(L2_BYTES_DEFAULT, l2_bytes_of_disk(image)),
         .refcount_bytes = REFCOUNT_BYTES_DEFAULT,
         .l2_entry_bytes = smaller(SLICE_BYTES, image->geometry.cluster_bytes),
         .clean_interval_s = CLEAN_INTERVAL_S_DEFAULT,
     };
+}
+
+int qcow2_take_cache_sizes(const struct qcow2_image *image, struct node_options *options,
+                           struct qcow2_cache_sizes *ret_sizes, struct error *err)
+{
+    struct qcow2_cache_sizes sizes = *ret_sizes;
     uint64_t total = 0;
     bool has_total = node_options_has(options, "cache-size");
     bool has_l2 = node_options_has(options, "l2-cache-size");
@@ -125,9 +130,10 @@ static void add_kind(struct cache_config *config, enum qcow2_table_kind kind, ui
     };
 }
 
-int qcow2_tables_open(struct qcow2_image *image, const struct qcow2_cache_sizes *sizes,
-                      struct error *err)
+int qcow2_tables_init(struct qcow2_image *image, const struct qcow2_cache_sizes *sizes,
+                      struct qcow2_tables *ret_tables, struct error *err)
 {
+    struct qcow2_tables tables = {.sizes = *sizes};
     uint64_t slice = smaller(SLICE_BYTES, image->geometry.cluster_bytes);
     struct cache_config config = {
         .env = image->node->env,
@@ -139,24 +145,54 @@ int qcow2_tables_open(struct qcow2_image *image, const struct qcow2_cache_sizes 
     add_kind(&config, QCOW2_TABLE_REFCOUNT_TABLE, slice, REFCOUNT_TABLE_BYTES);
     add_kind(&config, QCOW2_TABLE_L2, sizes->l2_entry_bytes, sizes->l2_bytes);
     add_kind(&config, QCOW2_TABLE_L1, slice, L1_BYTES);
-    image->l2_slice_bytes = (uint32_t)sizes->l2_entry_bytes;
-    int ret = clusters_new(&image->clusters, image->geometry.cluster_bytes, CLUSTERS_BYTES);
+    int ret = clusters_new(&tables.clusters, image->geometry.cluster_bytes, CLUSTERS_BYTES);
     if (ret < 0)
         return error_set(err, ret, "no memory for the tables of '%s'", image->node->name);
-    ret = cache_new(&image->cache, &config, err);
-    if (ret == 0 && sizes->clean_interval_s > 0)
-        cache_start_cleaning(image->cache, sizes->clean_interval_s);
-    return ret;
+    ret = cache_new(&tables.cache, &config, err);
+    if (ret < 0) {
+        clusters_free(tables.clusters);
+        return ret;
+    }
+    *ret_tables = tables;
+    return 0;
+}
+
+void qcow2_tables_co_fini(struct qcow2_tables *tables)
+{
+    if (tables->cache)
+        cache_co_stop_cleaning(tables->cache);
+    cache_free(tables->cache);
+    clusters_free(tables->clusters);
+    tables->cache = NULL;
+    tables->clusters = NULL;
+}
+
+void qcow2_tables_co_exchange(struct qcow2_image *image, struct qcow2_tables *tables)
+{
+    struct qcow2_tables old = {image->cache, image->clusters, image->cache_sizes};
+    if (old.cache)
+        cache_co_stop_cleaning(old.cache);
+    pthread_mutex_lock(&image->tables_mutex);
+    image->cache = tables->cache;
+    image->clusters = tables->clusters;
+    image->cache_sizes = tables->sizes;
+    image->l2_slice_bytes = (uint32_t)tables->sizes.l2_entry_bytes;
+    pthread_mutex_unlock(&image->tables_mutex);
+    if (image->cache && tables->sizes.clean_interval_s > 0)
+        cache_start_cleaning(image->cache, tables->sizes.clean_interval_s);
+    *tables = old;
 }
 
 void qcow2_tell_numbers(const struct block_node *node, block_tell_number *tell, void *arg)
 {
-    const struct qcow2_image *image = node->state;
+    struct qcow2_image *image = node->state;
     struct cache_counters l2, refcounts;
     struct clusters_counters clusters;
+    pthread_mutex_lock(&image->tables_mutex);
     cache_kind_counters(image->cache, QCOW2_TABLE_L2, &l2);
     cache_kind_counters(image->cache, QCOW2_TABLE_REFCOUNT_BLOCK, &refcounts);
     clusters_counters(image->clusters, &clusters);
+    pthread_mutex_unlock(&image->tables_mutex);
     tell(arg, "l2_cache_hits", l2.hits);
     tell(arg, "l2_cache_misses", l2.misses);
     tell(arg, "l2_cache_evictions", l2.evictions);
@@ -170,12 +206,9 @@ void qcow2_tell_numbers(const struct block_node *node, block_tell_number *tell, 
 
 void qcow2_tables_co_close(struct qcow2_image *image)
 {
-    if (image->cache)
-        cache_co_stop_cleaning(image->cache);
-    cache_free(image->cache);
-    clusters_free(image->clusters);
-    image->cache = NULL;
-    image->clusters = NULL;
+    struct qcow2_tables tables = {.cache = NULL};
+    qcow2_tables_co_exchange(image, &tables);
+    qcow2_tables_co_fini(&tables);
 }
 
 int qcow2_co_read_bytes(struct qcow2_image *image, uint64_t host_offset, void *to, size_t length)

@@ -200,7 +200,7 @@ static int co_clear_autoclear(struct qcow2_image *image, struct error *err)
 /* --- life ---------------------------------------------------------------------------------------
  */
 
-int qcow2_writer_co_open(struct qcow2_image *image, struct error *err)
+int qcow2_writer_co_prepare(struct qcow2_image *image, struct error *err)
 {
     struct qcow2_writer *writer = calloc(1, sizeof(*writer));
     if (!writer || owned_new(&writer->owned) < 0) {
@@ -214,8 +214,35 @@ int qcow2_writer_co_open(struct qcow2_image *image, struct error *err)
     image->writer = writer;
     int ret = co_own_metadata(image, err);
     if (ret == 0)
-        ret = qcow2_bitmaps_co_open(image, err);
-    return ret == 0 ? co_clear_autoclear(image, err) : ret;
+        ret = qcow2_bitmaps_co_prepare(image, err);
+    if (ret < 0)
+        qcow2_writer_free(image);
+    return ret;
+}
+
+int qcow2_writer_co_begin(struct qcow2_image *image, struct error *err)
+{
+    int ret = co_clear_autoclear(image, err);
+    if (ret == 0)
+        qcow2_bitmaps_co_begin(image);
+    return ret;
+}
+
+int qcow2_writer_co_open(struct qcow2_image *image, struct error *err)
+{
+    int ret = qcow2_writer_co_prepare(image, err);
+    return ret == 0 ? qcow2_writer_co_begin(image, err) : ret;
+}
+
+void qcow2_writer_free(struct qcow2_image *image)
+{
+    if (!image->writer)
+        return;
+    assert(list_is_empty(&image->writer->cluster_claims));
+    assert(list_is_empty(&image->writer->l1_claims));
+    owned_free(image->writer->owned);
+    free(image->writer);
+    image->writer = NULL;
 }
 
 void qcow2_writer_co_close(struct qcow2_image *image)
@@ -233,11 +260,7 @@ void qcow2_writer_co_close(struct qcow2_image *image)
                   "lost",
                   image->node->name, error_text(ret));
     qcow2_abandon_unlinked(image);
-    assert(list_is_empty(&image->writer->cluster_claims));
-    assert(list_is_empty(&image->writer->l1_claims));
-    owned_free(image->writer->owned);
-    free(image->writer);
-    image->writer = NULL;
+    qcow2_writer_free(image);
 }
 
 /* Refcounts, then copied data, then L2, then L1, each durable before the next (invariant 15). */

@@ -63,6 +63,12 @@ struct qcow2_writer {
 
 /* Makes an open image writable; refuses what cannot be written yet. */
 int qcow2_writer_co_open(struct qcow2_image *image, struct error *err);
+/* The same in two steps: the first only reads, and leaves nothing behind where it fails; with the
+ * second the file itself must be writable. */
+int qcow2_writer_co_prepare(struct qcow2_image *image, struct error *err);
+int qcow2_writer_co_begin(struct qcow2_image *image, struct error *err);
+/* Of an image that is settled, or was never written. */
+void qcow2_writer_free(struct qcow2_image *image);
 /* Everything to the disk. */
 void qcow2_writer_co_close(struct qcow2_image *image);
 

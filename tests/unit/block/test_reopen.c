@@ -12,8 +12,8 @@
 
 #define SIZE 65536
 
-/* What the drivers were called for: "pN" prepare of the node at depth N, "cN" commit, "aN" abort.
- */
+/* What the drivers were called for: "pN" prepare of the node at depth N, "cN" commit, "fN" finish,
+ * "aN" abort. */
 static char calls[200];
 static unsigned fails_at_depth; /* prepare fails there; 0: nowhere */
 
@@ -53,9 +53,21 @@ static void noting_co_abort(struct block_node *node, struct block_reopen *reopen
     say_call('a', node);
 }
 
+/* The children can be used again. */
+static void noting_co_finish(struct block_node *node, struct block_reopen *reopen)
+{
+    uint8_t byte = 1;
+    assert_ptr_equal(reopen->state, node);
+    say_call('f', node);
+    if (node->file) {
+        assert_int_equal(fixture_co_read(node->file, 9, &byte, 1), 0);
+    }
+}
+
 static const struct block_driver_admin noting_admin = {
     .co_reopen_prepare = noting_co_prepare,
     .co_reopen_commit = noting_co_commit,
+    .co_reopen_finish = noting_co_finish,
     .co_reopen_abort = noting_co_abort,
 };
 
@@ -109,10 +121,10 @@ static void co_parents_prepare_first_and_children_commit_first(struct fixture *f
     struct error err;
     (void)arg;
     assert_int_equal(co_reopen(backend, "", &err), 0);
-    assert_string_equal(calls, "p1p2p3c3c2c1");
+    assert_string_equal(calls, "p1p2p3c3c2c1f3f2f1");
     expect_rights(fixture, "www");
     assert_int_equal(co_reopen(backend, "read-only=on,file.note=x", &err), 0);
-    assert_string_equal(calls, "p1p2p3c3c2c1");
+    assert_string_equal(calls, "p1p2p3c3c2c1f3f2f1");
     expect_rights(fixture, "rrr");
     assert_true(block_backend_is_read_only(backend));
     assert_int_equal(co_reopen(backend, "file.file.read-only=off", &err), 0);
@@ -159,7 +171,7 @@ static void co_a_driver_without_it_stays_as_it_is(struct fixture *fixture, void 
     struct error err;
     (void)arg;
     assert_int_equal(co_reopen(backend, "note=x", &err), 0);
-    assert_string_equal(calls, "p1p2c2c1");
+    assert_string_equal(calls, "p1p2c2c1f2f1");
     assert_int_equal(co_reopen(backend, "read-only=on", &err), -ENOTSUP);
     assert_non_null(strstr(err.message, "file.file: "));
     assert_string_equal(calls, "p1p2a2a1");
@@ -213,7 +225,7 @@ static void co_requests_are_waited_for_and_wait(struct fixture *fixture, void *a
     memory_disk_release(&fixture->disk);
     group_co_wait(&group);
     assert_int_equal(before.rc | after.rc | reopener.rc, 0);
-    assert_string_equal(calls, "p1p2p3c3c2c1");
+    assert_string_equal(calls, "p1p2p3c3c2c1f3f2f1");
     assert_int_equal(block_co_backend_free(backend), 0);
 }
 
