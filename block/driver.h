@@ -93,9 +93,9 @@ struct block_driver {
     int (*co_flush)(struct block_node *node);
     int (*co_status)(struct block_node *node, uint64_t offset, uint64_t length,
                      struct block_extent *ret_extent);
-    /* Whether what the range shows at its start is this node's own, or lies in its backing file (or
-     * would, if that were longer), and for how much of the range that is so, at least 1. Asked byte
-     * by byte, as status. NULL: all of it is its own. */
+    /* Whether what the range shows at its start is this node's own, and for how much of the range
+     * that is so, at least 1. Else it lies in its backing file, or would, if there were one, or it
+     * were longer. Asked byte by byte, as status. NULL: all of it is its own. */
     int (*co_is_own)(struct block_node *node, uint64_t offset, uint64_t length, bool *ret_is_own,
                      uint64_t *ret_length);
     /* What co_status would say, from memory alone; see block_status_remembered(). */

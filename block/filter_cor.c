@@ -120,7 +120,7 @@ static int co_is_to_copy(struct block_node *node, uint64_t offset, uint64_t leng
     struct block_node *image = chain_image(node->file);
     bool is_own = false;
     int rc = node_co_is_own(image, offset, length, &is_own, &length);
-    *ret_is_to = !is_own && !cor->bottom;
+    *ret_is_to = !is_own && !cor->bottom && image->backing;
     if (rc == 0 && !is_own && cor->bottom) {
         while (rc == 0 && !is_own && image != cor->bottom) {
             image = chain_behind(image);

@@ -21,9 +21,18 @@ uint64_t metacontext_select(const char *const *contexts, const char *query, size
     return 0;
 }
 
+static bool is_wildcard(const char *query, size_t length)
+{
+    static const char *const wildcards[] = {"base:", "qemu:", "qemu:dirty-bitmap:"};
+    for (size_t i = 0; i < sizeof(wildcards) / sizeof(*wildcards); i++)
+        if (strlen(wildcards[i]) == length && memcmp(wildcards[i], query, length) == 0)
+            return true;
+    return false;
+}
+
 uint64_t metacontext_list(const char *const *contexts, const char *query, size_t length)
 {
-    if (length == 0 || query[length - 1] != ':')
+    if (!is_wildcard(query, length))
         return metacontext_select(contexts, query, length);
     uint64_t mask = 0;
     for (unsigned i = 0; i < metacontext_count(contexts); i++)

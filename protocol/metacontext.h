@@ -29,8 +29,8 @@ unsigned metacontext_count(const char *const *contexts);
  * unknown namespace none either. */
 uint64_t metacontext_select(const char *const *contexts, const char *query, size_t length);
 
-/* The contexts that a LIST query shows: an exact name, or, when the query ends with a colon, all
- * names that begin with it ("base:", "qemu:", "qemu:dirty-bitmap:"). */
+/* The contexts that a LIST query shows: an exact name, or all names that begin with it where it is
+ * a whole namespace: "base:", "qemu:", "qemu:dirty-bitmap:". A name may end with a colon itself. */
 uint64_t metacontext_list(const char *const *contexts, const char *query, size_t length);
 
 #endif

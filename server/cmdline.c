@@ -262,6 +262,17 @@ static int set_allow_path(struct config *config, const char *name, const char *v
     return 0;
 }
 
+static int set_bitmap(struct config *config, const char *name, const char *value, struct error *err)
+{
+    (void)name;
+    if (!*value)
+        return error_set(err, -EINVAL, "the bitmap of -B is empty; give its name");
+    if (config->bitmap_count == EXPORT_BITMAPS_MAX)
+        return error_set(err, -EINVAL, "-B is given more than %d times", EXPORT_BITMAPS_MAX);
+    config->bitmaps[config->bitmap_count++] = value;
+    return 0;
+}
+
 static int set_pid_file(struct config *config, const char *name, const char *value,
                         struct error *err)
 {
@@ -320,6 +331,7 @@ static int set_run(struct config *config, const char *name, const char *value, s
         config->field = true;                                                          \
         return 0;                                                                      \
     }
+FLAG_SETTER(allocation_depth)
 FLAG_SETTER(read_only)
 FLAG_SETTER(snapshot)
 FLAG_SETTER(persistent)
@@ -357,12 +369,12 @@ static const struct cmdline_option options[] = {
     {"pid-file", 0, true, NULL, set_pid_file},
     {"snapshot", 's', false, NULL, set_snapshot},
     {"load-snapshot", 'l', true, NULL, set_load_snapshot},
+    {"bitmap", 'B', true, NULL, set_bitmap},
+    {"allocation-depth", 'A', false, NULL, set_allocation_depth},
     {"allow-path", 0, true, NULL, set_allow_path},
     {"handshake-limit", 0, true, NULL, set_handshake_limit},
     {"stall-limit", 0, true, NULL, set_stall_limit},
     /* qemu-nbd's, not served yet. */
-    {"allocation-depth", 'A', false, NULL, NULL},
-    {"bitmap", 'B', true, NULL, NULL},
     {"list", 'L', false, NULL, NULL},
     {"connect", 'c', true, NULL, NULL},
     {"disconnect", 'd', false, NULL, NULL},

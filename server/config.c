@@ -110,6 +110,9 @@ struct export_options config_export_options(const struct config *config)
         .read_only = config->read_only,
         .on_read_error = config->on_read_error,
         .on_write_error = config->on_write_error,
+        .allocation_depth = config->allocation_depth,
+        .bitmaps = config->bitmaps,
+        .bitmap_count = config->bitmap_count,
         /* As qemu-nbd: one client at a time needs no promise about several. */
         .multi_conn = config->clients_max != 1,
         .rules =

@@ -41,6 +41,10 @@ struct config {
     bool discard;              /* TRIM gives space back */
     const char *detect_zeroes; /* as the option of a node; NULL: off */
 
+    bool allocation_depth;                   /* offer qemu:allocation-depth */
+    const char *bitmaps[EXPORT_BITMAPS_MAX]; /* offer qemu:dirty-bitmap:NAME of these */
+    unsigned bitmap_count;
+
     const char *objects[CONFIG_OBJECTS_MAX]; /* as given, for objects_add() */
     unsigned object_count;
 

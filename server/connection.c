@@ -352,6 +352,7 @@ struct server_request *connection_new_request(struct connection *connection,
     request->wire = *wire;
     request->export = connection->export;
     request->size_bytes = connection->transmission.limits.size_bytes;
+    request->context_mask = connection->transmission.context_mask;
     request->loop = connection->lane->loop;
     request->buffers = connection->lane->buffers;
     request->pinned = NULL;

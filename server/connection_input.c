@@ -53,7 +53,9 @@ bool connection_is_mid_request(const struct connection *connection)
 static size_t held_cost_bytes(const struct connection *connection)
 {
     bool is_work = connection->held_event == TRANSMISSION_REQUEST;
-    return is_work ? dispatch_cost_bytes(&connection->held.request) : 0;
+    return is_work ? dispatch_cost_bytes(&connection->held.request,
+                                         connection->transmission.context_mask)
+                   : 0;
 }
 
 /* A READ is started only while what was started in this round, and what could not be sent yet, is

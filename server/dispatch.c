@@ -8,13 +8,12 @@
 #include "block/buffer.h"
 #include "block/coroutine.h"
 #include "protocol/errno.h"
-#include "protocol/metacontext.h"
 #include "protocol/reply_chunk.h"
 #include "protocol/reply_simple.h"
-#include "protocol/reply_status.h"
 #include "protocol/wire.h"
 #include "server/dispatch_io.h"
 #include "server/dispatch_lend.h"
+#include "server/dispatch_status.h"
 #include "server/export.h"
 #include "server/receive.h"
 
@@ -26,14 +25,14 @@ struct read_piece {
     bool is_hole;
 };
 
-size_t dispatch_cost_bytes(const struct request *wire)
+size_t dispatch_cost_bytes(const struct request *wire, uint64_t context_mask)
 {
     switch (wire->command) {
     case NBD_CMD_READ:
     case NBD_CMD_WRITE:
         return wire->length;
     case NBD_CMD_BLOCK_STATUS:
-        return DISPATCH_DESCRIPTORS_MAX * reply_status_descriptor_size(wire);
+        return dispatch_status_bytes(wire, (unsigned)__builtin_popcountll(context_mask));
     default:
         return 0;
     }
@@ -191,38 +190,10 @@ static int co_read_simple(struct server_request *request)
 /* --- BLOCK_STATUS -------------------------------------------------------------------------------
  */
 
-static uint32_t descriptor_flags(const struct block_extent *extent)
-{
-    return ((extent->flags & BLOCK_EXTENT_ALLOCATED) ? 0 : NBD_STATE_HOLE) |
-           ((extent->flags & BLOCK_EXTENT_ZERO) ? NBD_STATE_ZERO : 0);
-}
-
 static int co_block_status(struct server_request *request)
 {
-    const struct request *wire = &request->wire;
-    struct reply_status status;
-    if (!get_buffer(request, DISPATCH_DESCRIPTORS_MAX * reply_status_descriptor_size(wire)))
-        return -ENOMEM;
-    reply_status_init(&status, wire, request->size_bytes, request->buffer,
-                      DISPATCH_DESCRIPTORS_MAX);
-    bool more = true;
-    for (unsigned i = 0; more && status.covered < wire->length && i < DISPATCH_DESCRIPTORS_MAX;
-         i++) {
-        struct block_extent extent;
-        int code = block_co_status(request->export->backend, wire->offset + status.covered,
-                                   wire->length - status.covered, &extent);
-        if (code < 0)
-            return code;
-        more = reply_status_add(&status, extent.length, descriptor_flags(&extent));
-    }
-    /* There is one context, the export's first. */
-    size_t size =
-        reply_chunk_block_status(request->head, wire, true, metacontext_id(0), status.count);
-    request->iov[0] = (struct iovec){.iov_base = request->head, .iov_len = size};
-    request->iov[1] =
-        (struct iovec){.iov_base = request->buffer, .iov_len = reply_status_bytes(&status)};
-    reply_set(request, 2);
-    return 0;
+    size_t length = dispatch_cost_bytes(&request->wire, request->context_mask);
+    return get_buffer(request, length) ? dispatch_co_status(request) : -ENOMEM;
 }
 
 /* --- what changes the image ---------------------------------------------------------------------

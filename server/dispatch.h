@@ -33,14 +33,13 @@ struct receive_chunk;
 #define DISPATCH_HOLE_BYTES_MIN 4096u
 /* Of one CACHE, from its start; the rest of a longer one is left alone. */
 #define DISPATCH_CACHE_BYTES_MAX (32u << 20)
-/* Descriptors, and questions to the block layer, of one BLOCK_STATUS. */
-#define DISPATCH_DESCRIPTORS_MAX 512u
 
 struct server_request {
     struct sendq_item reply; /* the buffers of the reply, in order, when done() is called */
     struct request wire;
     struct export *export;
-    uint64_t size_bytes; /* of the export, as the client was told */
+    uint64_t size_bytes;   /* of the export, as the client was told */
+    uint64_t context_mask; /* which of its contexts the client has selected */
     struct loop *loop;
     struct buffer_pool *buffers;
 
@@ -69,8 +68,8 @@ struct server_request {
     uint8_t head[DISPATCH_HEAD_BYTES]; /* reply headers */
 };
 
-/* What a request's data weighs in memory, in bytes. */
-size_t dispatch_cost_bytes(const struct request *wire);
+/* What a request's data weighs in memory, in bytes, for a client with these contexts. */
+size_t dispatch_cost_bytes(const struct request *wire, uint64_t context_mask);
 
 /* Carries the request out, which request_check() found good; done() is called from inside this, or
  * later. */

@@ -7,10 +7,7 @@
 #include <string.h>
 
 #include "block/block.h"
-#include "protocol/metacontext.h"
 #include "protocol/wire.h"
-
-static const char *const contexts[] = {METACONTEXT_BASE_ALLOCATION, NULL};
 
 static uint16_t transmission_flags(const struct export_options *options)
 {
@@ -26,47 +23,46 @@ static uint16_t transmission_flags(const struct export_options *options)
 
 static void export_free(struct export *export)
 {
+    export_contexts_fini(&export->contexts);
     account_fini(&export->account);
     free(export->name);
     free(export->description);
     free(export);
 }
 
-int export_co_open(struct export **ret_export, struct block_node *node,
-                   const struct export_options *options, struct error *err)
+/* What it has without its backend. */
+static int export_new(struct export **ret_export, struct block_env *env,
+                      const struct export_options *options, struct error *err)
 {
     struct export *export = calloc(1, sizeof(*export));
     if (!export)
         return error_set(err, -ENOMEM, "no memory for the export");
     export->name = strdup(options->name);
     export->description = options->description ? strdup(options->description) : NULL;
-    if (!export->name || (options->description && !export->description)) {
+    if (!export->name || (options->description && !export->description) ||
+        account_init(&export->account, env) < 0) {
         export_free(export);
         return error_set(err, -ENOMEM, "no memory for the export");
     }
-    int code = block_backend_new(&export->backend, node, options->read_only, err);
-    if (code < 0) {
-        export_free(export);
-        return code;
-    }
+    export->unknown_counter = account_new_counter(&export->account, "unknown_commands");
+    export->rules = options->rules;
+    *ret_export = export;
+    return 0;
+}
+
+/* With a backend. */
+static int co_set_up(struct export *export, const struct export_options *options, struct error *err)
+{
     uint64_t size_bytes = block_backend_size_bytes(export->backend);
-    if (size_bytes > INT64_MAX) {
-        block_co_backend_free(export->backend);
-        export_free(export);
+    if (size_bytes > INT64_MAX)
         return error_set(err, -EINVAL,
                          "the image's size, %" PRIu64 " bytes, is more than NBD can express",
                          size_bytes);
-    }
-    code = account_init(&export->account, block_node_env(node));
-    if (code < 0) {
-        block_co_backend_free(export->backend);
-        export_free(export);
-        return error_set(err, code, "no memory for the export");
-    }
-    export->unknown_counter = account_new_counter(&export->account, "unknown_commands");
-    error_policy_init(&export->error_policy, options->on_read_error, options->on_write_error,
-                      export->name);
-    export->rules = options->rules;
+    int code =
+        export_contexts_co_init(&export->contexts, export->backend, options->allocation_depth,
+                                options->bitmaps, options->bitmap_count, err);
+    if (code < 0)
+        return code;
     export->info = (struct nbd_export_info){
         .name = export->name,
         .description = export->description,
@@ -76,8 +72,28 @@ int export_co_open(struct export **ret_export, struct block_node *node,
         .block_preferred = block_backend_preferred_bytes(
             export->backend, NBD_BLOCK_PREFERRED_DEFAULT, NBD_PAYLOAD_DEFAULT_MAX),
         .payload_max = NBD_PAYLOAD_DEFAULT_MAX,
-        .contexts = contexts,
+        .contexts = export->contexts.names,
     };
+    return 0;
+}
+
+int export_co_open(struct export **ret_export, struct block_node *node,
+                   const struct export_options *options, struct error *err)
+{
+    struct export *export = NULL;
+    int code = export_new(&export, block_node_env(node), options, err);
+    if (code < 0)
+        return code;
+    code = block_backend_new(&export->backend, node, options->read_only, err);
+    if (code == 0)
+        code = co_set_up(export, options, err);
+    if (code < 0) {
+        block_co_backend_free(export->backend);
+        export_free(export);
+        return code;
+    }
+    error_policy_init(&export->error_policy, options->on_read_error, options->on_write_error,
+                      export->name);
     *ret_export = export;
     return 0;
 }

@@ -15,6 +15,7 @@
 #include "common/error.h"
 #include "protocol/handshake.h"
 #include "server/error_policy.h"
+#include "server/export_contexts.h"
 
 struct block_backend;
 struct block_node;
@@ -31,12 +32,17 @@ struct export_options {
     bool multi_conn; /* announce NBD_FLAG_CAN_MULTI_CONN; the block layer keeps its promise */
     struct export_rules rules;
     enum error_action on_read_error, on_write_error;
+    bool allocation_depth; /* offer the context qemu:allocation-depth */
+    /* Offer the contexts qemu:dirty-bitmap:NAME of these; EXPORT_BITMAPS_MAX at most. */
+    const char *const *bitmaps;
+    unsigned bitmap_count;
 };
 
 struct export
 {
     struct nbd_export_info info; /* as clients see it */
     struct export_rules rules;
+    struct export_contexts contexts;
     struct block_backend *backend;
     struct error_policy error_policy;
     struct account account;   /* clients' requests, each counted once */
@@ -44,7 +50,8 @@ struct export
     char *name, *description; /* what info points at */
 };
 
-/* Takes a reference to the node and copies the options. May wait. -ENOMEM, -EINVAL, -EPERM. */
+/* Takes a reference to the node and copies the options. May wait. -ENOMEM, -EINVAL, -EPERM; -ENOENT
+ * and others for a bitmap that is not there or cannot be used. */
 int export_co_open(struct export **ret_export, struct block_node *node,
                    const struct export_options *options, struct error *err);
 /* No connection uses it any more. Drains, flushes, and lets the node go; returns the flush's

@@ -69,7 +69,7 @@ int qcow2_co_is_own(struct block_node *node, uint64_t offset, uint64_t length, b
     cache_use_end(image->cache, &use);
     if (ret < 0)
         return ret;
-    *ret_is_own = extent.kind != QCOW2_UNALLOCATED || !image->backing;
+    *ret_is_own = extent.kind != QCOW2_UNALLOCATED;
     *ret_length = extent.length;
     return 0;
 }

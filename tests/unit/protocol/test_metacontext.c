@@ -6,10 +6,15 @@
 
 #include <string.h>
 
-static const char *const contexts[] = {"base:allocation", "qemu:dirty-bitmap:a",
-                                       "qemu:dirty-bitmap:b", "qemu:allocation-depth", NULL};
+static const char *const contexts[] = {"base:allocation",
+                                       "qemu:dirty-bitmap:a",
+                                       "qemu:dirty-bitmap:b",
+                                       "qemu:allocation-depth",
+                                       "qemu:dirty-bitmap:b:",
+                                       "qemu:dirty-bitmap:b:c",
+                                       NULL};
 
-static void set_selects_a_whole_name_and_list_also_what_begins_with_it_up_to_a_colon(void **state)
+static void set_selects_a_whole_name_and_list_also_a_whole_namespace(void **state)
 {
     (void)state;
     static const struct {
@@ -20,8 +25,9 @@ static void set_selects_a_whole_name_and_list_also_what_begins_with_it_up_to_a_c
         {"base:", 0, 1},
         {"base:alloc", 0, 0},
         {"base:allocation2", 0, 0},
-        {"qemu:", 0, 2 | 4 | 8},
-        {"qemu:dirty-bitmap:", 0, 2 | 4},
+        {"qemu:", 0, 2 | 4 | 8 | 16 | 32},
+        {"qemu:dirty-bitmap:", 0, 2 | 4 | 16 | 32},
+        {"qemu:dirty-bitmap:b:", 16, 16}, /* a bitmap of that name, and no namespace */
         {"qemu:dirty-bitmap", 0, 0},
         {"qemu:dirty-bitmap:b", 4, 4},
         {"qemu:dirty-bitmap:c", 0, 0},
@@ -60,7 +66,7 @@ static void ids_are_unique_and_never_zero(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(set_selects_a_whole_name_and_list_also_what_begins_with_it_up_to_a_colon),
+        cmocka_unit_test(set_selects_a_whole_name_and_list_also_a_whole_namespace),
         cmocka_unit_test(an_export_without_contexts_has_none),
         cmocka_unit_test(ids_are_unique_and_never_zero),
     };

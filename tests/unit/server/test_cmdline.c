@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WORDS_MAX 16
+#define WORDS_MAX 256
 
 /* Splits line at single spaces; '' is an empty word. */
 static int parse_line(const char *line, enum cmdline_action *ret_action, struct config *ret_config,
@@ -261,14 +261,33 @@ static void a_mistake_is_one_exact_sentence(void **state)
     }
 }
 
+static void bitmaps_are_taken_in_their_order(void **state)
+{
+    (void)state;
+    char line[1024] = "-A --bitmap=one";
+    struct config config = parse_good("-A --bitmap=one -B two x");
+    assert_true(config.allocation_depth);
+    assert_int_equal(config.bitmap_count, 2);
+    assert_string_equal(config.bitmaps[0], "one");
+    assert_string_equal(config.bitmaps[1], "two");
+    config = parse_good("x");
+    assert_false(config.allocation_depth);
+    assert_int_equal(config.bitmap_count, 0);
+    enum cmdline_action action;
+    struct error err = {""};
+    for (unsigned i = 0; i < EXPORT_BITMAPS_MAX; i++)
+        strcat(line, " -Bm");
+    strcat(line, " x");
+    assert_int_equal(parse_line(line, &action, &config, &err), -EINVAL);
+    assert_string_equal(err.message, "-B is given more than 62 times");
+}
+
 static void what_qemu_nbd_has_and_we_not_yet_is_said_so(void **state)
 {
     (void)state;
     static const struct {
         const char *line, *option;
     } cases[] = {
-        {"-A x", "-A (--allocation-depth)"},
-        {"-B map x", "-B (--bitmap)"},
         {"-L", "-L (--list)"},
         {"-c /dev/nbd0 x", "-c (--connect)"},
         {"-d /dev/nbd0", "-d (--disconnect)"},
@@ -325,6 +344,7 @@ int main(void)
         cmocka_unit_test(the_last_one_wins_where_qemu_nbd_lets_it),
         cmocka_unit_test(help_and_version_win_over_what_follows),
         cmocka_unit_test(a_mistake_is_one_exact_sentence),
+        cmocka_unit_test(bitmaps_are_taken_in_their_order),
         cmocka_unit_test(what_qemu_nbd_has_and_we_not_yet_is_said_so),
         cmocka_unit_test(too_long_names_are_refused),
     };
