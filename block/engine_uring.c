@@ -37,6 +37,7 @@
 
 #include "block/engine.h"
 #include "block/loop.h"
+#include "block/memory_tools.h"
 #include "common/log.h"
 
 #define URING_SUBMISSIONS 256
@@ -140,6 +141,8 @@ static bool tell_some(struct uring_engine *uring)
     for (unsigned i = 0; i < count; i++) {
         ops[i] = io_uring_cqe_get_data(cqes[i]);
         ops[i]->result = cqes[i]->res;
+        if (ops[i]->kind == ENGINE_READ && ops[i]->result > 0)
+            tools_memory_filled(ops[i]->iov, ops[i]->iov_count, (size_t)ops[i]->result);
     }
     io_uring_cq_advance(&uring->ring, count);
     assert(count <= uring->in_flight);

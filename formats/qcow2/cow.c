@@ -108,10 +108,12 @@ int qcow2_co_write_cow(struct qcow2_image *image, const struct qcow2_cow *cow,
     around.tail = buffer + around.head_length;
     node_co_event(image->node, "cow_read");
     int ret = co_read_both(image, cow, &around, vec->length);
-    if (cow->skips_zeroes && is_zero(around.head, around.head_length))
-        around.head_length = 0;
-    if (cow->skips_zeroes && is_zero(around.tail, around.tail_length))
-        around.tail_length = 0;
+    if (ret == 0 && cow->skips_zeroes) {
+        if (is_zero(around.head, around.head_length))
+            around.head_length = 0;
+        if (is_zero(around.tail, around.tail_length))
+            around.tail_length = 0;
+    }
     if (ret == 0 && qcow2_is_corrupt(image)) /* perhaps what was read along has shown it */
         ret = -EIO;
     if (ret == 0) {

@@ -244,7 +244,7 @@ static void co_both_are_resized_or_none(struct fixture *fixture, void *arg)
 
 static void co_limits_suit_both(struct fixture *fixture, void *arg)
 {
-    uint8_t data[100];
+    uint8_t data[100] = {1};
     (void)arg;
     fixture->disk.limits = (struct block_limits){.request_alignment = 512, .memory_alignment = 64};
     tested.limits = (struct block_limits){
