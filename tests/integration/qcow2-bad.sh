@@ -4,7 +4,7 @@
 # later, answered with EIO. What each field may be is in tests/unit/formats/qcow2; here is the whole.
 # shellcheck source=tests/integration/lib.sh
 . "$(dirname "$0")/lib.sh"
-need qemu-img qemu-io
+need qemu-img qemu-io python3
 ! is_stand_in || skip "the stand-in has other sentences"
 cd "$dir"
 
@@ -60,6 +60,104 @@ for method in aes luks; do
         -r -f qcow2 crypt.qcow2
 done
 ok "corrupt, encrypted"
+
+# --- the other files' names, snapshots, tables that are looked at when it is opened ---
+qemu-img create -q -f qcow2 -u -b base.raw -F raw named.qcow2 1M
+offset=$(od -An -tu8 --endian=big -j 8 -N 8 named.qcow2)
+patch named.qcow2 $((offset + 4)) '\0'
+refuse "cannot open 'named.qcow2': the name of its backing file has a 0 in it" -r -f qcow2 named.qcow2
+qemu-img create -q -f qcow2 -o data_file=named.data named.qcow2 1M
+patch named.qcow2 79 '\0'
+refuse "cannot open 'named.qcow2': it names the external data file 'named.data', but its incompatible feature bit 2 is clear" \
+    -r -f qcow2 named.qcow2
+patch crypt.qcow2 127 '\1' # of the image encrypted by LUKS: where the extension says its header is
+refuse "cannot open 'crypt.qcow2': its encryption header lies at 0x$(printf %x "$(od -An -tu8 --endian=big -j 120 -N 8 crypt.qcow2)"); that must be a multiple of the cluster size" \
+    -r -f qcow2 crypt.qcow2
+ok "names of other files, an encryption header"
+
+cp good.qcow2 snapshot.qcow2
+qemu-img snapshot -c one snapshot.qcow2
+snapshots=$(od -An -tu8 --endian=big -j 64 -N 8 snapshot.qcow2)
+snapshots=$((snapshots))
+bad_snapshot() { # SENTENCE OPTIONS...: of bad.qcow2
+    refuse "cannot open 'bad.qcow2': $1" -r -f qcow2 "${@:2}" bad.qcow2
+}
+cp snapshot.qcow2 bad.qcow2
+truncate -s $((snapshots + 10)) bad.qcow2
+bad_snapshot "its snapshot table at 0x$(printf %x $snapshots) reaches past the end of the file"
+cp snapshot.qcow2 bad.qcow2
+patch bad.qcow2 $((snapshots + 4)) '\100\0'
+table=$(od -An -tu8 --endian=big -j $snapshots -N 8 bad.qcow2)
+bad_snapshot "the snapshot '1' has the l1_table_offset 0x$(printf %x $((table))): its 2 entries reach past the end of the file" -l one
+cp snapshot.qcow2 bad.qcow2
+patch bad.qcow2 $((snapshots + 7)) '\1'
+table=$(od -An -tu8 --endian=big -j $snapshots -N 8 bad.qcow2)
+refused "$PLATTER" -k "$dir/never" -r -f qcow2 bad.qcow2
+grep -q "the snapshot '1' has the l1_table_offset 0x$(printf %x $((table)))" refused.out || fail "$(cat refused.out)"
+cp snapshot.qcow2 bad.qcow2
+python3 -c '
+import struct, sys
+with open("bad.qcow2", "r+b") as file:
+    at = int(sys.argv[1])
+    file.seek(at)
+    head = bytearray(file.read(40))
+    struct.pack_into(">HH", head, 12, 65535, 0)
+    extra = struct.unpack_from(">I", head, 36)[0]
+    for n in range(300):
+        file.seek(at)
+        file.write(head)
+        at += -(-(40 + extra + 65535) // 8) * 8
+    file.truncate(at)
+    file.seek(60)
+    file.write(struct.pack(">I", 300))
+' "$snapshots"
+bad_snapshot "its snapshot table has more than 16777216 bytes, which is the limit"
+ok "snapshots that break a rule"
+
+unwritable() { # OFFSET BYTES SENTENCE: the image is read, and refused for writing
+    cp good.qcow2 bad.qcow2
+    patch bad.qcow2 "$1" "$2"
+    refuse "cannot open 'bad.qcow2' for writing: $3; repair it with qemu-img check -r all, or serve it with --read-only" \
+        -f qcow2 bad.qcow2
+    start_server -r -t -f qcow2 bad.qcow2
+    stop_server
+}
+unwritable $((0x10006)) '\2' "entry 0 of the refcount table is 0x20200: a refcount block's offset is no multiple of the cluster size"
+unwritable $((0x10000)) '\177' "entry 0 of the refcount table is 0x7f00000000020000: a refcount block's offset is past 2^62"
+unwritable $((0x1000d)) '\1' "a refcount block and the refcount table both have the cluster at 0x10000"
+unwritable $((0x30006)) '\2' "entry 0 of the L1 table is 0x8000000000040200: an L2 table's offset is no multiple of the cluster size"
+unwritable $((0x30002)) '\1' "entry 0 of the L1 table is 0x8000010000040000: it lies past the end of the file"
+ok "tables that break a rule, opened for writing"
+
+# --- reserved bits: nothing depends on them, and a check says so ---
+reserved() { # OFFSET BYTES SENTENCE
+    cp good.qcow2 bad.qcow2
+    patch bad.qcow2 "$1" "$2"
+    "$HELPERS/qcow2_tool" check bad.qcow2 >out || fail "check: $(cat out)"
+    grep -q "$3" out || fail "not '$3': $(cat out)"
+    ! qemu-img check -q bad.qcow2 2>/dev/null || fail "qemu-img finds nothing after a change at $1"
+}
+reserved $((0x30000)) '\201' 'the L1 entry 0x8100000000040000 of 0x0 has reserved bits'
+reserved $((0x40000)) '\201' 'the L2 entry 0x8100000000050000 of 0x0 has reserved bits'
+reserved $((0x10007)) '\1' "the refcount table's entry 0 has reserved bits"
+ok "reserved bits"
+
+# --- a write to metadata: each kind of it ---
+overwrites() { # CLUSTER WORDS
+    cp good.qcow2 bad.qcow2
+    patch bad.qcow2 $((0x40005)) "$1"
+    : >"$log"
+    start_server -t -f qcow2 bad.qcow2
+    ! client qemu-io -f raw -c 'write 0 4k' "$uri" >out 2>&1 || fail "$2 is written to"
+    grep -q "the image is corrupt: metadata would be overwritten ($2 entry at 0x${1#?}0000" "$log" || fail "$(cat "$log")"
+    kill -TERM "$server_pid"
+    wait "$server_pid" || true
+}
+overwrites '\1' 'the refcount table'
+overwrites '\2' 'a refcount block'
+overwrites '\3' 'an L1 table'
+overwrites '\4' 'an L2 table'
+ok "a cluster that is metadata"
 
 # --- tables that break a rule: found when they are needed ---
 l1=$((0x30000)) l2=$((0x40000))

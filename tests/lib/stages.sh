@@ -14,7 +14,7 @@ packages_tests=(
 packages_long=(debootstrap)
 
 stages_default=(checks release clang asan tsan fuzz)
-stages_long=(chroot fuzz-long sim-long crash-long valgrind kill-long soak)
+stages_long=(chroot fuzz-long sim-long crash-long differential-long valgrind kill-long soak)
 
 stage_checks()
 {
@@ -89,6 +89,14 @@ stage_crash_long()
   local -x PLATTER_CRASH_STATES=1000000 PLATTER_CRASH_SEED=${PLATTER_CRASH_SEED:-1000000000}
   build crash-long build --buildtype=release || return
   run_meson crash-long build --timeout-multiplier 20 --suite crash
+}
+
+# Each case is some processes, so 10,000 take an hour or two.
+stage_differential_long()
+{
+  local -x PLATTER_DIFFERENTIAL_CASES=${PLATTER_DIFFERENTIAL_CASES:-10000}
+  build differential-long build --buildtype=release || return
+  run_meson differential-long build --timeout-multiplier 200 'qcow2, differential'
 }
 
 # Each kill takes some 80 ms; the default run has 20 of them.

@@ -1,0 +1,112 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+# What opening a qcow2 image may cost, whatever its size and whatever its header says: 64 MiB, and a
+# tenth of a second (asserted ten times over, since the machine has other work), for reading and for
+# writing. And what describing one touches: its own file and nothing else.
+# shellcheck source=tests/integration/lib.sh
+. "$(dirname "$0")/lib.sh"
+need qemu-img python3
+! is_stand_in || skip "the stand-in has its own bounds"
+cd "$dir"
+
+# An image whose every L1 entry has an L2 table, and every cluster of the file's begin a count: all that
+# opening for writing looks at. The tables themselves are holes.
+full_image() { # NAME CLUSTER_BITS SIZE
+    python3 - "$@" <<'PYTHON'
+import struct
+import sys
+
+name, bits, size = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+cluster = 1 << bits
+entries = -(-size // (cluster // 8 * cluster))
+l1_clusters = -(-entries * 8 // cluster)
+counted = cluster // 2 * cluster  # by one refcount block
+total, blocks, table_clusters = 0, 1, 1
+while total != 1 + table_clusters + l1_clusters + blocks + entries:
+    total = 1 + table_clusters + l1_clusters + blocks + entries
+    blocks = -(-total * cluster // counted)
+    table_clusters = -(-blocks * 8 // cluster)
+table, l1 = cluster, (1 + table_clusters) * cluster
+first_block = l1 + l1_clusters * cluster
+first_l2 = first_block + blocks * cluster
+header = struct.pack(">4sIQIIQIIQQIIQQQQII", b"QFI\xfb", 3, 0, 0, bits, size, 0, entries, l1, table,
+                     table_clusters, 0, 0, 0, 0, 0, 4, 104)
+with open(name, "wb") as file:
+    file.write(header)
+    file.seek(table)
+    for i in range(blocks):
+        file.write(struct.pack(">Q", first_block + i * cluster))
+    file.seek(l1)
+    file.write(b"".join(struct.pack(">Q", 1 << 63 | first_l2 + i * cluster) for i in range(entries)))
+    file.truncate(first_l2 + entries * cluster)
+print("%s: %d L2 tables, %d refcount blocks" % (name, entries, blocks))
+PYTHON
+}
+
+is_sanitized=no # then memory and time say nothing of the server
+
+opens() { # OPTIONS... IMAGE
+    local begin end peak_kib
+    begin=$(date +%s%N)
+    start_server -t --threads=1 -f qcow2 "$@"
+    end=$(date +%s%N)
+    peak_kib=$(awk '/VmHWM/ {print $2}' "/proc/$server_pid/status")
+    echo "$*: $(((end - begin) / 1000000)) ms, $peak_kib KiB"
+    case $(cat "/proc/$server_pid/maps") in
+    *libasan* | *libtsan* | *valgrind*) is_sanitized=yes ;;
+    esac
+    if [ $is_sanitized = no ]; then
+        [ "$peak_kib" -lt 65536 ] || fail "$*: $peak_kib KiB"
+        [ $(((end - begin) / 1000000)) -lt 1000 ] || fail "$*: $(((end - begin) / 1000000)) ms"
+    fi
+    stop_server
+}
+
+tib=$((1 << 40))
+qemu-img create -q -f qcow2 empty-64k.qcow2 16T
+qemu-img create -q -f qcow2 -o cluster_size=2M empty-2M.qcow2 16T
+qemu-img create -q -f qcow2 -o cluster_size=512 empty-512.qcow2 128G
+full_image full-64k.qcow2 16 $((16 * tib))
+full_image full-2M.qcow2 21 $((16 * tib))
+for image in empty-64k empty-2M empty-512 full-64k full-2M; do
+    head -c 16M $image.qcow2 >/dev/null # into the page cache: header, refcount table, L1 table
+    opens -r $image.qcow2
+    opens $image.qcow2
+done
+ok "large images are opened in little time and memory"
+
+# --- headers that promise too much are refused as quickly ---
+refused_soon() { # OFFSET BYTES
+    local begin end
+    cp --sparse=always empty-64k.qcow2 bad.qcow2
+    # shellcheck disable=SC2059
+    printf "$2" | dd of=bad.qcow2 bs=1 seek="$1" conv=notrunc status=none
+    begin=$(date +%s%N)
+    ! timeout "$limit_s" "$PLATTER" -k "$dir/never" -r -f qcow2 bad.qcow2 >out 2>&1 || fail "at $1: served"
+    end=$(date +%s%N)
+    grep -q "^platter: cannot open 'bad.qcow2': its " out || fail "at $1: $(cat out)"
+    [ $is_sanitized = yes ] || [ $(((end - begin) / 1000000)) -lt 1000 ] || fail "at $1: $(((end - begin) / 1000000)) ms"
+    [ $is_sanitized = no ] || return 0
+    (ulimit -v $((256 << 10)) && "$PLATTER" --threads=1 -k "$dir/never" -r -f qcow2 bad.qcow2 >out 2>&1) && fail "at $1: served"
+    ! grep -q 'no memory' out || fail "at $1: memory is taken for what the header says"
+}
+refused_soon 24 '\377\377\377\377\377\377\377\377' # size
+refused_soon 36 '\377\377\377\377'                 # l1_size
+refused_soon 56 '\177\377\377\377'                 # refcount_table_clusters
+refused_soon 60 '\377\377\377\377'                 # nb_snapshots
+refused_soon 100 '\377\377\377\370'                # header_length
+ok "headers that promise too much"
+
+# --- to describe an image, its header is read and nothing else is opened ---
+if command -v strace >/dev/null; then
+    qemu-img create -q -f raw base.raw 1M
+    qemu-img create -q -f qcow2 -b base.raw -F raw -o data_file=data.img top.qcow2 1M
+    for image in top.qcow2 full-64k.qcow2; do
+        env "$no_leak_check" strace -f -e trace=openat,open,openat2,pread64,preadv,preadv2,read -o trace \
+            "$HELPERS/qcow2_tool" info $image >out || fail "info $image: $(cat out)"
+        [ "$(grep -c "$image" trace)" -ge 1 ] || fail "the trace does not name $image: $(cat trace)"
+        ! grep -E 'base\.raw|data\.img' trace || fail "info opens another file"
+    done
+    grep -q 'backing base.raw format raw data-file data.img' <("$HELPERS/qcow2_tool" info top.qcow2) || fail "info says $(cat out)"
+    ok "describing an image opens nothing else"
+fi
