@@ -146,5 +146,8 @@ int block_co_resize(struct block_backend *backend, uint64_t size_bytes, struct e
     if (backend->read_only)
         return error_set(err, -EPERM, "cannot resize '%s': it is open read-only",
                          node_label(backend->node));
+    if (backend->is_inactive)
+        return error_set(err, -EPERM, "cannot resize '%s': it is inactive",
+                         node_label(backend->node));
     return node_co_resize(backend->node, size_bytes, err);
 }

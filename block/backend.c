@@ -163,6 +163,8 @@ static int counted(struct backend_lane *lane, enum backend_counter counter, int 
 
 static int check_read(const struct block_backend *backend, uint64_t offset, uint64_t length)
 {
+    if (backend->is_inactive)
+        return -EPERM;
     return range_is_inside(offset, length, node_size(backend->node)) ? 0 : -EINVAL;
 }
 
@@ -170,7 +172,7 @@ static int check_read(const struct block_backend *backend, uint64_t offset, uint
 static int check_change(const struct block_backend *backend, uint64_t offset, uint64_t length,
                         int past_end)
 {
-    if (backend->read_only)
+    if (backend->read_only || backend->is_inactive)
         return -EPERM;
     return range_is_inside(offset, length, node_size(backend->node)) ? 0 : past_end;
 }
@@ -300,6 +302,8 @@ int block_co_depth(struct block_backend *backend, uint64_t offset, uint64_t leng
 int block_co_find_bitmap(struct block_backend *backend, const char *name,
                          const struct dirty_bitmap **ret_bitmap, struct error *err)
 {
+    if (backend->is_inactive)
+        return error_set(err, -EPERM, "'%.200s' is inactive", node_label(backend->node));
     return chain_co_find_bitmap(backend->node, name, ret_bitmap, err);
 }
 
@@ -311,7 +315,8 @@ void block_status_remembered(struct block_backend *backend, uint64_t offset, uin
     *ret_extent = (struct block_extent){.length = length, .flags = BLOCK_EXTENT_ALLOCATED};
     if (!drain_try_enter(backend, lane))
         return; /* the graph may be another one in a moment */
-    node_status_remembered(backend->node, offset, length, ret_extent);
+    if (!backend->is_inactive)
+        node_status_remembered(backend->node, offset, length, ret_extent);
     drain_leave(backend, lane);
 }
 
@@ -341,7 +346,8 @@ int block_lend(struct block_backend *backend, uint64_t offset, uint64_t length,
     counted.loan.use = use_counted;
     if (!drain_try_enter(backend, lane))
         return -EAGAIN;
-    int rc = node_lend(backend->node, offset, length, &counted.loan);
+    int rc =
+        backend->is_inactive ? -ENOTSUP : node_lend(backend->node, offset, length, &counted.loan);
     drain_leave(backend, lane);
     return rc;
 }

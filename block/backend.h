@@ -46,8 +46,9 @@ struct backend_lane {
 
 struct block_backend {
     struct block_node *node;
-    _Atomic bool read_only; /* changed while drained */
-    bool hurries;           /* block_backend_hurry() was called */
+    _Atomic bool read_only;   /* changed while drained */
+    _Atomic bool is_inactive; /* the same; see activity.h */
+    bool hurries;             /* block_backend_hurry() was called */
     unsigned lane_count;
     struct backend_lane *lanes;
 

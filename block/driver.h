@@ -147,6 +147,13 @@ struct block_driver_admin {
     void (*co_reopen_commit)(struct block_node *node, struct block_reopen *reopen);
     void (*co_reopen_finish)(struct block_node *node, struct block_reopen *reopen);
     void (*co_reopen_abort)(struct block_node *node, struct block_reopen *reopen);
+    /* See activity.h; nothing is in flight. co_inactivate: nothing is in memory alone afterwards,
+     * nothing keeps others from the file, and nothing comes but close or co_invalidate; the
+     * children are active until it returns. On failure all is as before. co_invalidate, with active
+     * children: what was known of them may not be true any more, and the node is active again; on
+     * failure it is as inactive as before. NULL: there is nothing to do in it. */
+    int (*co_inactivate)(struct block_node *node, struct error *err);
+    int (*co_invalidate)(struct block_node *node, struct error *err);
     /* How large the node would be if it were opened now: asks the host, or, in a format, the child
      * by node_co_stored_size(). Requests are in flight. NULL: its size changes through it alone. */
     int (*co_stored_size)(struct block_node *node, uint64_t *ret_size_bytes);

@@ -246,6 +246,8 @@ static int host_device_co_resize(struct block_node *node, uint64_t size_bytes, s
 
 static const struct block_driver_admin host_device_admin = {
     .co_resize = host_device_co_resize,
+    .co_inactivate = posix_co_inactivate,
+    .co_invalidate = posix_co_invalidate,
 };
 
 const struct block_driver block_driver_host_device = {

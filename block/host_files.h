@@ -65,6 +65,9 @@ struct host_files {
     /* Has the kernel read the range into its page cache, or begin to; may block. NULL: it cannot.
      */
     int (*will_need)(struct host_files *files, int fd, uint64_t offset, uint64_t length);
+    /* Lets the page cache forget what it has of the file and the disk has too: another host may
+     * have written there. A hint; may block. NULL: it cannot. */
+    int (*forget_pages)(struct host_files *files, int fd);
     int (*unlink)(struct host_files *files, const char *path);
     /* ioctl(2) of a device; argument is a pointer, or for some requests a number. Returns what the
      * request returns, at least 0. NULL: there are no devices here. */

@@ -154,6 +154,12 @@ static int linux_seek(struct host_files *files, int fd, enum host_seek what, uin
     return 0;
 }
 
+static int linux_forget_pages(struct host_files *files, int fd)
+{
+    (void)files;
+    return -posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+}
+
 static int linux_will_need(struct host_files *files, int fd, uint64_t offset, uint64_t length)
 {
     (void)files;
@@ -268,6 +274,7 @@ struct host_files host_files_linux = {
     .truncate = linux_truncate,
     .seek = linux_seek,
     .will_need = linux_will_need,
+    .forget_pages = linux_forget_pages,
     .unlink = linux_unlink,
     .ioctl = linux_ioctl,
     .make_blocking = linux_make_blocking,

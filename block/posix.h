@@ -147,6 +147,11 @@ int posix_lock_again(struct host_files *files, int fd, int replaced_fd, bool rep
                      enum posix_locking locking, bool for_writing, const char *path,
                      struct error *err);
 
+/* Lets the locks go that a file of that kind has by fd; they are taken again by posix_lock_file().
+ */
+void posix_unlock_file(struct host_files *files, int fd, enum posix_locking locking,
+                       bool for_writing);
+
 /* --- posix_direct.c -------------------------------------------------------------------------- */
 
 /* Finds out what O_DIRECT on fd wants; may block. request_alignment and memory_alignment alone are
@@ -202,6 +207,12 @@ int posix_co_status(struct block_node *node, uint64_t offset, uint64_t length,
 void posix_status_remembered(struct block_node *node, uint64_t offset, uint64_t length,
                              struct block_extent *ret_extent);
 extern const struct block_driver_admin posix_admin;
+
+/* --- posix_activity.c -------------------------------------------------------------------------
+ */
+
+int posix_co_inactivate(struct block_node *node, struct error *err);
+int posix_co_invalidate(struct block_node *node, struct error *err);
 
 /* --- posix_reopen.c ----------------------------------------------------------------------------
  */

@@ -171,6 +171,23 @@ int posix_lock_file(struct host_files *files, int fd, enum posix_locking locking
     return judge(files, fd, ret, byte, locking, path, err);
 }
 
+static void unlock_bytes(struct host_files *files, int fd, unsigned first, unsigned rights)
+{
+    for (unsigned right = 0; right < RIGHTS_END; right++) {
+        if (rights & MASK(right))
+            files->unlock(files, fd, first + right); /* a lock that is not there stays so */
+    }
+}
+
+void posix_unlock_file(struct host_files *files, int fd, enum posix_locking locking,
+                       bool for_writing)
+{
+    if (locking == POSIX_LOCKING_OFF || !files->lock)
+        return;
+    unlock_bytes(files, fd, RIGHT_FORBIDDEN_BYTE, FORBIDDEN);
+    unlock_bytes(files, fd, RIGHT_USED_BYTE, for_writing ? WRITER_USES : READER_USES);
+}
+
 /* Looks for others who contradict, without the one who is ourselves: what replaced_fd forbids is
  * let go for that moment, which nobody can use, since fd forbids the same. */
 static int find_other_contradiction(struct host_files *files, int fd, int replaced_fd,

@@ -46,7 +46,7 @@ int block_co_refresh_size(struct block_backend *backend)
     uint64_t stored = 0;
     assert(coroutine_inside());
     drain_co_enter(backend, lane); /* nobody opens the graph again meanwhile */
-    int rc = node_co_stored_size(backend->node, &stored);
+    int rc = backend->is_inactive ? 0 : node_co_stored_size(backend->node, &stored);
     if (rc == 0 && stored > node_size(backend->node))
         rc = co_grow(backend->node);
     drain_leave(backend, lane);

@@ -210,6 +210,10 @@ static int co_reopen_graph(struct block_backend *backend, struct node_options *o
                          node->name, error_text(rc));
     }
     list_init(&steps);
+    if (backend->is_inactive) {
+        node_options_free(options);
+        return error_set(err, -EPERM, "'%.200s' is inactive, and stays as it is", node->name);
+    }
     rc = add_step(&steps, node, options, NULL, err);
     if (rc == 0)
         rc = co_prepare_all(&steps, err);

@@ -341,6 +341,7 @@ int qcow2_co_find_bitmap(struct block_node *node, const char *name,
         ret = co_get_bits(image->bitmaps, bitmap, &why);
         if (ret < 0)
             return refuse_bitmap(image, ret, &why, err);
+        image->bitmaps->is_shown = true;
         *ret_bitmap = bitmap->bits;
         return 0;
     }

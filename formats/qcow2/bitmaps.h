@@ -56,6 +56,7 @@ struct qcow2_bitmaps {
     struct range_lock lock; /* one loads, marks, stores or resizes at a time */
     struct block_observer observer;
     bool is_observing;
+    bool is_shown;           /* somebody has the bits of one: they must stay where they are */
     bool is_to_store;        /* the file may say in_use of the kept ones */
     _Atomic bool is_marked;  /* it does, durably */
     _Atomic bool has_warned; /* that they cannot be marked */

@@ -87,6 +87,8 @@ void qcow2_co_close(struct block_node *node);
 /* The header and its extensions of the file, into memory of the image's: the first cluster. Nothing
  * else of the image is read. Frees what it took on failure. */
 int qcow2_co_load_header(struct qcow2_image *image, struct block_node *file, struct error *err);
+/* Memory for one; NULL: there is none. */
+struct qcow2_image *qcow2_image_new(struct block_node *node);
 void qcow2_image_free(struct qcow2_image *image);
 
 /* --- tables.c: reading tables through the cache -------------------------------------------------
@@ -130,6 +132,12 @@ int qcow2_co_reopen_prepare(struct block_node *node, struct block_reopen *reopen
 void qcow2_co_reopen_commit(struct block_node *node, struct block_reopen *reopen);
 void qcow2_co_reopen_finish(struct block_node *node, struct block_reopen *reopen);
 void qcow2_co_reopen_abort(struct block_node *node, struct block_reopen *reopen);
+
+/* --- activity.c --------------------------------------------------------------------------------
+ */
+
+int qcow2_co_inactivate(struct block_node *node, struct error *err);
+int qcow2_co_invalidate(struct block_node *node, struct error *err);
 
 /* --- mapping.c ------------------------------------------------------------------------------- */
 

@@ -8,11 +8,9 @@
 
 int qcow2_co_info(struct block_node *file, struct qcow2_info *ret_info, struct error *err)
 {
-    struct qcow2_image *image = calloc(1, sizeof(*image));
+    struct qcow2_image *image = qcow2_image_new(NULL);
     if (!image)
         return error_set(err, -ENOMEM, "no memory to look at '%s'", file->name);
-    pthread_mutex_init(&image->monitor, NULL);
-    pthread_mutex_init(&image->tables_mutex, NULL);
     int ret = qcow2_co_load_header(image, file, err);
     if (ret == 0) {
         ret_info->header = image->header;

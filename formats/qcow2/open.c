@@ -106,8 +106,8 @@ int qcow2_co_load_header(struct qcow2_image *image, struct block_node *file, str
 /* --- the whole image ----------------------------------------------------------------------------
  */
 
-static int check_state(const struct qcow2_image *image, enum qcow2_repair_what repair,
-                       struct error *err)
+int qcow2_check_state(const struct qcow2_image *image, enum qcow2_repair_what repair,
+                      struct error *err)
 {
     const struct block_node *node = image->node;
     if (qcow2_header_has(&image->header, QCOW2_INCOMPATIBLE_CORRUPT)) {
@@ -188,7 +188,7 @@ static int co_open_image(struct qcow2_image *image, struct node_options *options
     if (ret == 0)
         ret = take_repair(image, options, &repair, err);
     if (ret == 0)
-        ret = check_state(image, repair, err);
+        ret = qcow2_check_state(image, repair, err);
     image->is_lazy = image->header.compatible_features & QCOW2_COMPATIBLE_LAZY_REFCOUNTS;
     if (ret == 0)
         ret = qcow2_take_lazy(image, options, &image->is_lazy, err);
@@ -207,6 +207,17 @@ static int co_open_image(struct qcow2_image *image, struct node_options *options
     return ret;
 }
 
+struct qcow2_image *qcow2_image_new(struct block_node *node)
+{
+    struct qcow2_image *image = calloc(1, sizeof(*image));
+    if (!image)
+        return NULL;
+    pthread_mutex_init(&image->monitor, NULL);
+    pthread_mutex_init(&image->tables_mutex, NULL);
+    image->node = node;
+    return image;
+}
+
 void qcow2_image_free(struct qcow2_image *image)
 {
     qcow2_snapshots_fini(&image->snapshots);
@@ -222,12 +233,9 @@ int qcow2_co_open(struct block_node *node, struct node_options *options, struct 
     int ret = block_co_open_child(node, options, "file", &node->file, err);
     if (ret < 0)
         return ret;
-    struct qcow2_image *image = calloc(1, sizeof(*image));
+    struct qcow2_image *image = qcow2_image_new(node);
     if (!image)
         return error_set(err, -ENOMEM, "no memory to open '%s'", node->name);
-    pthread_mutex_init(&image->monitor, NULL);
-    pthread_mutex_init(&image->tables_mutex, NULL);
-    image->node = node;
     ret = co_open_image(image, options, err);
     if (ret < 0) {
         qcow2_writer_co_close(image);

@@ -73,7 +73,7 @@ static int check_may_be_written(const struct qcow2_image *image, struct error *e
     return 0;
 }
 
-static int co_make_clean(struct qcow2_image *image, struct error *err)
+int qcow2_co_make_clean(struct qcow2_image *image, struct error *err)
 {
     int ret = qcow2_bitmaps_co_store(image);
     if (ret < 0)
@@ -94,7 +94,7 @@ static int co_prepare(struct qcow2_image *image, const struct block_reopen *reop
 {
     int ret = take_changes(image, reopen, reopening, err);
     if (ret == 0 && image->writer)
-        ret = co_make_clean(image, err);
+        ret = qcow2_co_make_clean(image, err);
     if (ret == 0 && reopening->becomes_writable)
         ret = check_may_be_written(image, err);
     if (ret == 0 && reopening->becomes_writable)

@@ -18,6 +18,11 @@ int qcow2_image_co_repair(struct qcow2_image *image, enum qcow2_repair_what what
                           qcow2_check_report *report, void *arg, struct qcow2_check *ret_before,
                           struct qcow2_check *ret_after, struct error *err);
 
+/* What the header says of the image's state: warnings, and a refusal where it must not be written.
+ * In open.c. */
+int qcow2_check_state(const struct qcow2_image *image, enum qcow2_repair_what repair,
+                      struct error *err);
+
 /* A dirty image that is going to be written (invariant 12), with lines in the log; and one for
  * which the option "repair" asks for it (leaks, all). */
 int qcow2_image_co_repair_at_open(struct qcow2_image *image, enum qcow2_repair_what what,

@@ -104,6 +104,12 @@ int qcow2_co_postpone_refcounts(struct qcow2_image *image);
  * Nothing is in flight. */
 int qcow2_co_settle(struct qcow2_image *image);
 
+/* --- reopen.c, activity.c ----------------------------------------------------------------------
+ */
+
+/* Bitmaps stored, and qcow2_co_settle(). */
+int qcow2_co_make_clean(struct qcow2_image *image, struct error *err);
+
 /* --- claim.c -----------------------------------------------------------------------------------
  */
 
