@@ -199,6 +199,26 @@ def qcow2_image():
     }
 
 
+def gow1_image():
+    """How it is used, the file's blocks, the header, entries of the map."""
+    def image(how, blocks, size, allocated, *entries):
+        return (bytes([how, blocks]) + b"GOW1" + pack("<II", size, allocated) +
+                b"".join(pack("<HI", where, what) for where, what in entries))
+    sound = (3, 0), (4, 1), (0, 2)
+    wrong = (3, 0), (4, 0), (5, 9), (60000, 1), (0xff00, 2)
+    return {
+        "read": image(0, 3, 10, 3, *sound),
+        "written": image(1, 3, 10, 4, *sound),
+        "resized": image(1 | 8, 3, 10, 3, *sound),
+        "shrunken": image(1 | 4 | 8, 8, 10, 9, *sound, (9, 7), (8, 6)),
+        "cut-off": image(16, 3, 10, 3, *sound),
+        "wrong": image(0, 3, 10, 3, *wrong),
+        "repaired": image(2, 3, 10, 0xfffff, *wrong),
+        "largest": image(1, 3, 1 << 20, 3, *sound, (0xff00, 1)),
+        "many": image(2 | 8, 16, 300, 16, *((i * 7, i % 18) for i in range(40))),
+    }
+
+
 def qcow2_bitmaps():
     def entry(name, flags, granularity, table=1):
         data = pack(">QIIBBHI", 0x8000, table, flags, 1, granularity, len(name), 0) + name
@@ -214,6 +234,7 @@ def with_shutdown(seeds, place):
 
 
 TARGETS = {
+    "gow1_image": gow1_image,
     "handshake": lambda: with_shutdown(
         {name: SPLIT + data for name, data in handshake().items()}, 0),
     "transmission": lambda: with_shutdown(transmission(), 1),

@@ -24,6 +24,7 @@
 #include "formats/registry.h"
 #include "tests/unit/block/layered_driver.h"
 #include "tests/unit/block/memory_driver.h"
+#include "tests/unit/formats/gow1/memory_gow1.h"
 
 #define SLOT_BYTES 777
 #define ACTORS 12
@@ -43,6 +44,7 @@ struct leaf {
     struct memory_disk disk;
     uint64_t start;   /* where the image begins on the disk */
     bool is_complete; /* it holds the whole image: no log, and no layer of it */
+    bool is_gow1;     /* not byte by byte */
 };
 
 struct shared {
@@ -113,15 +115,15 @@ static uint64_t one_of(struct random *random, const uint64_t *values, unsigned c
     one_of(random, (const uint64_t[]){__VA_ARGS__}, \
            sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
 
-static void add_leaf(struct shared *shared, struct node_options *options, const struct spot *spot)
+static struct leaf *new_leaf(struct shared *shared, const struct spot *spot, uint64_t size,
+                             uint64_t capacity)
 {
-    static const char *const drivers[] = {"file", "growing", "bare"};
     struct random *random = &shared->random;
     struct leaf *leaf = &shared->leaves[shared->leaf_count++];
-    uint64_t size = spot->start + IMAGE_BYTES;
-    memory_disk_init(&leaf->disk, size, size, random_below(random, UINT32_MAX));
+    memory_disk_init(&leaf->disk, size, capacity, random_below(random, UINT32_MAX));
     leaf->start = spot->start;
     leaf->is_complete = !spot->is_layer;
+    leaf->is_gow1 = false;
     leaf->disk.pauses_max = (unsigned)random_below(random, 3);
     leaf->disk.refuses_zero = random_once_in(random, 4);
     leaf->disk.limits = (struct block_limits){
@@ -132,7 +134,32 @@ static void add_leaf(struct shared *shared, struct node_options *options, const 
         .discard_bytes_max = ONE_OF(random, 0, 8192),
     };
     printf(" [alignment %u]", leaf->disk.limits.request_alignment);
-    memory_disk_options(&leaf->disk, options, spot->prefix, drivers[random_below(random, 3)]);
+    return leaf;
+}
+
+static void add_leaf(struct shared *shared, struct node_options *options, const struct spot *spot)
+{
+    static const char *const drivers[] = {"file", "growing", "bare"};
+    uint64_t size = spot->start + IMAGE_BYTES;
+    struct leaf *leaf = new_leaf(shared, spot, size, size);
+    memory_disk_options(&leaf->disk, options, spot->prefix,
+                        drivers[random_below(&shared->random, 3)]);
+}
+
+/* A gow1 image whose disk has whole blocks, and as much of it as there is of the others. Nothing
+ * fails between it and its disk: it would not open. */
+static void add_gow1(struct shared *shared, struct node_options *options, const struct spot *spot)
+{
+    uint64_t size = spot->start + IMAGE_BYTES;
+    uint32_t blocks = (uint32_t)((size + GOW_BLOCK - 1) / GOW_BLOCK);
+    struct spot image = below(spot, "file"), file = below(&image, "file");
+    struct leaf *leaf = new_leaf(shared, spot, 0, GOW_DATA + (uint64_t)blocks * GOW_BLOCK);
+    gow_make(&leaf->disk, blocks);
+    leaf->is_gow1 = true;
+    set(options, spot, "driver", "raw");
+    set_number(options, spot, "size", size, "");
+    set(options, &image, "driver", "gow1");
+    memory_disk_options(&leaf->disk, options, file.prefix, "growing");
 }
 
 static void add_rule(struct shared *shared, struct node_options *options, const struct spot *spot)
@@ -213,7 +240,7 @@ static unsigned add_record(struct shared *shared, struct node_options *options,
     set(options, spot, "driver", "record");
     set_number(options, spot, "log-sector-size", ONE_OF(&shared->random, 512, 4096), "");
     memory_disk_init(&leaf->disk, 0, LOG_BYTES_MAX, random_below(&shared->random, UINT32_MAX));
-    leaf->is_complete = false;
+    leaf->is_complete = leaf->is_gow1 = false;
     memory_disk_options(&leaf->disk, options, log.prefix, "growing");
     return 1;
 }
@@ -252,7 +279,10 @@ static void add_graph(struct shared *shared, struct node_options *options)
         struct spot spot = spots[--count];
         uint64_t choice = spot.depth >= NODES_MAX ? 0 : random_below(random, 14);
         if (choice < 2 && spot.depth > 0) {
-            add_leaf(shared, options, &spot);
+            if (random_once_in(random, 3))
+                add_gow1(shared, options, &spot);
+            else
+                add_leaf(shared, options, &spot);
             continue;
         }
         if (random_once_in(random, 4))
@@ -459,6 +489,20 @@ static void co_open_graph(struct shared *shared)
     memset(shared->oracle, 0, IMAGE_BYTES);
 }
 
+static void check_leaf(const struct shared *shared, const struct leaf *leaf)
+{
+    const uint8_t *data = leaf->disk.data + leaf->start;
+    static uint8_t shown[IMAGE_BYTES];
+    check(leaf->disk.active_count == 0);
+    if (leaf->is_gow1) {
+        check(gow_check(&leaf->disk).errors == 0);
+        gow_read(&leaf->disk, leaf->start, shown, IMAGE_BYTES);
+        data = shown;
+    }
+    if (leaf->is_complete)
+        check(memcmp(data, shared->oracle, IMAGE_BYTES) == 0);
+}
+
 static void co_close_graph(struct shared *shared)
 {
     struct actor reader = {.shared = shared};
@@ -473,9 +517,7 @@ static void co_close_graph(struct shared *shared)
     check(may_be(shared, block_co_backend_free(shared->backend)));
     for (unsigned i = 0; i < shared->leaf_count; i++) {
         struct leaf *leaf = &shared->leaves[i];
-        check(leaf->disk.active_count == 0);
-        if (leaf->is_complete)
-            check(memcmp(leaf->disk.data + leaf->start, shared->oracle, IMAGE_BYTES) == 0);
+        check_leaf(shared, leaf);
         memory_disk_fini(&leaf->disk);
     }
 }

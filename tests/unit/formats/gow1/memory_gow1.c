@@ -1,45 +1,21 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "tests/unit/unit.h"
-
 #include "tests/unit/formats/gow1/memory_gow1.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/endian.h"
-#include "formats/gow1/driver.h"
 
 #define ENTRIES 1048576u
-
-/* The rights of a disk in memory are nobody's affair. */
-static int reopen_prepare(struct block_node *node, struct block_reopen *reopen, struct error *err)
-{
-    (void)node;
-    (void)reopen;
-    (void)err;
-    return 0;
-}
-
-const struct block_driver *const *gow_drivers(void)
-{
-    static struct block_driver growing;
-    static struct block_driver_admin admin;
-    static const struct block_driver *const drivers[] = {&growing, &format_gow1, NULL};
-    growing = *memory_drivers[1];
-    admin = *growing.admin;
-    admin.co_reopen_prepare = reopen_prepare;
-    growing.admin = &admin;
-    assert_string_equal(growing.name, "growing");
-    return drivers;
-}
 
 /* --- the file -----------------------------------------------------------------------------------
  */
 
 void gow_make(struct memory_disk *disk, uint32_t size)
 {
-    assert_true(disk->capacity_bytes >= GOW_DATA);
+    assert(disk->capacity_bytes >= GOW_DATA);
     memcpy(disk->data, "GOW1", 4);
     gow_set_field(disk, 1, size);
     gow_set_field(disk, 2, 0);
@@ -70,7 +46,7 @@ void gow_set_entry(struct memory_disk *disk, uint32_t disk_block, uint32_t entry
 void gow_set_blocks(struct memory_disk *disk, uint32_t count, int byte)
 {
     uint64_t end = GOW_DATA + (uint64_t)count * GOW_BLOCK;
-    assert_true(end <= disk->capacity_bytes && end >= disk->size_bytes);
+    assert(end <= disk->capacity_bytes && end >= disk->size_bytes);
     memset(disk->data + disk->size_bytes, byte, end - disk->size_bytes);
     disk->size_bytes = end;
     gow_set_field(disk, 2, count);
@@ -96,7 +72,7 @@ struct gow_faults gow_check(const struct memory_disk *disk)
     struct gow_faults faults = {0};
     uint32_t size = gow_field(disk, 1), allocated = gow_field(disk, 2), used = 0;
     bool *is_used = calloc(ENTRIES, 1);
-    assert_non_null(is_used);
+    assert(is_used);
     faults.errors += size == 0 || size > ENTRIES || allocated > size;
     for (uint32_t i = 0; i < ENTRIES; i++) {
         uint32_t entry = gow_entry(disk, i);
@@ -114,36 +90,4 @@ struct gow_faults gow_check(const struct memory_disk *disk)
     faults.leaks = allocated - used;
     free(is_used);
     return faults;
-}
-
-/* --- opening ------------------------------------------------------------------------------------
- */
-
-static int co_open(struct fixture *fixture, const char *const *extra, struct error *err)
-{
-    struct node_options *options = node_options_new();
-    assert_non_null(options);
-    err->message[0] = '\0';
-    memory_disk_options(&fixture->disk, options, "file.", "growing");
-    node_options_set(options, "driver", "gow1", NULL);
-    for (; *extra; extra += 2)
-        node_options_set(options, extra[0], extra[1], NULL);
-    return block_co_open(&fixture->env, options, &fixture->node, err);
-}
-
-void gow_co_open(struct fixture *fixture, const char *const *extra)
-{
-    struct error err;
-    if (co_open(fixture, extra, &err) < 0)
-        fail_msg("%s", err.message);
-}
-
-void gow_co_refuse(struct fixture *fixture, const char *const *extra, const char *why)
-{
-    struct error err;
-    if (co_open(fixture, extra, &err) == 0)
-        fail_msg("it opens, though %s", why);
-    if (!strstr(err.message, why))
-        fail_msg("'%s' does not say '%s'", err.message, why);
-    fixture->node = NULL;
 }

@@ -7,14 +7,11 @@
  * nothing with the driver: they go by the description of the format alone.
  */
 
-#include "tests/unit/block/block_fixture.h"
+#include "tests/unit/block/memory_driver.h"
 
 #define GOW_DATA (12 + 4 * 1048576) /* where the blocks begin */
 #define GOW_BLOCK 65536
 #define GOW_FREE 0xffffffffu
-
-/* "growing", whose rights can be changed, and gow1; NULL-ended. */
-const struct block_driver *const *gow_drivers(void);
 
 /* An empty image; the disk's capacity is large enough. */
 void gow_make(struct memory_disk *disk, uint32_t size);
@@ -33,24 +30,5 @@ struct gow_faults {
     unsigned errors, leaks;
 };
 struct gow_faults gow_check(const struct memory_disk *disk);
-
-/* Opens it as fixture->node; extra: "key", "value", ..., NULL. Fails the test where it fails. */
-void gow_co_open(struct fixture *fixture, const char *const *extra);
-/* It must not open, and say so. */
-void gow_co_refuse(struct fixture *fixture, const char *const *extra, const char *why);
-#define GOW_EXTRA(...) ((const char *const[]){__VA_ARGS__, NULL})
-#define GOW_PLAIN ((const char *const[]){NULL})
-
-/* A test of an image of `size` blocks, in a file that may have `blocks`: co_name(fixture, NULL). */
-#define GOW_TEST(name, size, blocks)                                                          \
-    static void name(void **state)                                                            \
-    {                                                                                         \
-        struct fixture fixture;                                                               \
-        (void)state;                                                                          \
-        fixture_init(&fixture, gow_drivers(), 0, GOW_DATA + (uint64_t)(blocks)*GOW_BLOCK, 1); \
-        gow_make(&fixture.disk, size);                                                        \
-        fixture_run(&fixture, co_##name, NULL);                                               \
-        fixture_fini(&fixture);                                                               \
-    }
 
 #endif

@@ -4,7 +4,7 @@
 
 #include <errno.h>
 
-#include "tests/unit/formats/gow1/memory_gow1.h"
+#include "tests/unit/formats/gow1/gow1_fixture.h"
 
 #define READ_ONLY GOW_EXTRA("read-only", "on")
 

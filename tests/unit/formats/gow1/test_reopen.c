@@ -6,7 +6,7 @@
 #include <stdio.h>
 
 #include "block/reopen.h"
-#include "tests/unit/formats/gow1/memory_gow1.h"
+#include "tests/unit/formats/gow1/gow1_fixture.h"
 
 #define BLOCKS 20
 

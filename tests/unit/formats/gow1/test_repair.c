@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-#include "tests/unit/formats/gow1/memory_gow1.h"
+#include "tests/unit/formats/gow1/gow1_fixture.h"
 
 #define BLOCKS 20
 #define MAP_READS 64 /* in so many pieces the map is read at first */

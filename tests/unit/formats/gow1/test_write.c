@@ -9,7 +9,7 @@
 #include <errno.h>
 
 #include "block/coroutine.h"
-#include "tests/unit/formats/gow1/memory_gow1.h"
+#include "tests/unit/formats/gow1/gow1_fixture.h"
 
 #define BLOCKS 40
 #define DISK_BYTES (BLOCKS * GOW_BLOCK)
