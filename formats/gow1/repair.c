@@ -88,9 +88,11 @@ static int co_repair_entry(struct repair *repair, uint32_t index, struct gow1_su
 static int co_repair_entries(struct repair *repair)
 {
     struct gow1_survey seen;
+    const uint32_t *entries = repair->entries;
     uint32_t free_hint = 0, first = GOW1_MAP_ENTRIES, end = 0;
     int ret = gow1_survey_init(&seen, repair->header, NULL, 0, repair->file_bytes, NULL, NULL);
-    for (uint32_t i = 0; i < GOW1_MAP_ENTRIES && ret == 0; i++) {
+    for (uint32_t i = gow1_next_entry(entries, 0, GOW1_MAP_ENTRIES);
+         i < GOW1_MAP_ENTRIES && ret == 0; i = gow1_next_entry(entries, i + 1, GOW1_MAP_ENTRIES)) {
         bool is_changed = false;
         ret = co_repair_entry(repair, i, &seen, &free_hint, &is_changed);
         if (!is_changed)

@@ -43,8 +43,9 @@ static int check_size(const struct block_node *node, uint64_t size_bytes, struct
 static uint32_t count_entries(const uint32_t *entries, uint32_t first, uint32_t end)
 {
     uint32_t count = 0;
-    for (uint32_t i = first; i < end; i++)
-        count += entries[i] != GOW1_FREE;
+    for (uint32_t i = gow1_next_entry(entries, first, end); i < end;
+         i = gow1_next_entry(entries, i + 1, end))
+        count++;
     return count;
 }
 

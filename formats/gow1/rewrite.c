@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/endian.h"
 #include "formats/gow1/image.h"
@@ -23,6 +24,14 @@ static int co_transfer(struct block_node *file, bool is_write, uint64_t offset, 
 /* --- the map ------------------------------------------------------------------------------------
  */
 
+/* Between the file's order of bytes and ours, in place; mostly they are the same. */
+static void swap_bytes(uint32_t *entries, uint32_t count)
+{
+    bool is_same = le32toh(1) == 1;
+    for (uint32_t i = 0; i < count && !is_same; i++)
+        entries[i] = le32toh(entries[i]);
+}
+
 int gow1_co_load_map(struct block_node *file, uint32_t count, uint32_t **ret_entries)
 {
     uint32_t *entries = malloc(GOW1_MAP_BYTES);
@@ -32,27 +41,27 @@ int gow1_co_load_map(struct block_node *file, uint32_t count, uint32_t **ret_ent
         uint32_t piece = count - at < PIECE_ENTRIES ? count - at : PIECE_ENTRIES;
         ret = co_transfer(file, false, gow1_entry_offset(at), entries + at, (size_t)piece * 4);
     }
-    for (uint32_t i = 0; i < count && ret == 0; i++)
-        entries[i] = load_le32(&entries[i]);
-    if (ret < 0)
+    if (ret < 0) {
         free(entries);
-    else
-        *ret_entries = entries;
-    return ret;
+        return ret;
+    }
+    swap_bytes(entries, count);
+    *ret_entries = entries;
+    return 0;
 }
 
 int gow1_co_store_map(struct block_node *file, const uint32_t *entries, uint32_t first,
                       uint32_t end)
 {
-    uint8_t *bytes = malloc((size_t)PIECE_ENTRIES * 4);
-    int ret = bytes ? 0 : -ENOMEM;
+    uint32_t *copy = malloc((size_t)PIECE_ENTRIES * 4);
+    int ret = copy ? 0 : -ENOMEM;
     for (uint32_t at = first; at < end && ret == 0; at += PIECE_ENTRIES) {
         uint32_t piece = end - at < PIECE_ENTRIES ? end - at : PIECE_ENTRIES;
-        for (uint32_t i = 0; i < piece; i++)
-            store_le32(bytes + (size_t)i * 4, entries[at + i]);
-        ret = co_transfer(file, true, gow1_entry_offset(at), bytes, (size_t)piece * 4);
+        memcpy(copy, entries + at, (size_t)piece * 4);
+        swap_bytes(copy, piece);
+        ret = co_transfer(file, true, gow1_entry_offset(at), copy, (size_t)piece * 4);
     }
-    free(bytes);
+    free(copy);
     return ret == 0 ? node_co_flush(file) : ret;
 }
 
@@ -87,8 +96,9 @@ int gow1_co_compact(struct block_node *file, uint32_t *entries, uint32_t entry_c
     uint32_t end = survey->used_count, free_block = 0;
     uint32_t first_moved = entry_count, moved_end = 0;
     int ret = 0;
-    for (uint32_t i = 0; i < entry_count && ret == 0; i++) {
-        if (entries[i] == GOW1_FREE || entries[i] < end)
+    for (uint32_t i = gow1_next_entry(entries, 0, entry_count); i < entry_count && ret == 0;
+         i = gow1_next_entry(entries, i + 1, entry_count)) {
+        if (entries[i] < end)
             continue;
         while (gow1_survey_is_used(survey, free_block))
             free_block++;

@@ -5,8 +5,24 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define REPORTS_MAX 100
+#define CHUNK 64u /* entries that are looked at together */
+
+uint32_t gow1_next_entry(const uint32_t *entries, uint32_t from, uint32_t end)
+{
+    uint32_t all_free[CHUNK];
+    uint32_t at = from;
+    if (at >= end || entries[at] != GOW1_FREE)
+        return at;
+    memset(all_free, 0xff, sizeof(all_free));
+    while (at < end && entries[at] == GOW1_FREE) {
+        bool is_chunk = end - at >= CHUNK && memcmp(entries + at, all_free, sizeof(all_free)) == 0;
+        at += is_chunk ? CHUNK : 1;
+    }
+    return at;
+}
 
 enum gow1_fault gow1_entry_fault(const struct gow1_header *header, uint32_t disk_block,
                                  uint32_t entry, uint64_t file_bytes)
@@ -71,11 +87,15 @@ void gow1_survey_use(struct gow1_survey *survey, uint32_t file_block)
         survey->used_end = file_block + 1;
 }
 
-static void count_leaks(struct gow1_survey *survey, uint32_t allocated)
+static uint32_t count_leaks(const struct gow1_survey *survey, uint32_t allocated)
 {
     uint32_t end = allocated < GOW1_BLOCKS_MAX ? allocated : GOW1_BLOCKS_MAX;
-    for (uint32_t i = 0; i < end; i++)
-        survey->leaked += !gow1_survey_is_used(survey, i);
+    uint32_t used = 0;
+    for (uint32_t word = 0; word <= end / 64 && word < GOW1_BLOCKS_MAX / 64; word++) {
+        uint64_t below = end - word * 64 >= 64 ? UINT64_MAX : (UINT64_C(1) << (end % 64)) - 1;
+        used += (uint32_t)__builtin_popcountll(survey->used[word] & below);
+    }
+    return end - used;
 }
 
 int gow1_survey_init(struct gow1_survey *survey, const struct gow1_header *header,
@@ -87,10 +107,10 @@ int gow1_survey_init(struct gow1_survey *survey, const struct gow1_header *heade
     *survey = (struct gow1_survey){.used = calloc(GOW1_BLOCKS_MAX / 64, sizeof(uint64_t))};
     if (!survey->used)
         return -ENOMEM;
-    for (uint32_t i = 0; i < entry_count; i++) {
+    for (uint32_t i = gow1_next_entry(entries, 0, entry_count); i < entry_count;
+         i = gow1_next_entry(entries, i + 1, entry_count)) {
         enum gow1_fault fault = gow1_entry_fault(header, i, entries[i], file_bytes);
-        bool has_block =
-            entries[i] != GOW1_FREE && fault != GOW1_PAST_FILE && fault != GOW1_PAST_SIZE;
+        bool has_block = fault != GOW1_PAST_FILE && fault != GOW1_PAST_SIZE;
         if (has_block && gow1_survey_is_used(survey, entries[i]))
             fault = GOW1_TWICE;
         else if (has_block)
@@ -100,7 +120,7 @@ int gow1_survey_init(struct gow1_survey *survey, const struct gow1_header *heade
         survey->faults++;
         tell(&reporter, fault, i, entries[i]);
     }
-    count_leaks(survey, header->allocated);
+    survey->leaked = count_leaks(survey, header->allocated);
     return 0;
 }
 

@@ -31,6 +31,9 @@ struct gow1_survey {
     uint32_t faults;   /* entries that are not sound */
 };
 
+/* The first entry from `from` on that is not free; `end`: none is. Quick where a map is empty. */
+uint32_t gow1_next_entry(const uint32_t *entries, uint32_t from, uint32_t end);
+
 /* entries: entry_count of them, from the first on; at least header->size. Those behind the disk's
  * end are looked at as far as they are given. report may be NULL. 0 or -ENOMEM. */
 int gow1_survey_init(struct gow1_survey *survey, const struct gow1_header *header,

@@ -78,6 +78,33 @@ static void of_many_faults_the_first_hundred_are_told(void **state)
     gow1_survey_fini(&survey);
 }
 
+static void the_next_entry_is_found_wherever_it_is(void **state)
+{
+    uint32_t entries[300];
+    (void)state;
+    for (uint32_t at = 0; at < 300; at++) {
+        memset(entries, 0xff, sizeof(entries));
+        entries[at] = 5;
+        for (uint32_t from = 0; from <= 300; from += 1 + at % 7)
+            assert_int_equal(gow1_next_entry(entries, from, 300), from <= at ? at : 300);
+        assert_int_equal(gow1_next_entry(entries, 0, at), at);
+    }
+}
+
+static void leaks_are_counted_up_to_the_very_block(void **state)
+{
+    uint32_t entries[200];
+    (void)state;
+    for (uint32_t allocated = 100; allocated < 200; allocated++) {
+        for (uint32_t i = 0; i < 200; i++)
+            entries[i] = i < allocated && i % 3 ? i : FREE;
+        struct gow1_survey survey = survey_of(200, allocated, 200, entries, 200);
+        assert_int_equal(survey.leaked, (allocated + 2) / 3);
+        assert_int_equal(survey.faults, 0);
+        gow1_survey_fini(&survey);
+    }
+}
+
 static void an_allocated_beyond_all_bounds_does_no_harm(void **state)
 {
     const uint32_t entries[] = {GOW1_BLOCKS_MAX - 1, GOW1_BLOCKS_MAX};
@@ -95,6 +122,8 @@ int main(void)
         cmocka_unit_test(a_sound_map_has_no_faults_and_shows_its_leaks),
         cmocka_unit_test(each_fault_is_counted_and_told),
         cmocka_unit_test(of_many_faults_the_first_hundred_are_told),
+        cmocka_unit_test(the_next_entry_is_found_wherever_it_is),
+        cmocka_unit_test(leaks_are_counted_up_to_the_very_block),
         cmocka_unit_test(an_allocated_beyond_all_bounds_does_no_harm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
