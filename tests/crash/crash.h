@@ -90,7 +90,7 @@ struct crash_format {
     const struct crash_step *steps; /* ended by a NULL name; NULL: none */
 };
 
-extern const struct crash_format crash_raw, crash_qcow2;
+extern const struct crash_format crash_raw, crash_qcow2, crash_gow1;
 extern const struct crash_format *const crash_formats[]; /* NULL-ended */
 
 /* For make(): runs a command of the shell in the folder, or exits with what it printed. */

@@ -3,4 +3,4 @@
 
 #include "tests/crash/crash.h"
 
-const struct crash_format *const crash_formats[] = {&crash_raw, &crash_qcow2, NULL};
+const struct crash_format *const crash_formats[] = {&crash_raw, &crash_qcow2, &crash_gow1, NULL};
