@@ -92,6 +92,39 @@ copies() { # FORMAT
     ok "$1: sixteen threads for each of four connections, there and back"
 }
 
+map_has() { # OFFSET LENGTH TYPE
+    client nbdinfo --map "$uri" >"$dir/map"
+    grep -Eq "^ *$1 +$2 +$3 " "$dir/map" || { cat "$dir/map" && fail "at $1 there are not $2 bytes of type $3"; }
+}
+
+# What a request says of itself arrives: each flag makes a difference that is seen.
+flags() {
+    new_image qcow2
+    serve "$image" discard=unmap
+    io 'write -P 1 0 1M' 'write -z 64k 64k' 'write -zu 256k 64k' 'discard 512k 64k'
+    map_has 65536 65536 2  # zeroes that keep their place
+    map_has 262144 65536 3 # and that need not
+    map_has 524288 65536 3
+    refused qemu-io -f raw -c 'write -zn 700416 512' "$uri" # not quicker than to write them
+    grep -q 'not supported' "$dir/refused.out" || fail "a zero that is not fast is refused with other words"
+    io 'read -P 1 640k 384k' 'write -zn 640k 64k' 'read -P 0 640k 64k'
+    if grep -q 'cannot zero' "$log"; then fail "a zero that is not fast is an answer, not a failure"; fi
+    stop_nbdkit
+    check_image
+    ok "zeroes: fast or not, with a hole or not"
+
+    new_image raw
+    serve driver=fault image.driver=raw image.file.filename="$image" \
+        inject-error.0.event=none inject-error.0.errno=5 inject-error.0.iotype=flush
+    io 'write -P 1 0 64k'
+    refused qemu-io -f raw -c 'write -f 0 64k' "$uri"
+    kill -TERM "$server_pid"
+    wait_exit "$server_pid" 0
+    grep -q "cannot flush 'the image': Input/output error; what was written last may be lost" "$log" ||
+        fail "a last flush that fails is not told"
+    ok "FUA is durable before its answer; a last flush that fails is told"
+}
+
 part_formats() {
     need qemu-img qemu-io nbdcopy nbdinfo jq
     local format
@@ -103,6 +136,7 @@ part_formats() {
         patterns "$format" directsync
         copies "$format"
     done
+    flags
     new_image qcow2
     serve "$image"
     client nbdinfo --size "$uri" >"$dir/size"
