@@ -91,17 +91,21 @@ int qcow2_co_drop_refcount_blocks(struct qcow2_image *image)
 
 int qcow2_co_used_end(struct qcow2_image *image, uint64_t *ret_host_offset)
 {
+    const struct qcow2_geometry *geometry = &image->geometry;
     uint64_t bytes = atomic_load(&image->node->file->size_bytes);
-    uint64_t cluster = qcow2_clusters_of(&image->geometry, bytes);
-    for (; cluster > 0; cluster--) {
-        uint64_t refcount;
-        int ret =
-            qcow2_co_refcount(image, (cluster - 1) << image->geometry.cluster_bits, &refcount);
+    uint64_t cluster = qcow2_clusters_of(geometry, bytes), refcount = 0;
+    while (cluster > 0 && refcount == 0) {
+        uint64_t index = (cluster - 1) >> geometry->refcount_block_bits, block_offset;
+        int ret = qcow2_co_find_refcount_block(image, index, &block_offset);
+        if (ret == 0 && block_offset != 0)
+            ret = qcow2_co_refcount(image, (cluster - 1) << geometry->cluster_bits, &refcount);
         if (ret < 0)
             return ret;
-        if (refcount > 0)
-            break;
+        if (block_offset == 0)
+            cluster = index << geometry->refcount_block_bits;
+        else if (refcount == 0)
+            cluster--;
     }
-    *ret_host_offset = cluster << image->geometry.cluster_bits;
+    *ret_host_offset = cluster << geometry->cluster_bits;
     return 0;
 }

@@ -9,6 +9,7 @@
 #include <errno.h>
 
 #include "formats/qcow2/driver.h"
+#include "formats/qcow2/writer.h"
 #include "tests/unit/block/block_fixture.h"
 #include "tests/unit/formats/qcow2/memory_image.h"
 
@@ -243,6 +244,34 @@ static void a_failure_at_each_call_loses_and_leaks_nothing(void **state)
     }
 }
 
+/* --- the end of what an entry can say -----------------------------------------------------------
+ */
+
+static void co_reach_the_end(struct fixture *fixture, void *arg)
+{
+    uint64_t end = QCOW2_HOST_OFFSET_MAX >> 16;
+    uint8_t byte = 1;
+    (void)arg;
+    co_open(fixture);
+    struct qcow2_image *image = qcow2_of(fixture->node);
+    image->writer->free_hint = end;
+    assert_int_equal(fixture_co_write(fixture->node, 0, &byte, 1, 0), -ENOSPC);
+    assert_int_equal(fixture_co_write(fixture->node, 0, &byte, 1, BLOCK_COMPRESS), -ENOSPC);
+    image->writer->free_hint = 0;
+    assert_int_equal(fixture_co_write(fixture->node, 0, &byte, 1, 0), 0);
+    fixture_co_close(fixture);
+    assert_int_equal(memory_image_check(&fixture->disk).errors, 0);
+}
+
+static void no_cluster_is_taken_past_64_pib(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    set_up(&fixture, &shapes[2]);
+    fixture_run(&fixture, co_reach_the_end, NULL);
+    fixture_fini(&fixture);
+}
+
 /* --- what is refused ----------------------------------------------------------------------------
  */
 
@@ -281,6 +310,7 @@ int main(void)
         cmocka_unit_test(every_shape_is_written_without_a_leak),
         cmocka_unit_test(what_is_discarded_is_used_again),
         cmocka_unit_test(a_failure_at_each_call_loses_and_leaks_nothing),
+        cmocka_unit_test(no_cluster_is_taken_past_64_pib),
         cmocka_unit_test(what_cannot_be_kept_true_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
