@@ -213,13 +213,16 @@ static int co_own_bitmap(struct qcow2_image *image, const struct qcow2_bitmap *b
 /* In memory, and in the list of those that are stored. */
 static int co_keep(struct qcow2_bitmaps *bitmaps, struct qcow2_bitmap *bitmap, struct error *err)
 {
-    if (bitmap->is_kept)
-        return 0;
+    assert(!bitmap->is_kept);
     int ret = qcow2_bitmap_co_load(bitmaps, bitmap, true, err);
-    if (ret == 0)
-        ret = co_own_bitmap(bitmaps->image, bitmap, err);
     if (ret < 0)
         return ret;
+    ret = co_own_bitmap(bitmaps->image, bitmap, err);
+    if (ret < 0) {
+        free(bitmap->table);
+        bitmap->table = NULL;
+        return ret;
+    }
     bitmap->is_kept = true;
     bitmaps->kept[bitmaps->kept_count++] = bitmap;
     return 0;
@@ -233,13 +236,13 @@ static int co_keep_enabled(struct qcow2_bitmaps *bitmaps, struct error *err)
                      bitmaps->directory_bytes, err);
     for (uint32_t i = 0; i < bitmaps->count && ret == 0; i++) {
         struct qcow2_bitmap *bitmap = &bitmaps->all[i];
-        if (bitmap->entry.flags & QCOW2_BITMAP_IN_USE) {
+        if (bitmap->is_kept) { /* the image was written before, and read-only meanwhile */
+            ret = co_own_bitmap(image, bitmap, err);
+        } else if (bitmap->entry.flags & QCOW2_BITMAP_IN_USE) {
             inconsistent++;
         } else if (bitmap->entry.flags & QCOW2_BITMAP_AUTO) {
             bitmap->is_enabled = true;
-            /* One that is kept already: the image was written before, and read-only meanwhile. */
-            ret =
-                bitmap->is_kept ? co_own_bitmap(image, bitmap, err) : co_keep(bitmaps, bitmap, err);
+            ret = co_keep(bitmaps, bitmap, err);
         }
     }
     if (ret == 0 && inconsistent > 0)
@@ -360,7 +363,7 @@ static int co_keep_all(struct qcow2_bitmaps *bitmaps, uint64_t size_bytes, struc
         if (!bitmap->is_kept && (bitmap->entry.flags & QCOW2_BITMAP_IN_USE))
             continue; /* of whatever size it is */
         ret = qcow2_bitmap_entry_check_usable(&bitmap->entry, size_bytes, err);
-        if (ret == 0)
+        if (ret == 0 && !bitmap->is_kept)
             ret = co_keep(bitmaps, bitmap, err);
     }
     return ret;

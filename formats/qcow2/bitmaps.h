@@ -65,8 +65,9 @@ struct qcow2_bitmaps {
 /* --- bitmaps.c ----------------------------------------------------------------------------------
  */
 
-/* Of an image that is being made writable: loads and keeps the enabled bitmaps, and warns of the
- * inconsistent ones. Refuses what would become untrue. Nothing where there are none. */
+/* Of an image that is being made writable, for the first time or again: loads and keeps the enabled
+ * bitmaps, and warns of the inconsistent ones. Writes nothing. Refuses what would become untrue.
+ * Nothing where there are none. */
 int qcow2_bitmaps_co_prepare(struct qcow2_image *image, struct error *err);
 /* And keeps them true from now on. Not while the node is held by this coroutine. */
 void qcow2_bitmaps_co_begin(struct qcow2_image *image);

@@ -96,6 +96,17 @@ start_server -t -r -B both -B both --image-opts driver=delay,file.driver=qcow2,f
 stop_server
 ok "a name counts once, and filters are looked through"
 
+# Above the image lies a temporary one, which has no bitmaps; the image's stay as they are.
+start_server -t -s -A -f qcow2 -B changes top.qcow2
+client qemu-io -f raw -c 'write 5M 64k' "$uri" >/dev/null
+client nbdinfo --map=qemu:dirty-bitmap:changes "$uri" >below.map
+client nbdinfo --map=qemu:allocation-depth "$uri" >below.depth
+stop_server
+same_bytes live.map below.map
+grep -q '^ *5242880 *65536 *1 ' below.depth || fail "what was written is not in the temporary image"
+grep -q ' 4  backing depth 4' below.depth || fail "no depth of 4"
+ok "-s looks for bitmaps below the temporary image"
+
 # fails_to_start WORDS OPTIONS...
 fails_to_start() {
     local words=$1
@@ -111,6 +122,24 @@ quiet qemu-img bitmap --add snapshot.qcow2 one
 quiet qemu-img snapshot -c first snapshot.qcow2
 fails_to_start "leave one of -B and -l out" -f qcow2 -l first -B one snapshot.qcow2
 ok "a bitmap that is not there is refused by its name"
+
+# Counted anew: the clusters of bitmaps too.
+cp top.qcow2 dirty.qcow2
+printf '\1' | dd of=dirty.qcow2 bs=1 seek=79 conv=notrunc status=none
+block=$(od -An -tx8 --endian=big -j65536 -N8 dirty.qcow2 | tr -d ' ') # where the refcounts are
+dd if=/dev/zero of=dirty.qcow2 bs=512 count=1 seek=$((0x$block / 512)) conv=notrunc status=none
+start_server -t -f qcow2 -B changes dirty.qcow2
+client nbdinfo --map=qemu:dirty-bitmap:changes "$uri" >repaired.map
+client qemu-io -f raw -c 'write 0 1M' "$uri" >/dev/null
+stop_server
+grep -q "it is repaired" "$log" || fail "it was not repaired"
+quiet qemu-img check -f qcow2 dirty.qcow2
+same_bytes live.map repaired.map
+start_qemu -r -f qcow2 -B changes dirty.qcow2
+client nbdinfo --map=qemu:dirty-bitmap:changes "$uri" | grep -q '^ *0 *1114112 *1 ' ||
+    fail "the repaired image's bitmap is not kept"
+stop_qemu
+ok "a repair keeps the clusters of bitmaps"
 
 # As a program leaves it that does not know bitmaps: autoclear bit 0 is gone.
 cp top.qcow2 stale.qcow2
