@@ -61,15 +61,20 @@ static int co_inactivate_node(struct block_node *node, struct error *err)
     return admin && admin->co_inactivate ? admin->co_inactivate(node, err) : 0;
 }
 
-/* A node without a call of its own has its child's size, or a fixed one. */
-static int co_invalidate_node(struct block_node *node, struct error *err)
+/* Of what was done in vain: it was well a moment ago. */
+static void say_undo_failed(const struct block_node *node, const struct error *why)
+{
+    log_error("'%.200s' cannot be put back to what it was: %s", node_label(node), why->message);
+}
+
+/* A node that cannot be asked has a fixed size, or has set its own. */
+static int co_take_size(struct block_node *node, struct error *err)
 {
     const struct block_driver_admin *admin = node->driver->admin;
-    uint64_t size = node_size(node);
-    int rc = admin && admin->co_invalidate ? admin->co_invalidate(node, err) : 0;
-    if (rc < 0 || !admin || !admin->co_stored_size)
-        return rc;
-    rc = admin->co_stored_size(node, &size);
+    uint64_t size;
+    if (!admin || !admin->co_stored_size)
+        return 0;
+    int rc = admin->co_stored_size(node, &size);
     if (rc == 0 && size > NODE_SIZE_MAX)
         rc = -EFBIG;
     if (rc < 0)
@@ -79,10 +84,17 @@ static int co_invalidate_node(struct block_node *node, struct error *err)
     return 0;
 }
 
-/* Of what was done in vain: it was well a moment ago. */
-static void say_undo_failed(const struct block_node *node, const struct error *why)
+static int co_invalidate_node(struct block_node *node, struct error *err)
 {
-    log_error("'%.200s' cannot be put back to what it was: %s", node_label(node), why->message);
+    const struct block_driver_admin *admin = node->driver->admin;
+    struct error why;
+    int rc = admin && admin->co_invalidate ? admin->co_invalidate(node, err) : 0;
+    if (rc < 0)
+        return rc;
+    rc = co_take_size(node, err);
+    if (rc < 0 && co_inactivate_node(node, &why) < 0)
+        say_undo_failed(node, &why);
+    return rc;
 }
 
 /* --- the graph ---------------------------------------------------------------------------------
