@@ -15,6 +15,7 @@
 #include "block/objects.h"
 #include "block/workers.h"
 #include "common/log.h"
+#include "common/progress.h"
 #include "formats/registry.h"
 #include "server/activation.h"
 #include "server/cmdline.h"
@@ -313,6 +314,8 @@ static int run(struct application *app, struct error *err)
 {
     signals_block();
     log_set_verbose(app->config.verbose);
+    if (isatty(STDERR_FILENO))
+        progress_set_terminal(STDERR_FILENO);
     int code = take_activation(app, err);
     if (code == 0 && app->config.fork)
         code = daemon_fork(&app->daemon, err);

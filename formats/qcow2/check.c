@@ -15,6 +15,7 @@
 
 #include "common/checked.h"
 #include "common/endian.h"
+#include "common/progress.h"
 #include "formats/qcow2/bitmap_directory.h"
 #include "formats/qcow2/image.h"
 #include "formats/qcow2/refmap.h"
@@ -227,6 +228,7 @@ static int co_walk_l1(struct walk *walk, uint64_t l1_offset, uint32_t l1_size, b
                      (size_t)(left < per_piece ? left : per_piece) * 8))
             return 0;
         uint64_t entry = load_be64(walk->l1 + (size_t)(i % per_piece) * 8);
+        progress_step(walk->image->progress, 1);
         if (entry != 0)
             ret = co_walk_l1_entry(walk, entry, is_active,
                                    (uint64_t)i * qcow2_l2_reach_bytes(geometry));

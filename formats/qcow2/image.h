@@ -31,6 +31,7 @@ enum qcow2_table_kind {
 };
 
 struct qcow2_bitmaps;
+struct progress;
 struct qcow2_writer;
 
 struct qcow2_cache_sizes {
@@ -70,6 +71,8 @@ struct qcow2_image {
 
     struct qcow2_writer *writer;   /* what writing needs; NULL where the image is only read */
     struct qcow2_bitmaps *bitmaps; /* NULL: nobody needed them, or there are none */
+
+    struct progress *progress; /* while it is checked or repaired: a step an L1 entry; or NULL */
 
     _Atomic bool is_corrupt; /* found out while it was open: nothing is written any more */
 };

@@ -20,6 +20,7 @@
 #include "common/align.h"
 #include "common/endian.h"
 #include "common/log.h"
+#include "common/progress.h"
 #include "formats/qcow2/image.h"
 #include "formats/qcow2/refmap.h"
 
@@ -362,10 +363,20 @@ int qcow2_image_co_repair(struct qcow2_image *image, enum qcow2_repair_what what
     return ret;
 }
 
+/* Three walks at most: what is wrong, what is in use, what is left. */
+static uint64_t count_steps(const struct qcow2_image *image)
+{
+    uint64_t entries = image->header.l1_size;
+    for (uint32_t i = 0; i < image->snapshots.count; i++)
+        entries += image->snapshots.all[i].l1_size;
+    return 3 * entries;
+}
+
 int qcow2_image_co_repair_at_open(struct qcow2_image *image, enum qcow2_repair_what what,
                                   struct error *err)
 {
     struct qcow2_check before, after;
+    struct progress progress;
     const char *name = image->node->name;
     if (qcow2_header_has(&image->header, QCOW2_INCOMPATIBLE_DIRTY)) {
         log_warning("'%s' was not closed properly (its dirty bit is set); it is repaired", name);
@@ -373,7 +384,11 @@ int qcow2_image_co_repair_at_open(struct qcow2_image *image, enum qcow2_repair_w
     }
     if (what == QCOW2_REPAIR_NOTHING)
         return 0;
+    progress_start(&progress, "repairs", name, count_steps(image));
+    image->progress = &progress;
     int ret = qcow2_image_co_repair(image, what, NULL, NULL, &before, &after, err);
+    image->progress = NULL;
+    progress_end(&progress);
     if (ret < 0)
         return ret;
     log_warning("'%s' had %" PRIu64 " errors and %" PRIu64 " leaked clusters; after the repair it "

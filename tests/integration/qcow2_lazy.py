@@ -9,6 +9,7 @@ bytes. PLATTER_BUILT names the server; SEED repeats a run; CUTS says how many.
 """
 import json
 import os
+import pty
 import random
 import shutil
 import signal
@@ -91,6 +92,48 @@ def repair_and_judge(path):
     return was_dirty
 
 
+def on_terminal(path):
+    """What a person sees of a repair, and who looks at a file."""
+    shown = []
+    for is_terminal in (True, False):
+        copy = path + ".copy"
+        shutil.copy(path, copy)
+        here, there = pty.openpty() if is_terminal else os.pipe()
+        command = [PLATTER, "-f", "qcow2", "--run", "true", copy]
+        with subprocess.Popen(command, stderr=there, stdout=subprocess.DEVNULL) as server:
+            os.close(there)
+            text = b""
+            while True:
+                try:
+                    more = os.read(here, 4096)
+                except OSError:  # a terminal whose other end is closed
+                    more = b""
+                if not more:
+                    break
+                text += more
+            if server.wait(60):
+                sys.exit("the server ends with %d: %r" % (server.returncode, text))
+        os.close(here)
+        shown.append(text)
+    if b"repairs '" not in shown[0] or b": 100 %" not in shown[0] or b"\r\x1b[K" not in shown[0]:
+        sys.exit("no progress on a terminal: %r" % shown[0])
+    if b"\r" in shown[1] or b"%" in shown[1] or b"is repaired" not in shown[1]:
+        sys.exit("progress where no terminal is: %r" % shown[1])
+
+
+def served_read_only(path):
+    """As it is, with a warning; nothing is repaired."""
+    with open(path, "rb") as file:
+        before = file.read()
+    result = subprocess.run([PLATTER, "-r", "-f", "qcow2", "--run", "true", path],
+                            capture_output=True, text=True, timeout=60, check=False)
+    if result.returncode or "it is served as it is" not in result.stderr:
+        sys.exit("read-only: status %d: %s" % (result.returncode, result.stderr))
+    with open(path, "rb") as file:
+        if file.read() != before:
+            sys.exit("a server that only reads has changed the image")
+
+
 def crash_of_qemu(folder):
     """An image as QEMU leaves it: dirty, and entries of clusters that the file never came to."""
     path = os.path.join(folder, "qemu.qcow2")
@@ -99,6 +142,8 @@ def crash_of_qemu(folder):
     writes.run("qemu-io", "-c", "write -P 1 0 200k", "-c", "write -P 2 1M 100k", "-c", "flush",
                "-c", "abort", path, ok=(-signal.SIGABRT, 128 + signal.SIGABRT))
     os.truncate(path, os.path.getsize(path) - 40960)
+    served_read_only(path)
+    on_terminal(path)
     if not repair_and_judge(path):
         sys.exit("QEMU left no dirty image")
 
