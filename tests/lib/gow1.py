@@ -5,6 +5,7 @@ stands where for other formats a peer's tool does.
 
 usage: gow1.py make RAW IMAGE [SEED]   an image that shows what the file RAW has, its blocks in an order
                                        that SEED decides, and what is zero left out
+       gow1.py empty BYTES IMAGE       a new image of a disk of that size
        gow1.py check IMAGE             prints "errors N leaks N size N allocated N"; status 1 with errors
        gow1.py extract IMAGE RAW       what the image shows
        gow1.py compare IMAGE RAW       status 1 where it is not that; RAW may be shorter, by zeroes
@@ -18,6 +19,7 @@ import sys
 
 BLOCK = 65536
 ENTRIES = 1048576
+SLICE = 1024  # entries that are looked at together
 MAP = 12
 DATA = MAP + 4 * ENTRIES
 FREE = 0xFFFFFFFF
@@ -33,7 +35,12 @@ class Image:
         if len(head) != MAP or len(entries) != 4 * ENTRIES:
             sys.exit("%s: truncated, %d bytes" % (path, self.bytes))
         self.magic, self.size, self.allocated = struct.unpack("<3I", head)
-        self.map = struct.unpack("<%dI" % ENTRIES, entries)
+        self.map = {}  # the entries that are not free
+        for at in range(0, ENTRIES, SLICE):
+            part = entries[4 * at:4 * (at + SLICE)]
+            if part != b"\xff" * len(part):
+                numbers = struct.unpack("<%dI" % SLICE, part)
+                self.map.update((at + i, entry) for i, entry in enumerate(numbers) if entry != FREE)
 
     def faults(self):
         """Sentences about what breaks the rules of the format, and how many blocks nobody has."""
@@ -42,9 +49,7 @@ class Image:
             found.append("size is %d" % self.size)
         if self.allocated > self.size:
             found.append("allocated is %d, size %d" % (self.allocated, self.size))
-        for i, entry in enumerate(self.map):
-            if entry == FREE:
-                continue
+        for i, entry in self.map.items():
             if i >= self.size:
                 found.append("map[%d] is %d, behind the end" % (i, entry))
             elif entry >= self.allocated:
@@ -59,7 +64,7 @@ class Image:
 
     def block(self, index):
         """None where it is free."""
-        if self.map[index] == FREE:
+        if index not in self.map:
             return None
         self.file.seek(DATA + self.map[index] * BLOCK)
         return self.file.read(BLOCK).ljust(BLOCK, b"\0")
@@ -83,6 +88,12 @@ def make(raw, path, seed=None):
         image.write(struct.pack("<%dI" % ENTRIES, *entries))
         for i in order:
             image.write(blocks[i])
+
+
+def empty(size_bytes, path):
+    with open(path, "wb") as image:
+        image.write(b"GOW1" + struct.pack("<2I", -(-int(size_bytes) // BLOCK), 0))
+        image.write(b"\xff" * (4 * ENTRIES))
 
 
 def check(path):
@@ -136,7 +147,7 @@ def main(arguments):
         return number(rest[0], MAP + 4 * int(rest[1]), *rest[2:])
     if verb == "field":
         return number(rest[0], FIELDS[rest[1]], *rest[2:])
-    verbs = {"make": make, "check": check, "extract": extract, "compare": compare}
+    verbs = {"make": make, "empty": empty, "check": check, "extract": extract, "compare": compare}
     if verb not in verbs:
         sys.exit(__doc__)
     return verbs[verb](*rest)
