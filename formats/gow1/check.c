@@ -22,7 +22,7 @@ int gow1_co_check(struct block_node *node, block_check_report *report, void *arg
     int ret = gow1_co_flush(node); /* then the file has it all */
     if (ret < 0)
         return refuse(node, "write the map", ret, err);
-    ret = gow1_co_load_header(node->file, image->header.magic, &header, err);
+    ret = gow1_co_info(node->file, image->header.magic, &header, err);
     if (ret < 0)
         return ret;
     ret = gow1_co_load_map(node->file, GOW1_MAP_ENTRIES, &entries);

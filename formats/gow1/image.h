@@ -20,6 +20,7 @@
 #include "cache/cache.h"
 #include "formats/gow1/blocks.h"
 #include "formats/gow1/header.h"
+#include "formats/gow1/info.h"
 #include "formats/gow1/survey.h"
 
 /* Kinds of tables in the cache; the number is also the class, the place in the order: `allocated`
@@ -66,9 +67,6 @@ int gow1_co_open(struct block_node *node, struct node_options *options, struct e
 void gow1_co_close(struct block_node *node);
 /* The option "magic", in open and create. */
 int gow1_take_magic(struct node_options *options, uint32_t *ret_magic, struct error *err);
-/* The header of the image in an open file node, every rule but that of `allocated` checked. */
-int gow1_co_load_header(struct block_node *file, uint32_t magic, struct gow1_header *ret_header,
-                        struct error *err);
 void gow1_tell_numbers(const struct block_node *node, block_tell_number *tell, void *arg);
 
 /* --- writer.c: an image's begin and end as one that is written ---------------------------------

@@ -118,8 +118,8 @@ static int name_image(const struct block_node *file, int code, const struct erro
     return error_set(err, code, "cannot open '%.200s': %s", file->name, why->message);
 }
 
-int gow1_co_load_header(struct block_node *file, uint32_t magic, struct gow1_header *ret_header,
-                        struct error *err)
+int gow1_co_info(struct block_node *file, uint32_t magic, struct gow1_header *ret_header,
+                 struct error *err)
 {
     struct error why;
     struct gow1_header header;
@@ -174,7 +174,7 @@ static int co_open_image(struct gow1_image *image, struct node_options *options,
     struct error why;
     int ret = take_settings(image, options, &settings, err);
     if (ret == 0)
-        ret = gow1_co_load_header(node->file, settings.magic, &image->header, err);
+        ret = gow1_co_info(node->file, settings.magic, &image->header, err);
     if (ret == 0 && settings.repair != GOW1_REPAIR_NOTHING)
         ret = gow1_co_repair(node->file, &image->header, settings.repair, err);
     if (ret < 0)

@@ -17,7 +17,7 @@ static int co_begin_writing(struct gow1_image *image, struct gow1_writer **ret_w
     struct gow1_header header;
     struct block_node *node = image->node;
     struct error why;
-    int ret = gow1_co_load_header(node->file, image->header.magic, &header, err);
+    int ret = gow1_co_info(node->file, image->header.magic, &header, err);
     if (ret < 0)
         return ret;
     ret = gow1_header_check_allocated(&header, &why);

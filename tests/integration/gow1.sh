@@ -38,6 +38,7 @@ io() {
 
 client "$tool" create gow1 filename=a.gow1,size=10000001
 check a.gow1 0 0
+[ "$("$tool" info gow1 a.gow1)" = "size 153 allocated 0" ] || fail "info: $("$tool" info gow1 a.gow1)"
 [ "$("$peer" field a.gow1 size)" = 153 ] || fail "10000001 bytes are not 153 blocks"
 for bad in size=0 size=64.5G size=70G "" size=1M,colour=red size=1M,magic=GOW1; do
     refused "$tool" create gow1 "filename=bad.gow1,$bad"

@@ -5,6 +5,9 @@
  *     image_tool create FORMAT KEY=VALUE,...          as block_co_create() takes them
  *     image_tool check FORMAT IMAGE [KEY=VALUE,...]   prints "errors N leaks N", and what was found
  *     image_tool resize FORMAT IMAGE SIZE [KEY=VALUE,...]
+ *     image_tool resize qcow2 IMAGE SIZE [shrink] [metadata]
+ *                             shrink: it may; metadata: with tables for what is added
+ *     image_tool info FORMAT IMAGE                    prints some fields of the header
  *
  * The options are those of the opening: check opens for reading unless they say otherwise. Exit
  * status 1, with a sentence, where it could not be done.
@@ -20,6 +23,9 @@
 #include "block/loop.h"
 #include "block/node_options.h"
 #include "block/workers.h"
+#include "formats/gow1/info.h"
+#include "formats/qcow2/info.h"
+#include "formats/qcow2/resize.h"
 #include "formats/registry.h"
 
 struct command {
@@ -86,19 +92,80 @@ static int co_check(struct command *command)
     return ret;
 }
 
+static bool is_said(const struct command *command, const char *word)
+{
+    for (char **argument = command->arguments + 2; *argument; argument++) {
+        if (strcmp(*argument, word) == 0)
+            return true;
+    }
+    return false;
+}
+
 static int co_resize(struct command *command)
 {
     struct block_node *node;
     char *end;
     const char *size = command->arguments[1];
+    bool is_qcow2 = strcmp(command->format, "qcow2") == 0;
     uint64_t size_bytes = size ? strtoull(size, &end, 0) : 0;
     if (!size || !*size || *end)
         return error_set(&command->err, -1, "say the new size in bytes");
-    int ret = co_open(command, command->arguments[2], "off", &node);
+    int ret = co_open(command, is_qcow2 ? NULL : command->arguments[2], "off", &node);
     if (ret < 0)
         return ret;
-    ret = node_co_resize(node, size_bytes, &command->err);
+    struct qcow2_resize resize = {.size_bytes = size_bytes,
+                                  .may_shrink = is_said(command, "shrink"),
+                                  .has_tables = is_said(command, "metadata")};
+    ret = is_qcow2 ? qcow2_co_resize_as(node, &resize, &command->err)
+                   : node_co_resize(node, size_bytes, &command->err);
     block_co_node_unref(node);
+    return ret;
+}
+
+/* --- info ---------------------------------------------------------------------------------------
+ */
+
+static int co_qcow2_info(struct block_node *file, struct error *err)
+{
+    static struct qcow2_info info;
+    int ret = qcow2_co_info(file, &info, err);
+    if (ret < 0)
+        return ret;
+    printf("version %" PRIu32 " cluster-bits %" PRIu32 " size %" PRIu64 " backing %s format %s"
+           " data-file %s\n",
+           info.header.version, info.header.cluster_bits, info.header.size,
+           info.backing_name ? info.backing_name : "-", info.extensions.backing_format,
+           info.extensions.data_file_name);
+    qcow2_info_fini(&info);
+    return 0;
+}
+
+static int co_gow1_info(struct block_node *file, struct error *err)
+{
+    struct gow1_header header;
+    int ret = gow1_co_info(file, GOW1_MAGIC, &header, err);
+    if (ret == 0)
+        printf("size %" PRIu32 " allocated %" PRIu32 "\n", header.size, header.allocated);
+    return ret;
+}
+
+static int co_info(struct command *command)
+{
+    struct block_node *file;
+    struct node_options *options = node_options_new();
+    node_options_set(options, "driver", "file", NULL);
+    node_options_set(options, "read-only", "on", NULL);
+    node_options_set(options, "filename", command->arguments[0], NULL);
+    int ret = block_co_open(command->env, options, &file, &command->err);
+    if (ret < 0)
+        return ret;
+    if (strcmp(command->format, "qcow2") == 0)
+        ret = co_qcow2_info(file, &command->err);
+    else if (strcmp(command->format, "gow1") == 0)
+        ret = co_gow1_info(file, &command->err);
+    else
+        ret = error_set(&command->err, -1, "there is no info of %s", command->format);
+    block_co_node_unref(file);
     return ret;
 }
 
@@ -111,6 +178,8 @@ static void run(void *arg)
         command->ret = co_check(command);
     else if (strcmp(command->verb, "resize") == 0)
         command->ret = co_resize(command);
+    else if (strcmp(command->verb, "info") == 0)
+        command->ret = co_info(command);
     else
         command->ret = error_set(&command->err, -1, "there is no command '%s'", command->verb);
 }
@@ -122,7 +191,7 @@ int main(int argc, char **argv)
     struct block_env env;
     struct command command = {.env = &env};
     if (argc < 4) {
-        fputs("usage: image_tool create|check|resize FORMAT ARGUMENT...\n", stderr);
+        fputs("usage: image_tool create|check|resize|info FORMAT ARGUMENT...\n", stderr);
         return 1;
     }
     command.verb = argv[1];

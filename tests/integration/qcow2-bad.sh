@@ -133,7 +133,7 @@ ok "tables that break a rule, opened for writing"
 reserved() { # OFFSET BYTES SENTENCE
     cp good.qcow2 bad.qcow2
     patch bad.qcow2 "$1" "$2"
-    "$HELPERS/qcow2_tool" check bad.qcow2 >out || fail "check: $(cat out)"
+    "$HELPERS/image_tool" check qcow2 bad.qcow2 >out || fail "check: $(cat out)"
     grep -q "$3" out || fail "not '$3': $(cat out)"
     ! qemu-img check -q bad.qcow2 2>/dev/null || fail "qemu-img finds nothing after a change at $1"
 }

@@ -103,10 +103,10 @@ if command -v strace >/dev/null; then
     qemu-img create -q -f qcow2 -b base.raw -F raw -o data_file=data.img top.qcow2 1M
     for image in top.qcow2 full-64k.qcow2; do
         env "$no_leak_check" strace -f -e trace=openat,open,openat2,pread64,preadv,preadv2,read -o trace \
-            "$HELPERS/qcow2_tool" info $image >out || fail "info $image: $(cat out)"
+            "$HELPERS/image_tool" info qcow2 $image >out || fail "info $image: $(cat out)"
         [ "$(grep -c "$image" trace)" -ge 1 ] || fail "the trace does not name $image: $(cat trace)"
         ! grep -E 'base\.raw|data\.img' trace || fail "info opens another file"
     done
-    grep -q 'backing base.raw format raw data-file data.img' <("$HELPERS/qcow2_tool" info top.qcow2) || fail "info says $(cat out)"
+    grep -q 'backing base.raw format raw data-file data.img' <("$HELPERS/image_tool" info qcow2 top.qcow2) || fail "info says $(cat out)"
     ok "describing an image opens nothing else"
 fi

@@ -4,13 +4,13 @@
 # shellcheck source=tests/integration/lib.sh
 . "$(dirname "$0")/lib.sh"
 need qemu-img qemu-io jq
-tool=$HELPERS/qcow2_tool
+tool=$HELPERS/image_tool
 cd "$dir"
 
 # judge IMAGE: qemu-img finds nothing wrong, and neither do we.
 judge() {
     client qemu-img check -q -f qcow2 "$1" || fail "qemu-img check: $(qemu-img check "$1")"
-    client "$tool" check "$1" >out || fail "check: $(cat out)"
+    client "$tool" check qcow2 "$1" >out || fail "check: $(cat out)"
     grep -q '^errors 0 leaks 0 unreadable 0 ' out || fail "check: $(cat out)"
 }
 
@@ -23,7 +23,7 @@ for options in size=0 size=1 size=1M size=64G size=4M,cluster_size=512 size=1G,c
     size=20M,preallocation=metadata,extended_l2=on,refcount_bits=32 \
     size=2G,cluster_size=1K,refcount_bits=64,preallocation=metadata; do
     rm -f new.qcow2
-    client "$tool" create "filename=new.qcow2,$options" || fail "create $options"
+    client "$tool" create qcow2 "filename=new.qcow2,$options" || fail "create $options"
     judge new.qcow2
     size=${options#size=}
     size=$(numfmt --from=iec "${size%%,*}")
@@ -44,7 +44,7 @@ qemu-img info --output=json new.qcow2 >/dev/null
 
 refuse() { # OPTIONS WORDS
     rm -f new.qcow2
-    if "$tool" create "filename=new.qcow2,$1" 2>out; then fail "made: $1"; fi
+    if "$tool" create qcow2 "filename=new.qcow2,$1" 2>out; then fail "made: $1"; fi
     grep -qF -- "$2" out || fail "$1: not '$2' in: $(cat out)"
     [ ! -e new.qcow2 ] || fail "$1: something was made"
 }
@@ -62,15 +62,15 @@ refuse size=1M,colour=red 'colour'
 refuse compat=1.1 "needs the option 'size'"
 ok "what makes no sense is refused before anything is made"
 
-client "$tool" create filename=i.qcow2,size=1M,backing_file=base.raw,backing_fmt=raw
-[ "$("$tool" info i.qcow2)" = "version 3 cluster-bits 16 size 1048576 backing base.raw format raw data-file " ] ||
-    fail "info: $("$tool" info i.qcow2)"
+client "$tool" create qcow2 filename=i.qcow2,size=1M,backing_file=base.raw,backing_fmt=raw
+[ "$("$tool" info qcow2 i.qcow2)" = "version 3 cluster-bits 16 size 1048576 backing base.raw format raw data-file " ] ||
+    fail "info: $("$tool" info qcow2 i.qcow2)"
 ok "info"
 
 # --- check: the same findings as qemu-img ---
 same() { # IMAGE: errors, leaks as qemu-img counts them
     qemu-img check --output=json "$1" >theirs 2>/dev/null || true
-    "$tool" check "$1" >out || fail "check $1: $(cat out)"
+    "$tool" check qcow2 "$1" >out || fail "check $1: $(cat out)"
     wanted="errors $(jq '.corruptions // 0' theirs) leaks $(jq '.leaks // 0' theirs)"
     grep -q "^$wanted " out || fail "$1: not '$wanted' but: $(cat out)"
 }

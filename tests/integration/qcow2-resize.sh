@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
-# New sizes of qcow2 images of every shape, by the driver's call (qcow2_tool), judged by qemu-img:
+# New sizes of qcow2 images of every shape, by the driver's call (image_tool), judged by qemu-img:
 # check, the bytes (against a raw file that got the same sizes by truncate), map and info. What may
 # not be resized is refused as qemu-img refuses it.
 # shellcheck source=tests/integration/lib.sh
@@ -8,16 +8,16 @@
 need qemu-img qemu-io
 ! is_stand_in || skip "the stand-in has no such tool"
 cd "$dir"
-tool=$HELPERS/qcow2_tool
+tool=$HELPERS/image_tool
 
 resize() { # IMAGE SIZE [shrink] [metadata], and the raw file beside it
-    "$tool" resize "$@" || fail "resize $*"
+    "$tool" resize qcow2 "$@" || fail "resize $*"
     truncate -s "$2" model.raw
 }
 
 judge() { # IMAGE SIZE
     qemu-img check -q -f qcow2 "$1" || fail "$1 at $2: $(qemu-img check -f qcow2 "$1")"
-    [ "$("$tool" info "$1" | sed 's/.* size \([0-9]*\) .*/\1/')" -eq "$2" ] || fail "$1: not $2 bytes"
+    [ "$("$tool" info qcow2 "$1" | sed 's/.* size \([0-9]*\) .*/\1/')" -eq "$2" ] || fail "$1: not $2 bytes"
     qemu-img compare -q -f qcow2 -F raw "$1" model.raw || fail "$1 at $2: other bytes"
 }
 
@@ -136,8 +136,8 @@ ok "a snapshot keeps its size and its bytes"
 refuse() { # SENTENCE ARGUMENTS
     local sentence=$1
     shift
-    ! "$tool" resize "$@" 2>out || fail "resize $* is not refused"
-    [ "$(cat out)" = "qcow2_tool: $sentence" ] || fail "not '$sentence' but $(cat out)"
+    ! "$tool" resize qcow2 "$@" 2>out || fail "resize $* is not refused"
+    [ "$(cat out)" = "image_tool: $sentence" ] || fail "not '$sentence' but $(cat out)"
 }
 qemu-img create -q -f qcow2 -o compat=0.10 old.qcow2 10M
 qemu-img snapshot -c one old.qcow2

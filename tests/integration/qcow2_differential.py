@@ -26,7 +26,7 @@ import tempfile
 
 import qcow2_writes as writes
 
-TOOL = os.path.join(os.environ.get("HELPERS", "build/tests/integration"), "qcow2_tool")
+TOOL = os.path.join(os.environ.get("HELPERS", "build/tests/integration"), "image_tool")
 COPIED, OFFSET = 1 << 63, 0x00fffffffffffe00
 
 
@@ -164,7 +164,7 @@ class Case:
         done = subprocess.run(["qemu-img", "check", "-f", "qcow2", "--output=json", image],
                               capture_output=True, text=True, check=False)
         theirs = json.loads(done.stdout) if done.stdout.startswith("{") else None
-        mine = subprocess.run([TOOL, "check", image], capture_output=True, text=True, check=False)
+        mine = subprocess.run([TOOL, "check", "qcow2", image], capture_output=True, text=True, check=False)
         words = mine.stdout.splitlines()[-1].split() if mine.returncode == 0 else []
         qemu = (bool(theirs.get("corruptions")), bool(theirs.get("leaks"))) if theirs else None
         ours = (int(words[1]) > 0, int(words[3]) > 0) if words else None
