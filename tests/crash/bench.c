@@ -70,32 +70,18 @@ static void make_start(struct crash_bench *bench)
     take_content(&bench->backing, &contents[CRASH_BACKING]);
 }
 
-/* What the image shows at the beginning, with these options. */
-static void co_load(struct crash_bench *bench, const char *more, uint8_t **ret_bytes,
-                    uint64_t *ret_length)
-{
-    struct block_node *node;
-    struct error err = {.message = ""};
-    struct crash_open how = {
-        .disks = bench->start, .alignment = 1, .read_only = true, .more = more};
-    if (crash_bench_co_open(bench, &how, &node, &err) < 0)
-        crash_die("%s: %s", bench->shape->name, err.message);
-    if (crash_co_read_all(node, ret_bytes, ret_length) < 0)
-        crash_die("%s: cannot be read with %s", bench->shape->name, more ? more : "no options");
-    block_co_node_unref(node);
-}
-
 static void co_load_still(void *arg)
 {
     struct crash_bench *bench = arg;
-    co_load(bench, bench->shape->still, &bench->still, &bench->still_bytes);
-}
-
-static void co_load_first(void *arg)
-{
-    struct crash_bench *bench = arg;
-    uint64_t length;
-    co_load(bench, NULL, &bench->first, &length);
+    struct block_node *node;
+    struct error err = {.message = ""};
+    struct crash_open how = {
+        .disks = bench->start, .alignment = 1, .read_only = true, .more = bench->shape->still};
+    if (crash_bench_co_open(bench, &how, &node, &err) < 0)
+        crash_die("%s: %s", bench->shape->name, err.message);
+    if (crash_co_read_all(node, &bench->still, &bench->still_bytes) < 0)
+        crash_die("%s: cannot be read with %s", bench->shape->name, bench->shape->still);
+    block_co_node_unref(node);
 }
 
 void crash_bench_init(struct crash_bench *bench, const struct crash_format *format,
@@ -115,8 +101,6 @@ void crash_bench_init(struct crash_bench *bench, const struct crash_format *form
     make_start(bench);
     if (shape->still)
         crash_bench_run(bench, co_load_still, bench);
-    if (shape->bitmap)
-        crash_bench_run(bench, co_load_first, bench);
 }
 
 void crash_bench_fini(struct crash_bench *bench)
@@ -125,7 +109,6 @@ void crash_bench_fini(struct crash_bench *bench)
         crash_disk_fini(&bench->start[i]);
     crash_disk_fini(&bench->backing);
     free(bench->still);
-    free(bench->first);
     block_env_fini(&bench->env);
     loop_free(bench->loop);
 }

@@ -26,7 +26,6 @@ struct crash_bench {
     bool has_backing;
     uint8_t *still; /* what the image shows under shape->still; NULL: nothing */
     uint64_t still_bytes;
-    uint8_t *first; /* what it shows at the beginning, where shape->bitmap is asked; or NULL */
 };
 
 #define CRASH_ROOM_BYTES (UINT64_C(48) << 20) /* of each disk */

@@ -53,8 +53,6 @@ struct crash_shape {
     const char *options; /* more of them for the open, "key=value,key=value"; or NULL */
     const char *still;   /* options with which it shows something that never changes, opened
                           * read-only ("load-snapshot=1"); or NULL */
-    const char *bitmap;  /* a dirty bitmap of it that says, unless it cannot be used, what was
-                          * changed since the beginning; or NULL */
     unsigned share;      /* of the states, against the others'; 0 is CRASH_SHARE_USUAL */
     const void *own;     /* the format's */
 };

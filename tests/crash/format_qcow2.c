@@ -31,9 +31,6 @@ static void spoil_refcounts(struct crash_content *image);
 #define FILL_LARGE \
     " -c 'write -P 1 0 150k' -c 'write -P 2 256k 100k' -c 'write -z 64k 64k' \
                      -c 'write -P 3 390k 5k' "
-#define BITMAPS                                                                                  \
-    "qemu-img bitmap --add -g 512 image changes && qemu-img bitmap --add -g 4k image coarse && " \
-    "qemu-img bitmap --add --disable image off"
 #define SNAPSHOT "qemu-img snapshot -c one image"
 
 static const struct making
@@ -70,8 +67,6 @@ static const struct making
                           .has_data_file = true},
     growth = {.create = "cluster_size=512,refcount_bits=64,preallocation=metadata",
               .more = SNAPSHOT},
-    bitmaps_512 = {.create = "cluster_size=512", .io = FILL_SMALL, .more = BITMAPS},
-    bitmaps_lazy = {.create = "cluster_size=4k,lazy_refcounts=on", .more = BITMAPS},
     dirty = {.create = "cluster_size=512", .io = FILL_SMALL, .spoil = spoil_refcounts};
 
 #define GROWTH_BYTES (1880 * KIB) /* with its tables, nearly all that its refcount table counts */
@@ -123,16 +118,6 @@ static const struct crash_shape shapes[] = {
      .unit_bytes = 512,
      .still = "load-snapshot=one",
      .own = &growth},
-    {.name = "bitmaps-512",
-     .disk_bytes = 64 * KIB,
-     .unit_bytes = 512,
-     .bitmap = "changes",
-     .own = &bitmaps_512},
-    {.name = "bitmaps-lazy",
-     .disk_bytes = 96 * KIB,
-     .unit_bytes = 4096,
-     .bitmap = "changes",
-     .own = &bitmaps_lazy},
     {.name = "dirty", .disk_bytes = 64 * KIB, .unit_bytes = 512, .own = &dirty},
     {.name = NULL},
 };

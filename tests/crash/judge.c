@@ -9,8 +9,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "block/chain.h"
-#include "block/dirty_bitmap.h"
 #include "block/driver.h"
 
 #define SENTENCE_BYTES 256
@@ -76,27 +74,6 @@ static void bad(struct crash_judging *judging, const char *what, const char *why
     sim_fail(judging->oracle->sim, "%s: %s", what, why);
 }
 
-/* What differs from the beginning is in the bitmap, or the bitmap says that it is not to be used.
- */
-static void co_check_bitmap(struct crash_judging *judging, struct block_node *node,
-                            const uint8_t *bytes, uint64_t length)
-{
-    const struct crash_bench *bench = judging->bench;
-    const struct dirty_bitmap *bitmap;
-    struct error err = {.message = ""};
-    uint64_t piece;
-    int rc = chain_co_find_bitmap(node, bench->shape->bitmap, &bitmap, &err);
-    if (rc < 0 && (rc != -EINVAL || !strstr(err.message, "inconsistent")))
-        bad(judging, "its bitmap", err.message);
-    for (uint64_t at = 0; at < length && rc == 0; at += piece) {
-        if (!dirty_bitmap_look(bitmap, at, length - at, &piece) &&
-            memcmp(bytes + at, bench->first + at, piece) != 0) {
-            bad(judging, "what was changed", "is clean in its bitmap");
-            return;
-        }
-    }
-}
-
 /* What the disk shows, under the oracle's rule 8. */
 static void co_check_bytes(struct crash_judging *judging, struct block_node *node)
 {
@@ -111,8 +88,6 @@ static void co_check_bytes(struct crash_judging *judging, struct block_node *nod
         oracle_check_survivor(judging->oracle, bytes);
     else
         bad(judging, "it has another size", "");
-    if (judging->bench->shape->bitmap && length == judging->oracle->size_bytes)
-        co_check_bitmap(judging, node, bytes, length);
     if (judging->keeps_bytes)
         judging->bytes = bytes;
     else

@@ -5,7 +5,7 @@
 /*
  * Whether an image is what a crash may leave: it opens for writing, every byte is one that the
  * oracle allows, nothing that may lose data is found by the format's checker, and what it shows
- * under shape->still has not changed, and shape->bitmap is true. Leaks are allowed, and counted.
+ * under shape->still has not changed. Leaks are allowed, and counted.
  */
 
 #include "tests/crash/bench.h"
