@@ -280,6 +280,8 @@ static int co_rebuild(struct repair *repair)
     struct qcow2_header *header = &repair->image->header;
     struct layout layout = {.first = 0};
     int ret = co_fix_entries(repair);
+    if (ret == 0) /* no entry may point past the end of the file when something is written there */
+        ret = node_co_flush(repair->file);
     if (ret == 0)
         ret = make_layout(repair, &layout);
     if (ret == 0)
