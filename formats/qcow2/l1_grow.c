@@ -54,7 +54,9 @@ static int co_write_table(struct qcow2_image *image, const struct growth *growth
     uint64_t length = growth->clusters << image->geometry.cluster_bits;
     struct block_vec vec = vec_of_buffer(&iov, growth->bytes, length);
     node_co_event(image->node, "l1_grow_write_table");
-    int ret = node_co_write(image->node->file, growth->host_offset, &vec, 0);
+    int ret = qcow2_is_corrupt(image)
+                  ? -EIO
+                  : node_co_write(image->node->file, growth->host_offset, &vec, 0);
     /* Of a former life of the place. */
     cache_co_forget(image->cache, QCOW2_TABLE_L1, growth->host_offset, length);
     return ret == 0 ? node_co_flush(image->node->file) : ret;

@@ -69,7 +69,9 @@ static int co_fill_look(struct qcow2_image *image, struct qcow2_look *look, uint
         ret = co_take_room(image, look, &room);
     if (ret < 0)
         return ret;
-    if (room.must_zero)
+    if (qcow2_is_corrupt(image))
+        ret = -EIO;
+    else if (room.must_zero)
         ret = node_co_zero(image->node->file, room.host_offset,
                            room.count << image->geometry.cluster_bits, BLOCK_NO_UNMAP);
     if (ret == 0)

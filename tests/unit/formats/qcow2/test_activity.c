@@ -210,6 +210,41 @@ static void co_the_other_makes_it_larger(struct fixture *fixture, void *arg)
 
 FIXTURE_TEST_WITH(the_other_makes_it_larger, drivers, 0, CAPACITY_BYTES)
 
+/* A deflate stream of one stored block: the cluster that begins with it, and 5 bytes more. */
+static void store_compressed(uint8_t *at, int byte)
+{
+    static const uint8_t head[] = {0x01, 0x00, 0x10, 0xff,
+                                   0xef}; /* the last; 4096, its complement */
+    memcpy(at, head, sizeof(head));
+    memset(at + sizeof(head), byte, 4096);
+}
+
+/* What was decompressed, too, may be of what is there no more. */
+static void co_compressed_clusters_are_read_anew(struct fixture *fixture, void *arg)
+{
+    uint8_t *data = fixture->disk.data;
+    struct server server;
+    (void)arg;
+    the_disk = &fixture->disk;
+    memory_image_make(&fixture->disk, &shapes[0]);
+    co_start(fixture, &server, "");
+    assert_int_equal(co_write(&server, 0, 2 * 4096, 1), 0);
+    co_leave(&server);
+    uint64_t l2 = load_be64(data + 3 * 4096) & QCOW2_ENTRY_OFFSET;
+    uint64_t place = load_be64(data + l2) & QCOW2_ENTRY_OFFSET;
+    store_be64(data + l2, place | UINT64_C(8) << 58 | QCOW2_ENTRY_COMPRESSED); /* 9 sectors */
+    store_be64(data + l2 + 8, 0);
+    for (int byte = 5; byte < 8; byte++) {
+        store_compressed(data + place, byte);
+        co_take(&server);
+        assert_int_equal(co_read(&server, 0, 4096, byte), 0);
+        co_leave(&server);
+    }
+    co_stop(&server);
+}
+
+FIXTURE_TEST_WITH(compressed_clusters_are_read_anew, drivers, 0, CAPACITY_BYTES)
+
 static void co_bitmaps_go_along(struct fixture *fixture, void *arg)
 {
     static const struct memory_bitmap bitmap = {
@@ -350,6 +385,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(two_servers_in_turn),
         cmocka_unit_test(the_other_makes_it_larger),
+        cmocka_unit_test(compressed_clusters_are_read_anew),
         cmocka_unit_test(bitmaps_go_along),
         cmocka_unit_test(what_cannot_be_written_is_not_left),
         cmocka_unit_test(another_image_is_not_taken),

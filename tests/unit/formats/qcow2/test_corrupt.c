@@ -200,6 +200,11 @@ static void co_damage(struct fixture *fixture, void *arg)
         return;
     for (unsigned i = 0; i < 50; i++)
         assert_int_equal(co_write(fixture, i, 0x77), 0);
+    assert_int_equal(node_co_flush(fixture->node), 0);
+    for (unsigned i = 0; i < 100; i++) /* what was copied is freed, and nobody's */
+        coroutine_co_pause();
+    for (unsigned i = 50; i < GUEST_CLUSTERS; i++)
+        assert_int_equal(co_write(fixture, i, 0x77), 0);
     fixture_co_close(fixture);
     struct memory_image_faults faults = memory_image_check(disk);
     assert_int_equal(faults.errors + faults.leaks, 0);
