@@ -35,6 +35,8 @@ static const struct block_driver_admin gow1_admin = {
     .co_reopen_prepare = gow1_co_reopen_prepare,
     .co_reopen_commit = gow1_co_reopen_commit,
     .co_reopen_abort = gow1_co_reopen_abort,
+    .co_inactivate = gow1_co_inactivate,
+    .co_invalidate = gow1_co_invalidate,
     .has_zero_init = gow1_has_zero_init,
     .tell_numbers = gow1_tell_numbers,
 };

@@ -67,6 +67,8 @@ int gow1_co_open(struct block_node *node, struct node_options *options, struct e
 void gow1_co_close(struct block_node *node);
 /* The option "magic", in open and create. */
 int gow1_take_magic(struct node_options *options, uint32_t *ret_magic, struct error *err);
+/* What follows from the header, and from whether it is written: of its entries, and of its node. */
+void gow1_set_limits(struct gow1_image *image);
 void gow1_tell_numbers(const struct block_node *node, block_tell_number *tell, void *arg);
 
 /* --- writer.c: an image's begin and end as one that is written ---------------------------------
@@ -123,6 +125,8 @@ int gow1_co_create(struct block_env *env, struct node_options *options, struct e
 int gow1_co_reopen_prepare(struct block_node *node, struct block_reopen *reopen, struct error *err);
 void gow1_co_reopen_commit(struct block_node *node, struct block_reopen *reopen);
 void gow1_co_reopen_abort(struct block_node *node, struct block_reopen *reopen);
+int gow1_co_inactivate(struct block_node *node, struct error *err);
+int gow1_co_invalidate(struct block_node *node, struct error *err);
 
 /* --- rewrite.c: the map as a whole, past the cache; nothing is in flight ------------------------
  */

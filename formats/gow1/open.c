@@ -160,11 +160,20 @@ static int open_cache(struct gow1_image *image, const struct settings *settings,
     return ret;
 }
 
-/* What entries may say in an image that is only read. */
-static uint32_t entry_limit(const struct gow1_image *image)
+void gow1_set_limits(struct gow1_image *image)
 {
-    uint32_t blocks = gow1_file_blocks(atomic_load(&image->node->file->size_bytes));
-    return image->header.allocated < blocks ? image->header.allocated : blocks;
+    struct block_node *node = image->node;
+    uint32_t limit = image->header.allocated;
+    uint32_t blocks = gow1_file_blocks(atomic_load(&node->file->size_bytes));
+    if (!image->writer && blocks < limit)
+        limit = blocks;
+    atomic_store(&image->entry_limit, limit);
+    atomic_store(&node->size_bytes, (uint64_t)image->header.size << GOW1_BLOCK_BITS);
+    node->limits = (struct block_limits){
+        .request_alignment = 1,
+        .memory_alignment = 1,
+        .preferred_bytes = node->file->limits.preferred_bytes,
+    };
 }
 
 static int co_open_image(struct gow1_image *image, struct node_options *options, struct error *err)
@@ -182,12 +191,11 @@ static int co_open_image(struct gow1_image *image, struct node_options *options,
     ret = gow1_header_check_allocated(&image->header, &why);
     if (ret < 0)
         return name_image(node->file, ret, &why, err);
-    atomic_store(&image->entry_limit, entry_limit(image));
     ret = open_cache(image, &settings, err);
     if (ret == 0 && !node->read_only)
         ret = gow1_writer_co_new(image, &image->writer, err);
-    if (ret == 0 && image->writer)
-        atomic_store(&image->entry_limit, image->header.allocated);
+    if (ret == 0)
+        gow1_set_limits(image);
     return ret;
 }
 
@@ -217,12 +225,6 @@ int gow1_co_open(struct block_node *node, struct node_options *options, struct e
         return ret;
     }
     node->state = image;
-    node->limits = (struct block_limits){
-        .request_alignment = 1,
-        .memory_alignment = 1,
-        .preferred_bytes = node->file->limits.preferred_bytes,
-    };
-    atomic_store(&node->size_bytes, (uint64_t)image->header.size << GOW1_BLOCK_BITS);
     return 0;
 }
 

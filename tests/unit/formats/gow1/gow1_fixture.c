@@ -16,6 +16,14 @@ static int reopen_prepare(struct block_node *node, struct block_reopen *reopen, 
     return 0;
 }
 
+/* Another server may have changed it. */
+static int stored_size(struct block_node *node, uint64_t *ret_size_bytes)
+{
+    const struct memory_disk *disk = node->state;
+    *ret_size_bytes = disk->size_bytes;
+    return 0;
+}
+
 const struct block_driver *const *gow_drivers(void)
 {
     static struct block_driver growing;
@@ -24,6 +32,7 @@ const struct block_driver *const *gow_drivers(void)
     growing = *memory_drivers[1];
     admin = *growing.admin;
     admin.co_reopen_prepare = reopen_prepare;
+    admin.co_stored_size = stored_size;
     growing.admin = &admin;
     assert_string_equal(growing.name, "growing");
     return drivers;
