@@ -7,6 +7,7 @@
 #include "block/coroutine.h"
 #include "block/loop.h"
 #include "cache/table.h"
+#include "formats/gow1/image.h"
 #include "formats/qcow2/writer.h"
 #include "tests/crash/crash.h"
 
@@ -45,6 +46,9 @@ WRAP(int, cache_new,
     } else if (planted.active == PLANT_L1_BEFORE_L2) {
         wrong.kinds[QCOW2_TABLE_L1].class_index = QCOW2_TABLE_L2;
         wrong.kinds[QCOW2_TABLE_L2].class_index = QCOW2_TABLE_L1;
+    } else if (planted.active == PLANT_MAP_BEFORE_ALLOCATED) {
+        wrong.kinds[GOW1_TABLE_HEADER].class_index = GOW1_TABLE_MAP;
+        wrong.kinds[GOW1_TABLE_MAP].class_index = GOW1_TABLE_HEADER;
     }
     int rc = real_cache_new(ret_cache, &wrong, err);
     planted.cache = rc == 0 ? *ret_cache : NULL;
@@ -121,6 +125,13 @@ WRAP(int, qcow2_co_alloc,
     *ret_host_offset = planted.stash[--planted.stash_count];
     *ret_count = 1;
     return 0;
+}
+
+WRAP(struct gow1_taken, gow1_blocks_take, (struct gow1_blocks * blocks, uint32_t count_max))
+{
+    struct gow1_taken taken = real_gow1_blocks_take(blocks, count_max);
+    taken.is_fresh |= planted.active == PLANT_STALE_BLOCK;
+    return taken;
 }
 
 /* --- what is written ----------------------------------------------------------------------------

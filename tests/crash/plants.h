@@ -10,16 +10,18 @@
 
 enum crash_plant {
     PLANT_NONE,
-    PLANT_REFCOUNT_AFTER_L2, /* a pointer is written before the count of what it points to */
-    PLANT_L2_BEFORE_DATA,    /* and before copied data is durable */
-    PLANT_L1_BEFORE_L2,      /* an L1 entry before the table that it points to */
-    PLANT_EARLY_REUSE,       /* a freed cluster has a new owner at once */
-    PLANT_LATE_PUNCH,        /* a hole is punched when its cluster has a new owner */
-    PLANT_TORN_HEADER,       /* a header's field is written in two pieces */
-    PLANT_LYING_FLUSH,       /* a flush is answered and not made */
-    PLANT_EARLY_DECREMENT,   /* a count goes down before the removal of the pointer is durable */
-    PLANT_CHANGING_SLOT,     /* a table is written while it changes */
-    PLANT_NO_GRACE,          /* a freed cluster has a new owner while somebody still reads it */
+    PLANT_REFCOUNT_AFTER_L2,    /* a pointer is written before the count of what it points to */
+    PLANT_L2_BEFORE_DATA,       /* and before copied data is durable */
+    PLANT_L1_BEFORE_L2,         /* an L1 entry before the table that it points to */
+    PLANT_EARLY_REUSE,          /* a freed cluster has a new owner at once */
+    PLANT_LATE_PUNCH,           /* a hole is punched when its cluster has a new owner */
+    PLANT_TORN_HEADER,          /* a header's field is written in two pieces */
+    PLANT_LYING_FLUSH,          /* a flush is answered and not made */
+    PLANT_EARLY_DECREMENT,      /* a count goes down before the removal of the pointer is durable */
+    PLANT_CHANGING_SLOT,        /* a table is written while it changes */
+    PLANT_NO_GRACE,             /* a freed cluster has a new owner while somebody still reads it */
+    PLANT_MAP_BEFORE_ALLOCATED, /* of gow1: an entry is written before the count of its block */
+    PLANT_STALE_BLOCK,          /* of gow1: a block that was used once is taken for a fresh one */
     PLANT_COUNT,
 };
 
