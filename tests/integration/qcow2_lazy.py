@@ -153,7 +153,7 @@ def main():
         print("skip: qemu-img is not installed")
         sys.exit(77)
     seed = os.environ.get("SEED") or str(random.randrange(1 << 32))
-    cuts = int(os.environ.get("CUTS", "40"))
+    cuts = int(os.environ.get("CUTS", "25"))
     print("SEED=%s" % seed)
     rng = random.Random(seed)
     folder = tempfile.mkdtemp(prefix="platter-lazy.")
