@@ -12,6 +12,7 @@
 #include "block/node.h"
 #include "block/node_options.h"
 #include "formats/raw.h"
+#include "tests/crash/no_memory.h"
 
 /* --- workers ------------------------------------------------------------------------------------
  *
@@ -70,17 +71,25 @@ static void make_start(struct crash_bench *bench)
     take_content(&bench->backing, &contents[CRASH_BACKING]);
 }
 
-static void co_load_still(void *arg)
+/* What the image shows at the beginning under some options. */
+struct look {
+    struct crash_bench *bench;
+    const char *options;
+    uint8_t **bytes;
+    uint64_t *length;
+};
+
+static void co_look(void *arg)
 {
-    struct crash_bench *bench = arg;
+    const struct look *look = arg;
     struct block_node *node;
     struct error err = {.message = ""};
     struct crash_open how = {
-        .disks = bench->start, .alignment = 1, .read_only = true, .more = bench->shape->still};
-    if (crash_bench_co_open(bench, &how, &node, &err) < 0)
-        crash_die("%s: %s", bench->shape->name, err.message);
-    if (crash_co_read_all(node, &bench->still, &bench->still_bytes) < 0)
-        crash_die("%s: cannot be read with %s", bench->shape->name, bench->shape->still);
+        .disks = look->bench->start, .alignment = 1, .read_only = true, .more = look->options};
+    if (crash_bench_co_open(look->bench, &how, &node, &err) < 0)
+        crash_die("%s: %s", look->bench->shape->name, err.message);
+    if (crash_co_read_all(node, look->bytes, look->length) < 0)
+        crash_die("%s: cannot be read", look->bench->shape->name);
     block_co_node_unref(node);
 }
 
@@ -92,15 +101,22 @@ void crash_bench_init(struct crash_bench *bench, const struct crash_format *form
         (struct crash_bench){.format = format, .shape = shape, .workers.ops = &workers_at_once};
     bench->drivers[0] = &crash_disk_driver;
     bench->drivers[1] = format->driver;
+    unsigned count = 2;
     if (format->driver != &format_raw)
-        bench->drivers[2] = &format_raw; /* of backing files */
+        bench->drivers[count++] = &format_raw; /* of backing files */
+    if (shape->filter)
+        bench->drivers[count++] = shape->filter;
     if (loop_new(&bench->loop, 0, &poller_ev, &clock_monotonic, &err) < 0 ||
         block_env_init(&bench->env, &bench->loop, 1, &bench->workers, NULL, bench->drivers, &err) <
             0)
         crash_die("%s", err.message);
     make_start(bench);
+    struct look first = {bench, NULL, &bench->first, &bench->first_bytes};
+    if (shape->bitmap)
+        crash_bench_run(bench, co_look, &first);
+    struct look still = {bench, shape->still, &bench->still, &bench->still_bytes};
     if (shape->still)
-        crash_bench_run(bench, co_load_still, bench);
+        crash_bench_run(bench, co_look, &still);
 }
 
 void crash_bench_fini(struct crash_bench *bench)
@@ -108,6 +124,7 @@ void crash_bench_fini(struct crash_bench *bench)
     for (unsigned i = 0; i < bench->disk_count; i++)
         crash_disk_fini(&bench->start[i]);
     crash_disk_fini(&bench->backing);
+    free(bench->first);
     free(bench->still);
     block_env_fini(&bench->env);
     loop_free(bench->loop);
@@ -127,10 +144,13 @@ static int set(struct node_options *options, const char *path, const char *value
     return node_options_set(options, path, value, NULL);
 }
 
-static void set_disk(struct node_options *options, struct crash_disk *disk, const char *prefix,
-                     uint32_t alignment)
+/* Below a filter the image is its child "file". */
+static void set_disk(struct crash_bench *bench, struct node_options *options,
+                     struct crash_disk *disk, enum crash_role role, uint32_t alignment)
 {
-    char path[64], value[16];
+    char prefix[32], path[64], value[16];
+    snprintf(prefix, sizeof(prefix), "%s%s", bench->shape->filter ? "file." : "",
+             bench->format->prefixes[role]);
     crash_disk_set_options(disk, options, prefix);
     snprintf(path, sizeof(path), "%salign", prefix);
     snprintf(value, sizeof(value), "%u", alignment);
@@ -142,24 +162,27 @@ int crash_bench_co_open(struct crash_bench *bench, const struct crash_open *how,
                         struct block_node **ret_node, struct error *err)
 {
     const struct crash_format *format = bench->format;
+    bool was_armed = crash_no_memory_disarm();
     struct node_options *options = node_options_new();
     if (!options)
         return error_set(err, -ENOMEM, "no memory for options");
     for (unsigned i = 0; i < bench->disk_count; i++)
-        set_disk(options, &how->disks[i], format->prefixes[i], how->alignment);
+        set_disk(bench, options, &how->disks[i], i, how->alignment);
     if (bench->has_backing)
-        set_disk(options, &bench->backing, format->prefixes[CRASH_BACKING], 1);
-    int rc = set(options, "driver", format->name);
+        set_disk(bench, options, &bench->backing, CRASH_BACKING, 1);
+    const struct block_driver *filter = bench->shape->filter;
+    int rc = set(options, filter ? "file.driver" : "driver", format->name);
+    if (rc == 0 && filter)
+        rc = set(options, "driver", filter->name);
     if (rc == 0 && how->read_only)
         rc = set(options, "read-only", "on");
     if (rc == 0 && bench->shape->options)
         rc = node_options_parse(options, bench->shape->options, err);
     if (rc == 0 && how->more)
         rc = node_options_parse(options, how->more, err);
-    if (rc < 0) {
-        node_options_free(options);
-        return rc;
-    }
+    if (rc < 0)
+        crash_die("%s: bad options", bench->shape->name);
+    crash_no_memory_rearm(was_armed);
     return block_co_open(&bench->env, options, ret_node, err);
 }
 

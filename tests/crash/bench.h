@@ -19,13 +19,15 @@ struct crash_bench {
     struct loop *loop;
     struct workers workers;
     struct block_env env;
-    const struct block_driver *drivers[5];
+    const struct block_driver *drivers[6];
     unsigned disk_count;                    /* that are written: 1, or 2 with a data file */
     struct crash_disk start[CRASH_WRITTEN]; /* as make() made them */
     struct crash_disk backing;
     bool has_backing;
     uint8_t *still; /* what the image shows under shape->still; NULL: nothing */
     uint64_t still_bytes;
+    uint8_t *first; /* what it shows at the beginning, where shape->bitmap is asked; or NULL */
+    uint64_t first_bytes;
 };
 
 #define CRASH_ROOM_BYTES (UINT64_C(48) << 20) /* of each disk */

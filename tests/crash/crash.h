@@ -47,14 +47,17 @@ struct crash_content {
 /* One way in which an image of the format may look. */
 struct crash_shape {
     const char *name;    /* NULL ends the list */
-    uint64_t disk_bytes; /* what a client sees */
+    uint64_t disk_bytes; /* what a client sees; at most, where it resizes */
     uint32_t unit_bytes; /* requests like to begin and end at multiples of it: the cluster */
-    uint64_t span_bytes; /* clients keep to some places, so many bytes in all; 0: the whole disk */
     const char *options; /* more of them for the open, "key=value,key=value"; or NULL */
-    const char *still;   /* options with which it shows something that never changes, opened
-                          * read-only ("load-snapshot=1"); or NULL */
-    unsigned share;      /* of the states, against the others'; 0 is CRASH_SHARE_USUAL */
-    const void *own;     /* the format's */
+    const struct block_driver *filter; /* above the image; or NULL */
+    bool resizes;                      /* its client changes the size now and then */
+    const char *bitmap; /* a dirty bitmap of it that says, unless it cannot be used, what was
+                         * changed since the beginning (not asked where it resizes); or NULL */
+    const char *still;  /* options with which it shows something that never changes, opened
+                         * read-only ("load-snapshot=1"); or NULL */
+    unsigned share;     /* of the states, against the others'; 0 is CRASH_SHARE_USUAL */
+    const void *own;    /* the format's */
 };
 
 /* Something that a format can do besides reads and writes, in the middle of a workload. It may

@@ -14,6 +14,8 @@
 #include "common/align.h"
 #include "tests/crash/crash.h"
 
+#define SLOW_READ_PAUSES 100
+
 /* --- bytes --------------------------------------------------------------------------------------
  */
 
@@ -145,11 +147,12 @@ static void discard_late(struct crash_disk *disk, uint64_t offset, uint64_t leng
  */
 
 /* Mostly for a few turns, now and then for so many that much else happens meanwhile. */
+
 static void co_pause_somewhat(struct crash_disk *disk)
 {
     if (disk->pauses_max == 0)
         return;
-    uint64_t most = disk->pauses_max * (random_once_in(disk->random, 24) ? 25 : 1);
+    uint64_t most = disk->pauses_max * (random_once_in(disk->random, disk->slow_once_in) ? 25 : 1);
     for (uint64_t left = random_below(disk->random, most + 1); left > 0; left--)
         coroutine_co_pause();
 }
@@ -208,7 +211,8 @@ static int crash_co_read(struct block_node *node, uint64_t offset, const struct 
 {
     struct crash_disk *disk = node->state;
     int rc = begin_call(disk, CRASH_CALL_READ);
-    co_pause_somewhat(disk);
+    for (unsigned i = 0; i < (disk->reads_slowly ? SLOW_READ_PAUSES : 1); i++)
+        co_pause_somewhat(disk);
     if (rc == 0)
         vec_copy_from(vec, disk->bytes + offset);
     co_pause_somewhat(disk);

@@ -33,6 +33,8 @@ struct crash_disk {
     unsigned number;       /* on the tape */
     struct random *random; /* of the pauses */
     unsigned pauses_max;
+    unsigned slow_once_in; /* one pause in so many is a long one */
+    bool reads_slowly;     /* all are, of reads */
     struct crash_faults *faults;
     unsigned discards_late; /* a planted bug: see plants.h */
     struct late_discard *late;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "block/filters.h"
 #include "common/endian.h"
 #include "formats/qcow2/driver.h"
 #include "formats/qcow2/entry.h"
@@ -31,6 +32,9 @@ static void spoil_refcounts(struct crash_content *image);
 #define FILL_LARGE \
     " -c 'write -P 1 0 150k' -c 'write -P 2 256k 100k' -c 'write -z 64k 64k' \
                      -c 'write -P 3 390k 5k' "
+#define BITMAPS                                                                                  \
+    "qemu-img bitmap --add -g 512 image changes && qemu-img bitmap --add -g 4k image coarse && " \
+    "qemu-img bitmap --add --disable image off"
 #define SNAPSHOT "qemu-img snapshot -c one image"
 
 static const struct making
@@ -39,6 +43,8 @@ static const struct making
     plain_64k = {.create = "cluster_size=64k"},
     plain_2m = {.create = "cluster_size=2M,refcount_bits=64"},
     filled_512 = {.create = "cluster_size=512,refcount_bits=8", .io = FILL_SMALL},
+    filled_4k = {.create = "cluster_size=4k", .io = FILL_SMALL},
+    filled_96k = {.create = "cluster_size=512", .io = FILL_SMALL " -c 'write -P 9 80k 16k' "},
     filled_64k = {.create = "cluster_size=64k", .io = FILL_LARGE},
     prepared_4k = {.create = "cluster_size=4k,preallocation=metadata"},
     backed_512 = {.create = "cluster_size=512", .has_backing = true},
@@ -57,6 +63,7 @@ static const struct making
     extended_16k = {.create = "cluster_size=16k,extended_l2=on", .io = FILL_SMALL},
     extended_backed = {.create = "cluster_size=16k,extended_l2=on", .has_backing = true},
     lazy_512 = {.create = "cluster_size=512,lazy_refcounts=on", .io = FILL_SMALL},
+    lazy_backed = {.create = "cluster_size=4k,lazy_refcounts=on", .has_backing = true},
     lazy_4k = {.create = "cluster_size=4k,lazy_refcounts=on"},
     data_file_4k = {.create = "cluster_size=4k,data_file=data",
                     .io = FILL_SMALL,
@@ -67,9 +74,12 @@ static const struct making
                           .has_data_file = true},
     growth = {.create = "cluster_size=512,refcount_bits=64,preallocation=metadata",
               .more = SNAPSHOT},
+    bitmaps_512 = {.create = "cluster_size=512", .io = FILL_SMALL, .more = BITMAPS},
+    bitmaps_lazy = {.create = "cluster_size=4k,lazy_refcounts=on", .more = BITMAPS},
     dirty = {.create = "cluster_size=512", .io = FILL_SMALL, .spoil = spoil_refcounts};
 
-#define GROWTH_BYTES (1880 * KIB) /* with its tables, nearly all that its refcount table counts */
+#define GROWTH_BYTES \
+    (1976 * KIB) /* with its tables, all but 13 clusters that its refcount table counts */
 
 static const struct crash_shape shapes[] = {
     {.name = "plain-512", .disk_bytes = 96 * KIB, .unit_bytes = 512, .own = &plain_512},
@@ -106,6 +116,7 @@ static const struct crash_shape shapes[] = {
      .own = &extended_backed},
     {.name = "lazy-512", .disk_bytes = 64 * KIB, .unit_bytes = 512, .own = &lazy_512},
     {.name = "lazy-4k", .disk_bytes = 96 * KIB, .unit_bytes = 4096, .own = &lazy_4k},
+    {.name = "lazy-backed", .disk_bytes = 64 * KIB, .unit_bytes = 4096, .own = &lazy_backed},
     {.name = "data-file-4k", .disk_bytes = 64 * KIB, .unit_bytes = 4096, .own = &data_file_4k},
     {.name = "data-file-raw", .disk_bytes = 64 * KIB, .unit_bytes = 4096, .own = &data_file_raw},
     {.name = "extended-data-file",
@@ -118,6 +129,48 @@ static const struct crash_shape shapes[] = {
      .unit_bytes = 512,
      .still = "load-snapshot=one",
      .own = &growth},
+    {.name = "resized-512",
+     .disk_bytes = 96 * KIB, /* of L2 tables that reach over 32 KiB each */
+     .unit_bytes = 512,
+     .resizes = true,
+     .own = &filled_96k},
+    {.name = "resized-l1", /* an L1 table of one cluster is full at 2 MiB */
+     .disk_bytes = 2200 * KIB,
+     .unit_bytes = 512,
+     .resizes = true,
+     .share = 10,
+     .own = &plain_512},
+    {.name = "resized-backed",
+     .disk_bytes = 96 * KIB,
+     .unit_bytes = 4096,
+     .resizes = true,
+     .own = &backed_4k},
+    {.name = "resized-data-file",
+     .disk_bytes = 64 * KIB,
+     .unit_bytes = 4096,
+     .resizes = true,
+     .own = &data_file_4k},
+    {.name = "bitmaps-512",
+     .disk_bytes = 64 * KIB,
+     .unit_bytes = 512,
+     .bitmap = "changes",
+     .own = &bitmaps_512},
+    {.name = "bitmaps-lazy",
+     .disk_bytes = 96 * KIB,
+     .unit_bytes = 4096,
+     .bitmap = "changes",
+     .own = &bitmaps_lazy},
+    {.name = "bitmaps-resized",
+     .disk_bytes = 64 * KIB,
+     .unit_bytes = 512,
+     .resizes = true,
+     .bitmap = "changes",
+     .own = &bitmaps_512},
+    {.name = "compress-4k",
+     .disk_bytes = 96 * KIB,
+     .unit_bytes = 4096,
+     .filter = &block_filter_compress,
+     .own = &filled_4k},
     {.name = "dirty", .disk_bytes = 64 * KIB, .unit_bytes = 512, .own = &dirty},
     {.name = NULL},
 };

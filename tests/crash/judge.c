@@ -9,6 +9,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "block/chain.h"
+#include "block/dirty_bitmap.h"
 #include "block/driver.h"
 
 #define SENTENCE_BYTES 256
@@ -74,20 +76,76 @@ static void bad(struct crash_judging *judging, const char *what, const char *why
     sim_fail(judging->oracle->sim, "%s: %s", what, why);
 }
 
-/* What the disk shows, under the oracle's rule 8. */
+static bool may_have_size(const struct crash_sizes *sizes, uint64_t size_bytes)
+{
+    for (unsigned i = 0; i < sizes->count; i++)
+        if (sizes->all[i] == size_bytes)
+            return true;
+    return false;
+}
+
+/* What differs from the beginning is in the bitmap, or the bitmap says that it is not to be used.
+ */
+static void co_check_bitmap(struct crash_judging *judging, struct block_node *node,
+                            const uint8_t *bytes, uint64_t length)
+{
+    const struct crash_bench *bench = judging->bench;
+    const struct dirty_bitmap *bitmap;
+    struct error err = {.message = ""};
+    uint64_t piece;
+    int rc = chain_co_find_bitmap(node, bench->shape->bitmap, &bitmap, &err);
+    if (rc < 0 && (rc != -EINVAL || !strstr(err.message, "inconsistent")))
+        bad(judging, "its bitmap", err.message);
+    for (uint64_t at = 0; at < length && rc == 0; at += piece) {
+        if (!dirty_bitmap_look(bitmap, at, length - at, &piece) &&
+            memcmp(bytes + at, bench->first + at, piece) != 0) {
+            bad(judging, "what was changed", "is clean in its bitmap");
+            return;
+        }
+    }
+}
+
+/* Under the oracle's rule 8. A shrink that was not made may have lost what lies behind the new end,
+ * so that the backing file shows there. */
+static void check_survivor(struct crash_judging *judging, const uint8_t *bytes, uint64_t length)
+{
+    const struct crash_bench *bench = judging->bench;
+    uint64_t from = UINT64_MAX;
+    for (unsigned i = 0; i < judging->sizes->count; i++)
+        from = judging->sizes->all[i] < from ? judging->sizes->all[i] : from;
+    if (!bench->has_backing || from >= length) {
+        oracle_check_survivor(judging->oracle, bytes);
+        return;
+    }
+    uint8_t *excused = crash_alloc(judging->oracle->size_bytes + 1);
+    memcpy(excused, bytes, judging->oracle->size_bytes);
+    for (uint64_t at = from; at < length; at++)
+        if (bytes[at] == bench->backing.bytes[at])
+            excused[at] = 0;
+    oracle_check_survivor(judging->oracle, excused);
+    free(excused);
+}
+
+/* What the disk shows. */
 static void co_check_bytes(struct crash_judging *judging, struct block_node *node)
 {
     uint8_t *bytes;
-    uint64_t length;
+    uint64_t length, whole = judging->oracle->size_bytes;
     int rc = crash_co_read_all(node, &bytes, &length);
     if (rc < 0) {
         bad(judging, "it cannot be read", error_text(rc));
         return;
     }
-    if (length == judging->oracle->size_bytes)
-        oracle_check_survivor(judging->oracle, bytes);
-    else
+    if (!may_have_size(judging->sizes, length)) {
         bad(judging, "it has another size", "");
+    } else {
+        bytes = crash_realloc(bytes, whole + 1);
+        memset(bytes + length, 0, whole - length);
+        check_survivor(judging, bytes, length);
+        if (judging->bench->shape->bitmap && !judging->bench->shape->resizes)
+            co_check_bitmap(judging, node, bytes, length);
+    }
+    judging->size_bytes = length;
     if (judging->keeps_bytes)
         judging->bytes = bytes;
     else
@@ -107,6 +165,8 @@ static void co_check_format(struct crash_judging *judging, struct block_node *no
     char first[SENTENCE_BYTES] = "";
     struct block_check check = {.errors = 0};
     struct error err = {.message = ""};
+    if (judging->bench->shape->filter)
+        node = node->file;
     int rc = block_co_check(node, keep_first, first, &check, &err);
     if (rc == -ENOTSUP) /* a format without a structure */
         return;
@@ -114,6 +174,7 @@ static void co_check_format(struct crash_judging *judging, struct block_node *no
         bad(judging, "it cannot be checked", err.message);
     else if (check.errors > 0 || check.unreadable > 0)
         bad(judging, "the check says", first);
+    judging->verdicts->leaks_last = check.leaks;
     judging->verdicts->leaky += check.leaks > 0;
     if (check.leaks > judging->verdicts->leaks_max)
         judging->verdicts->leaks_max = check.leaks;

@@ -12,18 +12,27 @@
 #include "tests/harness/oracle.h"
 
 struct crash_verdicts {
-    uint64_t states, foreign; /* that were judged; by the foreign program too */
-    uint64_t leaky, leaks_max;
+    uint64_t states, foreign;              /* that were judged; by the foreign program too */
+    uint64_t leaky, leaks_max, leaks_last; /* states with leaks; clusters */
+};
+
+/* The size that a disk had when it was durable last, and those that it was given since then. */
+#define CRASH_SIZES_MAX (2 * 24 + 1)
+struct crash_sizes {
+    uint64_t all[CRASH_SIZES_MAX];
+    unsigned count;
 };
 
 struct crash_judging {
     struct crash_bench *bench;
     struct crash_disk *disks;
     struct oracle *oracle; /* fails the run; its rule 8 says what may be there */
+    const struct crash_sizes *sizes;
     uint32_t alignment;
     unsigned foreign_once_in; /* 0: never */
     bool keeps_bytes;         /* what it showed is wanted: */
-    uint8_t *bytes;           /* the caller's to free */
+    uint8_t *bytes;           /* the caller's to free; zeroes behind the size up to the oracle's */
+    uint64_t size_bytes;
     struct crash_verdicts *verdicts;
 };
 

@@ -25,7 +25,7 @@ struct crash_runner {
     unsigned discards_late; /* a planted bug; see plants.h */
     bool ends_quietly;      /* a failed run says nothing */
     bool is_traced;         /* it prints its tape */
-    uint64_t cuts_before;   /* it was found; of a failed run */
+    uint64_t cuts_before;   /* this life */
     char failure[SIM_FAILURE_MAX];
 };
 

@@ -136,6 +136,18 @@ static void forget_idle_covers(struct crash_survivors *survivors)
     survivors->cover_count = kept;
 }
 
+/* What both have, of the later one. */
+static void apply_common(const struct crash_survivors *survivors, struct crash_disk *disk,
+                         const struct crash_change *later, const struct crash_change *earlier)
+{
+    const uint8_t *bytes = bytes_of(survivors, later);
+    uint64_t from = later->offset > earlier->offset ? later->offset : earlier->offset;
+    uint64_t later_end = later->offset + later->length;
+    uint64_t earlier_end = earlier->offset + earlier->length;
+    uint64_t to = later_end < earlier_end ? later_end : earlier_end;
+    crash_disk_store(disk, from, bytes ? bytes + (from - later->offset) : NULL, to - from);
+}
+
 /* After a change was applied that is older than them. */
 static void apply_covers(struct crash_survivors *survivors, struct crash_disk *disk,
                          const struct crash_change *change)
@@ -143,7 +155,7 @@ static void apply_covers(struct crash_survivors *survivors, struct crash_disk *d
     for (size_t i = 0; i < survivors->cover_count; i++) {
         const struct crash_change *cover = change_of(survivors, survivors->covers[i]);
         if (covers(cover, change))
-            apply_whole(survivors, disk, cover);
+            apply_common(survivors, disk, cover, change);
     }
 }
 

@@ -91,10 +91,13 @@ static void print_client(const struct crash_event *event)
     static const char *const words[] = {
         [CRASH_ANSWERED] = "is answered",      [CRASH_FAILED] = "has failed",
         [CRASH_FORCED] = "is durable",         [CRASH_FLUSH_SENT] = "flush is sent",
-        [CRASH_FLUSHED] = "flush is answered", [CRASH_CLOSED] = "the image is closed"};
+        [CRASH_FLUSHED] = "flush is answered", [CRASH_CLOSED] = "the image is closed",
+        [CRASH_RESIZED] = "resize is answered"};
     if (event->kind == CRASH_SENT)
         printf("client %u sends %" PRIu32 ": %s of %#" PRIx64 "+%#" PRIx64, event->client,
                event->number, requests[event->request], event->offset, event->length);
+    else if (event->kind == CRASH_RESIZE_SENT)
+        printf("client 0 sends: resize to %#" PRIx64, event->length);
     else
         printf("%" PRIu32 " %s", event->number, words[event->kind]);
 }

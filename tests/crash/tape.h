@@ -25,7 +25,9 @@ enum crash_event_kind {
     CRASH_FORCED,     /* answered, and it had FUA */
     CRASH_FLUSH_SENT, /* the number counts the flushes */
     CRASH_FLUSHED,
-    CRASH_CLOSED, /* and all is well */
+    CRASH_CLOSED,      /* and all is well */
+    CRASH_RESIZE_SENT, /* `length` is the new size; of what is cut off, CRASH_SENT tells */
+    CRASH_RESIZED,     /* well or not; `length` is the size that it has now */
 };
 
 enum crash_change_kind {
@@ -49,7 +51,7 @@ struct crash_change {
 struct crash_event {
     enum crash_event_kind kind;
     uint32_t number;
-    /* of CRASH_SENT: */
+    /* of CRASH_SENT, CRASH_RESIZE_SENT: */
     enum oracle_kind request;
     unsigned client;
     uint64_t offset, length;

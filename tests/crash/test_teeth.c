@@ -22,15 +22,15 @@ static const struct tooth {
     uint64_t cuts_max;
 } teeth[] = {
     {PLANT_REFCOUNT_AFTER_L2, "refcount after L2", "plain-4k", 200},
-    {PLANT_L2_BEFORE_DATA, "L2 before copied data", "backed-4k", 500},
-    {PLANT_L1_BEFORE_L2, "L1 before L2", "plain-512", 500},
-    {PLANT_EARLY_REUSE, "early reuse of a freed cluster", "filled-512", 2000},
-    {PLANT_LATE_PUNCH, "late hole punch on a reused one", "filled-512", 5000},
-    {PLANT_TORN_HEADER, "torn header", "growth", 2000},
+    {PLANT_L2_BEFORE_DATA, "L2 before copied data", "lazy-backed", 500},
+    {PLANT_L1_BEFORE_L2, "L1 before L2", "plain-512", 1500},
+    {PLANT_EARLY_REUSE, "early reuse of a freed cluster", "filled-512", 500},
+    {PLANT_LATE_PUNCH, "late hole punch on a reused one", "filled-512", 1000},
+    {PLANT_TORN_HEADER, "torn header", "growth", 500},
     {PLANT_LYING_FLUSH, "a flush that lies", "plain-4k", 100},
     {PLANT_EARLY_DECREMENT, "a decrement before the removal is durable", "filled-512", 1000},
-    {PLANT_CHANGING_SLOT, "a slot written while it changes", "plain-512", 5000},
-    {PLANT_NO_GRACE, "reuse while somebody still reads", "filled-512", 20000},
+    {PLANT_CHANGING_SLOT, "a slot written while it changes", "plain-512", 2000},
+    {PLANT_NO_GRACE, "reuse while somebody still reads", "filled-512", 10000},
 };
 
 /* The same of gow1. What is reused changes nothing in the header, so only the need is in the way.

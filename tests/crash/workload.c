@@ -27,11 +27,13 @@ static unsigned step_count(const struct crash_format *format)
     return count;
 }
 
-static enum crash_request_kind draw_kind(struct random *random, bool has_steps)
+static enum crash_request_kind draw_kind(const struct crash_bench *bench, struct random *random)
 {
     uint64_t choice = random_below(random, 100);
-    if (has_steps && choice < 8)
+    if (choice < 8 && step_count(bench->format) > 0)
         return CRASH_REQUEST_STEP;
+    if (choice < 12 && bench->shape->resizes)
+        return CRASH_REQUEST_RESIZE;
     if (choice < 48)
         return CRASH_REQUEST_WRITE;
     if (choice < 58)
@@ -76,13 +78,45 @@ static void draw_range(const struct crash_bench *bench, const struct places *pla
 static struct crash_request draw_request(const struct crash_bench *bench,
                                          const struct places *places, struct random *random)
 {
-    unsigned steps = step_count(bench->format);
-    struct crash_request request = {.kind = draw_kind(random, steps > 0),
+    struct crash_request request = {.kind = draw_kind(bench, random),
                                     .is_forced = random_once_in(random, 8)};
     draw_range(bench, places, random, &request.offset, &request.length);
     if (request.kind == CRASH_REQUEST_STEP)
-        request.step = (unsigned)random_below(random, steps);
+        request.step = (unsigned)random_below(random, step_count(bench->format));
+    if (request.kind == CRASH_REQUEST_RESIZE) /* in sectors, and not to nothing */
+        request.length = 512 * (1 + random_below(random, bench->shape->disk_bytes / 512));
     return request;
+}
+
+/* Clusters change hands while others read them: one client frees those of one place, and takes them
+ * for another one at once. */
+static void draw_reuse(struct crash_workload *workload, const struct crash_bench *bench,
+                       struct random *random)
+{
+    uint64_t unit = bench->shape->unit_bytes, units = bench->shape->disk_bytes / unit;
+    uint64_t many = units < 16 ? units / 2 : 8;
+    struct crash_request round[] = {
+        {.kind = CRASH_REQUEST_DISCARD, .length = many * unit},
+        {.kind = CRASH_REQUEST_FLUSH, .length = unit},
+        {.kind = CRASH_REQUEST_WRITE, .offset = many * unit, .length = many * unit},
+    };
+    workload->reads_slowly = true;
+    workload->client_count = 3;
+    for (unsigned i = 0; i < 2; i++) {
+        workload->counts[i] = CRASH_REQUESTS_MAX / 2;
+        for (unsigned n = 0; n < workload->counts[i]; n++)
+            workload->requests[i][n] =
+                (struct crash_request){.kind = CRASH_REQUEST_READ,
+                                       .offset = random_below(random, 2 * many) * unit,
+                                       .length = unit};
+    }
+    workload->counts[2] = CRASH_REQUESTS_MAX;
+    for (unsigned n = 0; n < CRASH_REQUESTS_MAX; n++) {
+        struct crash_request request = round[n % 3];
+        if (n / 3 % 2 == 1 && request.kind != CRASH_REQUEST_FLUSH) /* the other way round */
+            request.offset = many * unit - request.offset;
+        workload->requests[2][n] = request;
+    }
 }
 
 void crash_workload_draw(struct crash_workload *workload, const struct crash_bench *bench,
@@ -90,11 +124,17 @@ void crash_workload_draw(struct crash_workload *workload, const struct crash_ben
 {
     uint64_t size = bench->shape->disk_bytes, unit = bench->shape->unit_bytes;
     struct places places = {.units = (size + unit - 1) / unit};
+    if (!bench->shape->resizes && random_once_in(random, 8)) {
+        draw_reuse(workload, bench, random);
+        return;
+    }
+    workload->reads_slowly = false;
     for (unsigned i = 0; i < PLACES; i++)
         places.at[i] = random_below(random, places.units);
     if (random_once_in(random, 3)) /* the end of the disk, which may be in the middle of a unit */
         places.at[0] = places.units - 1;
-    workload->client_count = 1 + (unsigned)random_below(random, CRASH_CLIENTS_MAX);
+    workload->client_count =
+        bench->shape->resizes ? 1 : 1 + (unsigned)random_below(random, CRASH_CLIENTS_MAX);
     for (unsigned i = 0; i < workload->client_count; i++) {
         unsigned most = CRASH_REQUESTS_MAX / workload->client_count;
         workload->counts[i] = 1 + (unsigned)random_below(random, most);
@@ -306,27 +346,68 @@ static void co_step(struct client *client, const struct crash_request *request)
         failed(worker, step->name, rc);
 }
 
-static void co_request(struct client *client, const struct crash_request *request)
+/* What is cut off is zeroes from then on: it was there, or it is not, or zeroes came in its place.
+ */
+static void co_resize(struct client *client, uint64_t size_bytes)
 {
-    switch (request->kind) {
+    struct crash_worker *worker = client->worker;
+    struct error err = {.message = ""};
+    uint64_t old_bytes = block_backend_size_bytes(worker->backend);
+    struct crash_request cut = {.kind = CRASH_REQUEST_ZERO, .offset = size_bytes};
+    uint32_t number = 0;
+    note(worker, (struct crash_event){.kind = CRASH_RESIZE_SENT, .length = size_bytes});
+    if (size_bytes < old_bytes) {
+        cut.length = old_bytes - size_bytes;
+        number = send(client, ORACLE_ZERO, &cut);
+    }
+    enter(worker);
+    int rc = left(block_co_resize(worker->backend, size_bytes, &err));
+    note(worker, (struct crash_event){.kind = CRASH_RESIZED,
+                                      .length = block_backend_size_bytes(worker->backend)});
+    if (number > 0)
+        answered(worker, &cut, number, rc);
+    else if (rc < 0)
+        failed(worker, err.message, rc);
+}
+
+/* Inside the disk, where it may be smaller than at the beginning. */
+static struct crash_request fit(const struct crash_worker *worker, struct crash_request request)
+{
+    uint64_t size = block_backend_size_bytes(worker->backend);
+    if (request.offset >= size)
+        request.offset %= size;
+    if (request.length > size - request.offset)
+        request.length = size - request.offset;
+    return request;
+}
+
+static void co_request(struct client *client, const struct crash_request *drawn)
+{
+    struct crash_request request = *drawn;
+    if (client->worker->bench->shape->resizes && request.kind != CRASH_REQUEST_RESIZE)
+        request = fit(client->worker, request);
+    switch (request.kind) {
     case CRASH_REQUEST_WRITE:
-        co_write(client, request);
+        co_write(client, &request);
         break;
     case CRASH_REQUEST_ZERO:
     case CRASH_REQUEST_ZERO_KEEP:
-        co_zero(client, request);
+        co_zero(client, &request);
         break;
     case CRASH_REQUEST_DISCARD:
-        co_discard(client, request);
+        co_discard(client, &request);
         break;
     case CRASH_REQUEST_FLUSH:
         co_flush(client);
         break;
     case CRASH_REQUEST_READ:
-        co_read(client, request);
+        co_read(client, &request);
+        break;
+    case CRASH_REQUEST_RESIZE:
+        co_resize(client, request.length);
         break;
     default:
-        co_step(client, request);
+        co_step(client, &request);
     }
 }
 
@@ -369,7 +450,7 @@ void crash_co_work(struct crash_worker *worker, const struct crash_workload *wor
 void crash_workload_print(const struct crash_workload *workload)
 {
     static const char *const names[CRASH_REQUEST_KINDS] = {
-        "write", "zero", "zero, no hole", "discard", "flush", "read", "step"};
+        "write", "zero", "zero, no hole", "discard", "flush", "read", "step", "resize"};
     for (unsigned i = 0; i < workload->client_count; i++) {
         for (unsigned n = 0; n < workload->counts[i]; n++) {
             const struct crash_request *request = &workload->requests[i][n];

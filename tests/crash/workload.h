@@ -21,6 +21,7 @@ enum crash_request_kind {
     CRASH_REQUEST_FLUSH,
     CRASH_REQUEST_READ,
     CRASH_REQUEST_STEP, /* one of the format's own */
+    CRASH_REQUEST_RESIZE,
     CRASH_REQUEST_KINDS,
 };
 
@@ -36,6 +37,7 @@ struct crash_request {
 #define CRASH_FLUSHES_MAX (CRASH_CLIENTS_MAX * CRASH_REQUESTS_MAX)
 
 struct crash_workload {
+    bool reads_slowly; /* the disks are to take their time with reads alone */
     unsigned client_count;
     unsigned counts[CRASH_CLIENTS_MAX];
     struct crash_request requests[CRASH_CLIENTS_MAX][CRASH_REQUESTS_MAX];

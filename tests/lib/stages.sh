@@ -52,7 +52,7 @@ stage_clang()
 stage_asan()
 {
   local -x PLATTER_SIM_SEEDS=250 # the release build runs them all; here each takes several times as long
-  local -x PLATTER_CRASH_STATES=2000
+  local -x PLATTER_CRASH_STATES=2000 PLATTER_CRASH_STRIDE=41
   build asan build-asan -Dwerror=false -Db_sanitize=address,undefined -Db_lundef=false || return
   run_sanitized asan build-asan --timeout-multiplier 5 \
     --suite unit --suite sim --suite crash --suite stress --suite integration --no-suite limits
@@ -83,10 +83,10 @@ stage_sim_long()
   run_meson sim-long build --timeout-multiplier 20 --suite sim
 }
 
-# Fifty times the states of the default run, from another seed.
+# Fifty times the states of the default run, from another seed, and a failure at every call.
 stage_crash_long()
 {
-  local -x PLATTER_CRASH_STATES=1000000 PLATTER_CRASH_SEED=${PLATTER_CRASH_SEED:-1000000000}
+  local -x PLATTER_CRASH_STATES=1000000 PLATTER_CRASH_STRIDE=1 PLATTER_CRASH_SEED=${PLATTER_CRASH_SEED:-1000000000}
   build crash-long build --buildtype=release || return
   run_meson crash-long build --timeout-multiplier 20 --suite crash
 }

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Disks and allocations that fail, at each call in turn, over all shapes.
+ *
+ *     test_trouble [--memory] [--format NAME] [--shape NAME] [--workloads N] [--seed N] [--stride
+ * N]
+ *                  [--at N [--sticky] [--enospc]] [--trace]
+ *
+ * Of each workload every stride-th call fails (PLATTER_CRASH_STRIDE; 1 is all of them). --at: that
+ * one alone, of the one workload of the seed.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/crash/trouble.h"
+
+#define SEED_DEFAULT 20260701
+#define WORKLOADS_DEFAULT 2
+#define STRIDE_DEFAULT 7
+#define HANG_S 120 /* a shape that takes so long hangs: it takes a second or two */
+
+struct wanted {
+    const char *format, *shape;
+    uint64_t workloads, seed, stride;
+    struct crash_spot spot;
+    bool trace;
+};
+
+static uint64_t number_of(const char *text)
+{
+    char *end;
+    uint64_t number = strtoull(text, &end, 0);
+    if (end == text || *end)
+        crash_die("'%s' is no number", text);
+    return number;
+}
+
+static uint64_t from_environment(const char *name, uint64_t otherwise)
+{
+    const char *text = getenv(name);
+    return text && *text ? number_of(text) : otherwise;
+}
+
+static struct wanted take_arguments(int argc, char **argv)
+{
+    static const struct option options[] = {{"memory", no_argument, NULL, 'm'},
+                                            {"format", required_argument, NULL, 'f'},
+                                            {"shape", required_argument, NULL, 's'},
+                                            {"workloads", required_argument, NULL, 'n'},
+                                            {"seed", required_argument, NULL, 'S'},
+                                            {"stride", required_argument, NULL, 'r'},
+                                            {"at", required_argument, NULL, 'a'},
+                                            {"sticky", no_argument, NULL, 'k'},
+                                            {"enospc", no_argument, NULL, 'e'},
+                                            {"trace", no_argument, NULL, 't'},
+                                            {NULL, 0, NULL, 0}};
+    struct wanted wanted = {.workloads = WORKLOADS_DEFAULT,
+                            .seed = from_environment("PLATTER_CRASH_SEED", SEED_DEFAULT),
+                            .stride = from_environment("PLATTER_CRASH_STRIDE", STRIDE_DEFAULT),
+                            .spot.code = -EIO};
+    for (int letter; (letter = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        if (letter == 'm')
+            wanted.spot.is_memory = true;
+        else if (letter == 'f')
+            wanted.format = optarg;
+        else if (letter == 's')
+            wanted.shape = optarg;
+        else if (letter == 'n')
+            wanted.workloads = number_of(optarg);
+        else if (letter == 'S')
+            wanted.seed = number_of(optarg);
+        else if (letter == 'r')
+            wanted.stride = number_of(optarg);
+        else if (letter == 'a')
+            wanted.spot.at = number_of(optarg);
+        else if (letter == 'k')
+            wanted.spot.is_sticky = true;
+        else if (letter == 'e')
+            wanted.spot.code = -ENOSPC;
+        else if (letter == 't')
+            wanted.trace = true;
+        else
+            crash_die("see the beginning of tests/crash/test_trouble.c");
+    }
+    return wanted;
+}
+
+static bool run_seed(struct crash_runner *runner, const struct wanted *wanted, uint64_t seed,
+                     struct crash_trouble_sums *sums)
+{
+    if (wanted->spot.at > 0)
+        return crash_try_spot(runner, seed, &wanted->spot, sums);
+    unsigned share = runner->bench.shape->share; /* of a slow one it is less */
+    uint64_t stride = wanted->stride * (share > 0 ? CRASH_SHARE_USUAL / share : 1);
+    return wanted->spot.is_memory ? crash_try_no_memory(runner, seed, stride, sums)
+                                  : crash_try_faults(runner, seed, stride, sums);
+}
+
+static bool run_shape(const struct wanted *wanted, const struct crash_format *format,
+                      const struct crash_shape *shape)
+{
+    struct crash_runner runner;
+    struct crash_trouble_sums sums = {.lives = 0};
+    bool is_good = true;
+    uint64_t workloads = wanted->spot.at > 0 ? 1 : wanted->workloads;
+    alarm(HANG_S * (unsigned)workloads);
+    crash_runner_init(&runner, format, shape);
+    runner.is_traced = wanted->trace;
+    for (uint64_t i = 0; i < workloads && is_good; i++)
+        is_good = run_seed(&runner, wanted, wanted->seed + i, &sums);
+    alarm(0);
+    printf("%s %-18s %5" PRIu64 " lives, %6" PRIu64 " calls failed, told %5" PRIu64
+           ", quiet %4" PRIu64 ", leaks in %" PRIu64 ", at most %" PRIu64 ", %6" PRIu64
+           " states%s\n",
+           format->name, shape->name, sums.lives, sums.failed_calls, sums.told, sums.quiet,
+           sums.leaky, sums.leaks_max, runner.verdicts.states, is_good ? "" : ", BAD");
+    fflush(stdout);
+    crash_runner_fini(&runner);
+    return is_good;
+}
+
+static bool is_wanted(const char *wanted, const char *name)
+{
+    return !wanted || strcmp(wanted, name) == 0;
+}
+
+int main(int argc, char **argv)
+{
+    struct wanted wanted = take_arguments(argc, argv);
+    bool is_good = true;
+    printf("PLATTER_CRASH_SEED=%" PRIu64 " PLATTER_CRASH_STRIDE=%" PRIu64 "\n", wanted.seed,
+           wanted.stride);
+    for (unsigned f = 0; crash_formats[f]; f++) {
+        const struct crash_format *format = crash_formats[f];
+        for (const struct crash_shape *shape = format->shapes; shape->name; shape++)
+            if (is_wanted(wanted.format, format->name) && is_wanted(wanted.shape, shape->name))
+                is_good &= run_shape(&wanted, format, shape);
+    }
+    return !is_good;
+}

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "tests/crash/trouble.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "tests/crash/life.h"
+
+#define PAUSES_MAX 3
+
+/* A workload whose failures are those of one client: what it did is in one order. */
+static void draw_workload(struct crash_life *life, bool is_memory)
+{
+    struct crash_runner *runner = life->runner;
+    do {
+        crash_workload_draw(&runner->workload, &runner->bench, &life->random);
+    } while (is_memory && runner->workload.client_count > 1);
+    life->alignment = random_once_in(&life->random, 3) ? 512 : 1;
+    life->pauses_max = is_memory ? 0 : PAUSES_MAX;
+    life->slow_once_in = 30;
+}
+
+static bool is_told(const struct crash_trouble *trouble)
+{
+    return trouble->open_code < 0 || trouble->close_code < 0 || trouble->failed_requests > 0 ||
+           trouble->is_logged;
+}
+
+/* What fails once may be made good by another try; what is a hint may fail without a word. */
+static bool must_be_told(const struct crash_trouble *trouble)
+{
+    unsigned calls = trouble->faults.failed_calls;
+    if (calls & 1u << CRASH_CALL_FLUSH)
+        return true;
+    return trouble->faults.is_sticky && (calls & (1u << CRASH_CALL_WRITE | 1u << CRASH_CALL_SIZE));
+}
+
+/* A write that failed, once, and was a client's own: all that it had taken is given back. */
+static bool must_not_leak(const struct crash_trouble *trouble)
+{
+    return trouble->is_leak_known && !trouble->is_sticky && !trouble->faults.is_sticky &&
+           trouble->failed_requests == 1 && !trouble->is_logged &&
+           trouble->faults.failed_calls == 1u << CRASH_CALL_WRITE;
+}
+
+static void look_at(struct crash_life *life, uint64_t leaks_before, struct crash_trouble_sums *sums)
+{
+    const struct crash_trouble *trouble = life->trouble;
+    sums->lives++;
+    sums->failed_calls += trouble->faults.failed + trouble->failed_allocations;
+    if (trouble->faults.failed + trouble->failed_allocations > 0)
+        *(is_told(trouble) ? &sums->told : &sums->quiet) += 1;
+    if (must_be_told(trouble) && !is_told(trouble))
+        sim_fail(&life->sim, "a failed write or flush was told to nobody");
+    if (must_not_leak(trouble) && trouble->leaks > leaks_before)
+        sim_fail(&life->sim, "a write failed and %" PRIu64 " clusters leak", trouble->leaks);
+    if (trouble->is_leak_known && trouble->leaks > leaks_before) {
+        sums->leaky++;
+        if (trouble->leaks > sums->leaks_max)
+            sums->leaks_max = trouble->leaks;
+    }
+}
+
+/* Gives the number of calls (allocations) there were, and how much leaked. */
+static bool try_one(struct crash_runner *runner, uint64_t seed, const struct crash_spot *spot,
+                    uint64_t leaks_before, struct crash_trouble *ret_trouble,
+                    struct crash_trouble_sums *sums)
+{
+    struct crash_life life;
+    struct crash_trouble trouble = {
+        .lacks_memory = spot->is_memory,
+        .fail_at = spot->is_memory ? spot->at : 0,
+        .is_sticky = spot->is_memory && spot->is_sticky,
+        .faults = {.fail_at = spot->is_memory ? 0 : spot->at,
+                   .is_sticky = spot->is_sticky,
+                   .code = spot->code},
+    };
+    random_seed(&trouble.faults.random, seed + spot->at);
+    crash_life_init(&life, runner, seed);
+    life.trouble = &trouble;
+    draw_workload(&life, spot->is_memory);
+    crash_life_record(&life);
+    if (!sim_failed(&life.sim))
+        crash_life_play(&life);
+    if (!sim_failed(&life.sim) && spot->at > 0)
+        look_at(&life, leaks_before, sums);
+    bool is_good = !sim_failed(&life.sim);
+    if (!is_good) {
+        crash_life_say_failure(&life, 0);
+        printf("  %s %" PRIu64 " %s%s; again: --shape %s --seed %" PRIu64 " --at %" PRIu64
+               "%s%s%s\n",
+               spot->is_memory ? "allocation" : "call", spot->at,
+               spot->is_memory ? "fails" : error_text(spot->code),
+               spot->is_sticky ? ", and all behind it" : "", runner->bench.shape->name, seed,
+               spot->at, spot->is_memory ? " --memory" : "", spot->is_sticky ? " --sticky" : "",
+               spot->code == -ENOSPC ? " --enospc" : "");
+    }
+    *ret_trouble = trouble;
+    crash_life_fini(&life);
+    return is_good;
+}
+
+/* Without a failure: how many calls there are, and what leaks all the same. */
+static bool count_calls(struct crash_runner *runner, uint64_t seed, bool is_memory,
+                        uint64_t *ret_calls, uint64_t *ret_leaks)
+{
+    struct crash_trouble trouble;
+    struct crash_spot spot = {.is_memory = is_memory};
+    if (!try_one(runner, seed, &spot, UINT64_MAX, &trouble, NULL))
+        return false;
+    *ret_calls = is_memory ? trouble.allocations : trouble.faults.calls;
+    *ret_leaks = trouble.leaks;
+    return true;
+}
+
+bool crash_try_spot(struct crash_runner *runner, uint64_t seed, const struct crash_spot *spot,
+                    struct crash_trouble_sums *sums)
+{
+    struct crash_trouble trouble;
+    uint64_t calls, leaks;
+    return count_calls(runner, seed, spot->is_memory, &calls, &leaks) &&
+           try_one(runner, seed, spot, leaks, &trouble, sums);
+}
+
+static bool try_each(struct crash_runner *runner, uint64_t seed, uint64_t stride,
+                     struct crash_spot spot, struct crash_trouble_sums *sums)
+{
+    struct crash_trouble trouble;
+    uint64_t calls, leaks;
+    bool is_good = count_calls(runner, seed, spot.is_memory, &calls, &leaks);
+    for (spot.at = 1 + seed % stride; is_good && spot.at <= calls; spot.at += stride)
+        is_good = try_one(runner, seed, &spot, leaks, &trouble, sums);
+    return is_good;
+}
+
+bool crash_try_faults(struct crash_runner *runner, uint64_t seed, uint64_t stride,
+                      struct crash_trouble_sums *sums)
+{
+    static const int codes[] = {-EIO, -ENOSPC};
+    bool is_good = true;
+    for (unsigned i = 0; i < 4 && is_good; i++) {
+        struct crash_spot spot = {.is_sticky = i % 2, .code = codes[i / 2]};
+        is_good = try_each(runner, seed, stride, spot, sums);
+    }
+    return is_good;
+}
+
+bool crash_try_no_memory(struct crash_runner *runner, uint64_t seed, uint64_t stride,
+                         struct crash_trouble_sums *sums)
+{
+    struct crash_spot once = {.is_memory = true}, sticky = {.is_memory = true, .is_sticky = true};
+    return try_each(runner, seed, stride, once, sums) &&
+           try_each(runner, seed, stride, sticky, sums);
+}
