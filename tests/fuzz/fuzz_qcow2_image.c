@@ -2,14 +2,16 @@
 /*
  * A whole image. Input: the image's file; its last byte says whether it is opened for writing, and
  * whether as a snapshot. It is opened from memory as qcow2, read here and there, asked for its
- * extents, written (compressed too) and flushed, given other sizes, checked, and closed.
- * Properties: a refusal says something; extents are inside the disk; what is called zero reads as
- * zeroes; the same range reads the same twice; what was written is read.
+ * extents and its bitmaps, written (compressed too) and flushed, given other sizes, checked, and
+ * closed. Properties: a refusal says something; extents are inside the disk; what is called zero
+ * reads as zeroes; the same range reads the same twice; what was written is read.
  */
 #include "tests/fuzz/fuzz.h"
 
 #include <string.h>
 
+#include "block/chain.h"
+#include "block/dirty_bitmap.h"
 #include "block/node_options.h"
 #include "formats/qcow2/check.h"
 #include "formats/qcow2/driver.h"
@@ -84,6 +86,22 @@ static void co_change(struct block_node *node)
     fuzz_co_walk(node);
 }
 
+/* A bitmap can be asked for every byte, or there is a reason why not. */
+static void co_look_at_bitmap(struct block_node *node, const char *name)
+{
+    uint64_t length, size = atomic_load(&node->size_bytes);
+    const struct dirty_bitmap *bitmap;
+    struct error err = {.message = ""};
+    if (chain_co_find_bitmap(node, name, &bitmap, &err) < 0) {
+        FUZZ_CHECK(err.message[0] != '\0');
+        return;
+    }
+    for (uint64_t at = 0, steps = 0; at < size && steps < 1000; at += length, steps++) {
+        dirty_bitmap_look(bitmap, at, size - at, &length);
+        FUZZ_CHECK(length > 0 && length <= size - at);
+    }
+}
+
 static void run(void *arg)
 {
     struct block_node *node;
@@ -100,6 +118,8 @@ static void run(void *arg)
         return;
     }
     fuzz_co_walk(node);
+    co_look_at_bitmap(node, "a");
+    co_look_at_bitmap(node, "b");
     if (how >= 2)
         co_change(node);
     if (how == 3)

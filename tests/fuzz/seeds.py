@@ -172,22 +172,30 @@ def qcow2_snapshots():
 
 def qcow2_image():
     """Images of a few clusters, made by hand: clusters of 512 bytes, and extended L2 in 16 KiB."""
-    def image(bits, features, l2, version=3, tail=b"", kind=0):
+    def image(bits, features, l2, version=3, tail=b"", kind=0, extensions=b"", more=()):
         cluster = 1 << bits
         head = pack(">IIQIIQIIQQIIQ", 0x514649fb, version, 0, 0, bits, cluster * 40, 0, 1,
                     3 * cluster, cluster, 1, 0, 0)
         if version == 3:
-            head += pack(">QQQIIB7x", *features, 4, 112, kind)
+            head += pack(">QQQIIB7x", *features, 4, 112, kind) + extensions
         parts = [head, pack(">Q", 2 * cluster), pack(">16H", *[1] * 16), pack(">Q", 1 << 63 | 4 * cluster),
-                 l2, b"data" * 128, b"more" * 128]
+                 l2, b"data" * 128, b"more" * 128, *more]
         return b"".join(part.ljust(cluster, b"\0")[:cluster] for part in parts) + tail
     c = 512
     plain = pack(">8Q", 1 << 63 | 5 * c, 1 << 63 | 6 * c, 0, 1, 6 * c | 1, 0, 1 << 62 | 5 * c + 9, 5 * c)
     c = 1 << 14
     extended = pack(">8Q", 1 << 63 | 5 * c, 0xf << 36 | 0xf, 0, 1 << 32, 1 << 63 | 6 * c, (1 << 32) - 1,
                     1 << 62 | 5 * c, 0)
+    # Clusters from the seventh on: the directory, two tables, bits.
+    directory = (pack(">QIIBBHI8s", 8 * 512, 1, 2, 1, 9, 1, 0, b"a") +
+                 pack(">QIIBBHI8s", 9 * 512, 1, 0, 1, 12, 1, 0, b"b"))
+    kept = {"extensions": pack(">IIIIQQ8x", 0x23852875, 24, 2, 0, len(directory), 7 * 512),
+            "more": (directory, pack(">Q", 10 * 512), pack(">Q", 1), b"\x55\xaa")}
     return {
         "plain": image(9, (0, 0, 0), plain),
+        "bitmaps": image(9, (0, 0, 1), plain, **kept),
+        "written-bitmaps": image(9, (0, 0, 1), plain, tail=b"\3", **kept),
+        "repaired-bitmaps": image(9, (1, 1, 1), plain, tail=b"\2", **kept),
         "version-2": image(9, (0, 0, 0), plain[:24], 2),
         "extended": image(14, (16, 0, 0), extended),
         "dirty": image(9, (1, 1, 0), plain),
