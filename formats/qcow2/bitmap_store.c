@@ -344,6 +344,7 @@ static int co_store(struct qcow2_bitmaps *bitmaps, struct store *stores)
     /* From here on an entry in the file may be the old or the new one: what fails leaks. */
     ret = co_store_tables(bitmaps, stores);
     if (ret < 0) {
+        atomic_store(&bitmaps->is_marked, false); /* the file may have lost the mark */
         set_in_use(bitmaps, true);
         return ret;
     }

@@ -200,6 +200,44 @@ static void a_failure_while_storing_leaves_no_bitmap_that_is_untrue(void **state
     fail_everywhere(true, 10);
 }
 
+/* A store that fails is not the end where the image goes on, as after a reopen that failed: what is
+ * written then is marked again, or not written. */
+static void co_go_on(struct fixture *fixture, void *arg)
+{
+    struct failing *failing = arg;
+    struct memory_disk *disk = &fixture->disk;
+    scene_co_open(fixture);
+    assert_int_equal(scene_co_work(fixture), 0);
+    memory_disk_forget_calls(disk);
+    disk->fail_at_call = failing->at;
+    disk->fail_code = -EIO;
+    int rc = qcow2_bitmaps_co_store(qcow2_of(fixture->node));
+    disk->fail_code = 0;
+    failing->happened = disk->call_count > failing->at;
+    assert_true(rc < 0 || !failing->happened);
+    rc = scene_co_write(fixture, 1500000, 1);
+    assert_true(rc < 0 || scene_is_in_use(fixture, "fine"));
+    fixture_co_close(fixture);
+    scene_check_sound(fixture, failing->happened);
+    if (!scene_is_in_use(fixture, "fine"))
+        scene_check_stored(fixture, true);
+}
+
+static void after_a_store_that_failed_they_are_marked_again(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < SCENE_SHAPES; i++) {
+        struct failing failing = {.happened = true};
+        for (; failing.happened; failing.at++) {
+            struct fixture fixture;
+            scene_set_up(&fixture, &scene_shapes[i], SCENE_BITMAPS);
+            fixture_run(&fixture, co_go_on, &failing);
+            fixture_fini(&fixture);
+        }
+        assert_true(failing.at > 5);
+    }
+}
+
 static void co_not_marked(struct fixture *fixture, void *arg)
 {
     struct memory_disk *disk = &fixture->disk;
@@ -232,6 +270,7 @@ int main(void)
         cmocka_unit_test(clusters_of_equal_bits_take_no_space),
         cmocka_unit_test(a_failure_while_writing_leaves_no_bitmap_that_is_untrue),
         cmocka_unit_test(a_failure_while_storing_leaves_no_bitmap_that_is_untrue),
+        cmocka_unit_test(after_a_store_that_failed_they_are_marked_again),
         cmocka_unit_test(what_cannot_be_marked_is_not_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
