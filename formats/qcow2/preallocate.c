@@ -11,14 +11,25 @@
 /* Some clusters that lie side by side. */
 struct room {
     uint64_t host_offset, count;
-    bool must_zero; /* others were there before */
 };
+
+/* Behind the file's end there are zeroes, once that is further on; others were where it is not. */
+static int co_make_zero(struct qcow2_image *image, const struct room *room)
+{
+    struct block_node *file = image->node->file;
+    uint64_t length = room->count << image->geometry.cluster_bits;
+    if (qcow2_is_corrupt(image))
+        return -EIO;
+    bool is_fresh = (file->driver->flags & BLOCK_DRIVER_GROWS) &&
+                    room->host_offset >= atomic_load(&file->size_bytes);
+    if (is_fresh)
+        return node_co_resize(file, room->host_offset + length, NULL);
+    return node_co_zero(file, room->host_offset, length, BLOCK_NO_UNMAP);
+}
 
 static int co_take_room(struct qcow2_image *image, const struct qcow2_look *look, struct room *room)
 {
-    const struct block_node *file = image->node->file;
     room->count = look->count;
-    room->must_zero = false;
     if (image->geometry.has_data_file) {
         room->host_offset = look->guest_offset; /* the resize has made it zero */
         return 0;
@@ -26,9 +37,10 @@ static int co_take_room(struct qcow2_image *image, const struct qcow2_look *look
     int ret = qcow2_co_alloc(image, look->count, &room->host_offset, &room->count);
     if (ret < 0)
         return ret;
-    room->must_zero = !(file->driver->flags & BLOCK_DRIVER_GROWS) ||
-                      room->host_offset < atomic_load(&file->size_bytes);
-    return 0;
+    ret = co_make_zero(image, room);
+    if (ret < 0)
+        qcow2_co_unalloc(image, room->host_offset, room->count);
+    return ret;
 }
 
 static int co_link_room(struct qcow2_image *image, const struct qcow2_look *look,
@@ -43,7 +55,7 @@ static int co_link_room(struct qcow2_image *image, const struct qcow2_look *look
             .host_offset = room->host_offset + (i << image->geometry.cluster_bits),
             .allocated_bits = image->geometry.is_extended ? UINT32_MAX : 1,
         };
-    return qcow2_co_link(image, look, 0, (uint32_t)room->count, clusters, nothing, room->must_zero);
+    return qcow2_co_link(image, look, 0, (uint32_t)room->count, clusters, nothing, true);
 }
 
 /* The clusters at the beginning of the look that are mapped, or not mapped, like the first. */
@@ -55,9 +67,7 @@ static uint32_t count_alike(const struct qcow2_look *look)
     return count;
 }
 
-/* *end: where the last of the clusters ends that were taken. */
-static int co_fill_look(struct qcow2_image *image, struct qcow2_look *look, uint64_t *ret_count,
-                        uint64_t *end)
+static int co_fill_look(struct qcow2_image *image, struct qcow2_look *look, uint64_t *ret_count)
 {
     struct room room;
     look->count = count_alike(look);
@@ -69,41 +79,23 @@ static int co_fill_look(struct qcow2_image *image, struct qcow2_look *look, uint
         ret = co_take_room(image, look, &room);
     if (ret < 0)
         return ret;
-    if (qcow2_is_corrupt(image))
-        ret = -EIO;
-    else if (room.must_zero)
-        ret = node_co_zero(image->node->file, room.host_offset,
-                           room.count << image->geometry.cluster_bits, BLOCK_NO_UNMAP);
-    if (ret == 0)
-        ret = co_link_room(image, look, &room);
+    ret = co_link_room(image, look, &room);
     if (ret < 0 && !image->geometry.has_data_file)
         qcow2_co_unalloc(image, room.host_offset, room.count);
     *ret_count = room.count;
-    uint64_t room_end = room.host_offset + (room.count << image->geometry.cluster_bits);
-    if (room_end > *end)
-        *end = room_end;
     return ret;
-}
-
-/* What was linked and never written lies in the file too, as a hole. */
-static int co_cover(struct qcow2_image *image, uint64_t end)
-{
-    struct block_node *file = image->node->file;
-    bool is_behind = !image->geometry.has_data_file && end > atomic_load(&file->size_bytes);
-    return is_behind ? node_co_resize(file, end, NULL) : 0;
 }
 
 int qcow2_co_preallocate(struct qcow2_image *image, uint64_t guest_from, uint64_t guest_to)
 {
-    uint64_t end = 0;
     int ret = 0;
     while (guest_from < guest_to && ret == 0) {
         struct qcow2_look look;
         uint64_t count = 0;
         ret = qcow2_co_look(image, guest_from, guest_to - guest_from, &look);
         if (ret == 0)
-            ret = co_fill_look(image, &look, &count, &end);
+            ret = co_fill_look(image, &look, &count);
         guest_from += count << image->geometry.cluster_bits;
     }
-    return ret == 0 ? co_cover(image, end) : ret;
+    return ret;
 }

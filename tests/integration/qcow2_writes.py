@@ -77,9 +77,13 @@ def run(*command, ok=(0,)):
 
 class Connection:
     def __init__(self, path):
-        self.peer = socket.socket(socket.AF_UNIX)
-        self.peer.settimeout(120)
-        self.peer.connect(path)
+        for _ in range(100):  # its socket is there a moment before it listens
+            self.peer = socket.socket(socket.AF_UNIX)
+            self.peer.settimeout(120)
+            if self.peer.connect_ex(path) == 0:
+                break
+            self.peer.close()
+            time.sleep(0.05)
         magic, option_magic, _ = struct.unpack(">QQH", self.receive(18))
         assert (magic, option_magic) == (MAGIC, OPTION_MAGIC)
         self.peer.sendall(struct.pack(">IQII", 3, OPTION_MAGIC, 1, 0))
