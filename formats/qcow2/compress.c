@@ -13,7 +13,6 @@
  * was mapped there before, in whatever way, is freed as after any other write; QEMU refuses
  * to compress over a cluster that has data.
  */
-#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
