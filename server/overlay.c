@@ -72,7 +72,8 @@ static int co_create(struct overlay *overlay, struct block_env *env, uint64_t si
     char path[PATH_BYTES], size[24];
     path_of(overlay, path);
     snprintf(size, sizeof(size), "%" PRIu64, size_bytes);
-    const struct pair pairs[] = {{"driver", "qcow2"}, {"filename", path}, {"size", size}, {NULL}};
+    const struct pair pairs[] = {
+        {"driver", "qcow2"}, {"filename", path}, {"size", size}, {NULL, NULL}};
     struct node_options *options = options_new(pairs);
     return options ? block_co_create(env, options, NULL) : -ENOMEM;
 }
@@ -93,7 +94,7 @@ static int co_open(struct overlay *overlay, const struct config *config, struct 
         {"file.aio", is_native ? NULL : config->aio},
         {"discard", config->discard ? "unmap" : NULL},
         {"detect-zeroes", config->detect_zeroes},
-        {NULL},
+        {NULL, NULL},
     };
     struct node_options *options = options_new(pairs);
     snprintf(name, sizeof(name), "the temporary image above %s", block_node_name(image));

@@ -388,7 +388,7 @@ static int plugin_extents(void *handle, uint32_t count, uint64_t offset, uint32_
 
 static const char config_help[] =
     "[file=]IMAGE          (required) the image: a path, or json:{...}\n"
-    "format=FORMAT         raw, qcow2 (default: by the image's first bytes)\n"
+    "format=FORMAT         raw, qcow2, gow1 (default: by the image's first bytes)\n"
     "cache=MODE            writeback (default), none (past the page cache),\n"
     "                      writethrough, directsync, unsafe (no flush, ever)\n"
     "read-only=on          as nbdkit -r\n"

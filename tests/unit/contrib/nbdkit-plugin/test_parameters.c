@@ -27,7 +27,7 @@ static void scene_init(struct scene *scene, const char *const *words)
 
 static struct node_options *options_of(struct scene *scene, bool read_only)
 {
-    struct node_options *options;
+    struct node_options *options = NULL;
     if (scene->code < 0 ||
         parameters_node_options(&scene->parameters, read_only, &options, &scene->err) < 0)
         fail_msg("%s", scene->err.message);
@@ -37,7 +37,7 @@ static struct node_options *options_of(struct scene *scene, bool read_only)
 static void expect(const struct node_options *options, const char *path, const char *want)
 {
     const char *got = node_options_get(options, path);
-    if (!got != !want || (got && strcmp(got, want) != 0))
+    if (!got != !want || (got && want && strcmp(got, want) != 0))
         fail_msg("%s is '%s', not '%s'", path, got ? got : "(not there)",
                  want ? want : "(not there)");
 }
