@@ -154,6 +154,15 @@ wait_exit() {
     [ "$status" -eq "$2" ] || fail "the server ended with status $status, not $2"
 }
 
+wait_for_file() { # FILE: until there is something in it
+    local looks
+    for ((looks = 0; looks < limit_s * 50; looks++)); do
+        if [ -s "$1" ]; then return; fi
+        sleep 0.02
+    done
+    fail "nothing is written to $1"
+}
+
 alive() {
     kill -0 "$server_pid" 2>/dev/null
 }

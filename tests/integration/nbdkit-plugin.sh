@@ -276,6 +276,7 @@ part_ends() {
     cd "$dir"
     "${nbdkit[@]}" -U "$dir/daemon" -P "$dir/daemon-pid" "$plugin" disk.qcow2 >>"$log" 2>&1
     cd /
+    wait_for_file "$dir/daemon-pid" # the daemon writes it, after the one that we started has ended
     child=$(cat "$dir/daemon-pid")
     server_pids+=("$child")
     uri="nbd+unix:///?socket=$dir/daemon"

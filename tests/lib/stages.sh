@@ -13,7 +13,7 @@ packages_tests=(
 )
 packages_long=(debootstrap)
 
-stages_default=(checks release clang asan tsan fuzz)
+stages_default=(checks release asan tsan fuzz)
 stages_long=(chroot fuzz-long sim-long crash-long differential-long valgrind kill-long soak)
 
 stage_checks()
@@ -41,12 +41,6 @@ stage_release()
   fi
 }
 
-# The second compiler: only that it has nothing to say.
-stage_clang()
-{
-  CC=clang-14 build clang build-clang && record_pass
-}
-
 # gcc's flow analysis is confused by its own instrumentation, so warnings are no errors here; the
 # release build has them.
 stage_asan()
@@ -58,6 +52,7 @@ stage_asan()
     --suite unit --suite sim --suite crash --suite stress --suite integration --no-suite limits
 }
 
+# By the second compiler, whose warnings are errors here as gcc's are in the release build.
 stage_tsan()
 {
   CC=clang-14 build tsan build-tsan -Db_sanitize=thread -Db_lundef=false || return
