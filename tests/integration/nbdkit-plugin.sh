@@ -14,6 +14,12 @@ new_image() {
     qemu-img create -q -f "$1" "$image" 64M
 }
 
+# For what breaks a client's connection.
+skip_where_exit_hangs() {
+    [ ${#preload[@]} -eq 0 ] ||
+        skip "nbdkit with the library of AddressSanitizer hangs in exit() after broken pipes, with its own plugins too"
+}
+
 # What every test of a qcow2 image ends with.
 check_image() {
     case $image in
@@ -156,6 +162,7 @@ part_formats() {
 
 part_filters() {
     need qemu-img qemu-io nbdcopy
+    skip_where_exit_hangs
     local format
     for format in raw qcow2; do
         new_image "$format"
@@ -224,8 +231,7 @@ end_load() {
 # Under AddressSanitizer it is tests/stress/host_threads.c alone that ends the image under load.
 part_ends() {
     need qemu-img qemu-io
-    [ ${#preload[@]} -eq 0 ] ||
-        skip "nbdkit with the library of AddressSanitizer hangs in exit() after broken pipes, with its own plugins too"
+    skip_where_exit_hangs
     local format
     for format in qcow2 raw; do
         new_image "$format"
