@@ -14,7 +14,7 @@ packages_tests=(
 packages_long=(debootstrap)
 
 stages_default=(checks release asan tsan fuzz)
-stages_long=(chroot fuzz-long sim-long crash-long differential-long valgrind kill-long soak)
+stages_long=(chroot asan-slow fuzz-long sim-long crash-long differential-long valgrind kill-long soak)
 
 stage_checks()
 {
@@ -46,11 +46,23 @@ stage_release()
 # release build has them.
 stage_asan()
 {
+  asan asan --no-suite slow
+}
+
+# What takes long even without a sanitizer.
+stage_asan_slow()
+{
+  asan asan-slow --suite slow
+}
+
+asan() # STAGE ARGUMENT...
+{
+  local stage=$1
+  shift
   local -x PLATTER_SIM_SEEDS=250 # the release build runs them all; here each takes several times as long
   local -x PLATTER_CRASH_STATES=2000 PLATTER_CRASH_STRIDE=41
-  build asan build-asan -Dwerror=false -Db_sanitize=address,undefined -Db_lundef=false -Dc_args=-g1 || return
-  run_sanitized asan build-asan --timeout-multiplier 5 \
-    --suite unit --suite sim --suite crash --suite stress --suite integration --no-suite limits
+  build "$stage" build-asan -Dwerror=false -Db_sanitize=address,undefined -Db_lundef=false -Dc_args=-g1 || return
+  run_sanitized "$stage" build-asan --timeout-multiplier 5 --no-suite limits --no-suite soak "$@"
 }
 
 # By the second compiler, whose warnings are errors here as gcc's are in the release build.
