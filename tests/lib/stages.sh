@@ -71,7 +71,7 @@ stage_tsan()
   CC=clang-14 build tsan build-tsan -Db_sanitize=thread -Db_lundef=false -Dc_args=-g1 \
     -Doptimization=1 || return
   run_sanitized tsan build-tsan --timeout-multiplier 10 \
-    --suite unit --suite stress --suite integration --no-suite slow
+    --suite unit --suite stress --suite integration --no-suite slow --no-suite formats
 }
 
 stage_fuzz()
