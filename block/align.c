@@ -40,11 +40,6 @@ static uint64_t size_of(const struct block_node *node)
     return atomic_load(&node->size_bytes);
 }
 
-static uint64_t smaller(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
 /* Where the blocks that hold the bytes up to end come to an end. */
 static uint64_t blocks_end(const struct block_node *node, uint64_t end)
 {

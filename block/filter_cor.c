@@ -37,11 +37,6 @@ struct cor {
     const struct block_node *bottom; /* an image of the chain; NULL: all of it is copied from */
 };
 
-static uint64_t smaller(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
 static int check_bottom(const struct block_node *node, const struct node_options *options,
                         const char *name, const struct block_node *bottom, struct error *err)
 {

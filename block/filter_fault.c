@@ -125,11 +125,6 @@ static void fault_co_close(struct block_node *node)
 
 /* --- requests -------------------------------------------------------------------------------- */
 
-static uint64_t smaller(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
 static uint64_t piece_length(uint64_t left, uint64_t bytes_max)
 {
     return bytes_max > 0 ? smaller(left, bytes_max) : left;

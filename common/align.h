@@ -6,7 +6,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Alignments are powers of two, in bytes. */
+/* Bounds of ranges. Alignments are powers of two, in bytes. */
+
+static inline uint64_t smaller(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
 
 static inline bool is_power_of_two(uint64_t value)
 {

@@ -17,17 +17,13 @@
 
 #include "block/buffer.h"
 #include "block/env.h"
+#include "common/align.h"
 #include "common/endian.h"
 #include "formats/gow1/image.h"
 
 #define RUN_MAX 32u /* blocks that get their places together: 2 MiB */
 #define AHEAD 64u   /* blocks that the file is made longer by */
 #define ENTRIES_PER_SLICE (GOW1_SLICE_BYTES / 4)
-
-static uint64_t smaller(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
 
 /* --- places -------------------------------------------------------------------------------------
  */

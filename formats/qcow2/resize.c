@@ -35,11 +35,6 @@
 #define SIZE_UNIT 512
 #define PIECE_BYTES ((size_t)64 << 10)
 
-static uint64_t smaller(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
 static bool is_raw_data_file(const struct qcow2_image *image)
 {
     return image->header.autoclear_features & QCOW2_AUTOCLEAR_DATA_FILE_RAW;

@@ -22,9 +22,9 @@ struct qcow2_resize {
 
 /* The node's driver is qcow2, and nobody shrinks a node above it at the same time. Waits until
  * nothing is in flight. -EPERM: read-only. -EINVAL: it would shrink. -ENOTSUP: an image that cannot
- * be resized as it is (snapshots in version 2, bitmaps). -EFBIG. After an error of the disk the
- * size is the old one; of a shrink that failed, what lies beyond the new size may be lost already.
- * May wait. */
+ * be resized as it is (snapshots in version 2, a bitmap that cannot have that size). -EFBIG. After
+ * an error of the disk the size is the old one; of a shrink that failed, what lies beyond the new
+ * size may be lost already. May wait. */
 int qcow2_co_resize_as(struct block_node *node, const struct qcow2_resize *resize,
                        struct error *err);
 

@@ -23,11 +23,6 @@
 #define CLUSTERS_BYTES (UINT64_C(16) << 20) /* decompressed */
 #define CLEAN_INTERVAL_S_DEFAULT 600
 
-static uint64_t smaller(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
 /* All L2 entries of the disk. */
 static uint64_t l2_bytes_of_disk(const struct qcow2_image *image)
 {

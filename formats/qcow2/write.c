@@ -17,6 +17,7 @@
 #include <assert.h>
 #include <errno.h>
 
+#include "common/align.h"
 #include "formats/qcow2/writer.h"
 
 /* --- what is ours ------------------------------------------------------------------------------
@@ -38,11 +39,6 @@ static bool is_ours(const struct qcow2_cluster *cluster)
 static uint64_t cluster_end(const struct qcow2_image *image, uint64_t guest_offset)
 {
     return (guest_offset | (image->geometry.cluster_bytes - 1)) + 1;
-}
-
-static uint64_t smaller(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
 }
 
 /* How much from guest_offset on is written where it lies, in one piece. */

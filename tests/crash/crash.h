@@ -96,6 +96,21 @@ struct crash_format {
 extern const struct crash_format crash_raw, crash_qcow2, crash_gow1;
 extern const struct crash_format *const crash_formats[]; /* NULL-ended */
 
+/* Which of them somebody asks for; NULL: all. */
+struct crash_selection {
+    const char *format, *shape;
+};
+struct crash_choice {
+    const struct crash_format *format;
+    const struct crash_shape *shape;
+};
+/* The next of them, behind that choice, or the first where it is all NULL; false: there is none. */
+bool crash_next_shape(const struct crash_selection *selection, struct crash_choice *choice);
+
+/* Of the command line, of the environment; or exits with a sentence. */
+uint64_t crash_number(const char *text);
+uint64_t crash_number_from(const char *name, uint64_t otherwise);
+
 /* For make(): runs a command of the shell in the folder, or exits with what it printed. */
 void crash_shell(const char *folder, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* For make(): the bytes of that file in the folder. */

@@ -11,8 +11,6 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "common/clock.h"
 #include "tests/crash/run.h"
@@ -22,7 +20,8 @@
 #define FOREIGN_ONCE_IN_DEFAULT 200
 
 struct wanted {
-    const char *program, *format, *shape;
+    const char *program;
+    struct crash_selection shapes;
     uint64_t states, seed;
     unsigned foreign_once_in;
     bool sequences, only, trace;
@@ -32,21 +31,6 @@ struct sums {
     uint64_t states, cuts, runs, foreign, leaky, leaks_max;
     bool is_bad;
 };
-
-static uint64_t number_of(const char *text)
-{
-    char *end;
-    uint64_t number = strtoull(text, &end, 0);
-    if (end == text || *end)
-        crash_die("'%s' is no number", text);
-    return number;
-}
-
-static uint64_t from_environment(const char *name, uint64_t otherwise)
-{
-    const char *text = getenv(name);
-    return text && *text ? number_of(text) : otherwise;
-}
 
 static struct wanted take_arguments(int argc, char **argv)
 {
@@ -61,21 +45,21 @@ static struct wanted take_arguments(int argc, char **argv)
                                             {NULL, 0, NULL, 0}};
     struct wanted wanted = {
         .program = argv[0],
-        .states = from_environment("PLATTER_CRASH_STATES", STATES_DEFAULT),
-        .seed = from_environment("PLATTER_CRASH_SEED", SEED_DEFAULT),
+        .states = crash_number_from("PLATTER_CRASH_STATES", STATES_DEFAULT),
+        .seed = crash_number_from("PLATTER_CRASH_SEED", SEED_DEFAULT),
         .foreign_once_in = FOREIGN_ONCE_IN_DEFAULT,
     };
     for (int letter; (letter = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (letter == 'f')
-            wanted.format = optarg;
+            wanted.shapes.format = optarg;
         else if (letter == 's')
-            wanted.shape = optarg;
+            wanted.shapes.shape = optarg;
         else if (letter == 'n')
-            wanted.states = number_of(optarg);
+            wanted.states = crash_number(optarg);
         else if (letter == 'S')
-            wanted.seed = number_of(optarg);
+            wanted.seed = crash_number(optarg);
         else if (letter == 'F')
-            wanted.foreign_once_in = (unsigned)number_of(optarg);
+            wanted.foreign_once_in = (unsigned)crash_number(optarg);
         else if (letter == 'q')
             wanted.sequences = true;
         else if (letter == 'o')
@@ -88,11 +72,6 @@ static struct wanted take_arguments(int argc, char **argv)
     return wanted;
 }
 
-static bool is_wanted(const char *wanted, const char *name)
-{
-    return !wanted || strcmp(wanted, name) == 0;
-}
-
 static uint64_t weight_of(const struct crash_shape *shape)
 {
     return shape->share ? shape->share : CRASH_SHARE_USUAL;
@@ -102,12 +81,9 @@ static uint64_t weight_of(const struct crash_shape *shape)
 static uint64_t all_weights(const struct wanted *wanted)
 {
     uint64_t sum = 0;
-    for (unsigned f = 0; crash_formats[f]; f++) {
-        for (const struct crash_shape *shape = crash_formats[f]->shapes; shape->name; shape++)
-            if (is_wanted(wanted->format, crash_formats[f]->name) &&
-                is_wanted(wanted->shape, shape->name))
-                sum += weight_of(shape);
-    }
+    struct crash_choice choice = {NULL, NULL};
+    while (crash_next_shape(&wanted->shapes, &choice))
+        sum += weight_of(choice.shape);
     return sum;
 }
 
@@ -163,13 +139,10 @@ int main(int argc, char **argv)
         crash_die("there is no such format or shape");
     printf("PLATTER_CRASH_SEED=%" PRIu64 " PLATTER_CRASH_STATES=%" PRIu64 "\n", wanted.seed,
            wanted.states);
-    for (unsigned f = 0; crash_formats[f]; f++) {
-        const struct crash_format *format = crash_formats[f];
-        for (const struct crash_shape *shape = format->shapes; shape->name; shape++)
-            if (is_wanted(wanted.format, format->name) && is_wanted(wanted.shape, shape->name))
-                run_shape(&wanted, format, shape,
-                          (wanted.states * weight_of(shape) + weights - 1) / weights, &sums);
-    }
+    struct crash_choice choice = {NULL, NULL};
+    while (crash_next_shape(&wanted.shapes, &choice))
+        run_shape(&wanted, choice.format, choice.shape,
+                  (wanted.states * weight_of(choice.shape) + weights - 1) / weights, &sums);
     printf("%s: %" PRIu64 " runs, %" PRIu64 " cuts, %" PRIu64 " states (%" PRIu64
            " judged by others too), leaks in %" PRIu64 ", at most %" PRIu64 " clusters\n",
            sums.is_bad ? "BAD" : "all good", sums.runs, sums.cuts, sums.states, sums.foreign,

@@ -7,7 +7,6 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "tests/crash/plants.h"
@@ -76,7 +75,7 @@ static bool bites(const struct crash_format *format, const struct tooth *tooth, 
 
 int main(int argc, char **argv)
 {
-    uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 0) : SEED_DEFAULT;
+    uint64_t seed = argc > 1 ? crash_number(argv[1]) : SEED_DEFAULT;
     unsigned missed = 0;
     printf("seed %" PRIu64 "\n", seed);
     for (size_t i = 0; i < sizeof(teeth) / sizeof(*teeth); i++)

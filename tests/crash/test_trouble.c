@@ -2,9 +2,8 @@
 /*
  * Disks and allocations that fail, at each call in turn, over all shapes.
  *
- *     test_trouble [--memory] [--format NAME] [--shape NAME] [--workloads N] [--seed N] [--stride
- * N]
- *                  [--at N [--sticky] [--enospc]] [--trace]
+ *     test_trouble [--memory] [--format NAME] [--shape NAME] [--workloads N] [--seed N]
+ *                  [--stride N] [--at N [--sticky] [--enospc]] [--trace]
  *
  * Of each workload every stride-th call fails (PLATTER_CRASH_STRIDE; 1 is all of them). --at: that
  * one alone, of the one workload of the seed.
@@ -13,8 +12,6 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "tests/crash/trouble.h"
@@ -25,26 +22,11 @@
 #define HANG_S 120 /* a shape that takes so long hangs: it takes a second or two */
 
 struct wanted {
-    const char *format, *shape;
+    struct crash_selection shapes;
     uint64_t workloads, seed, stride;
     struct crash_spot spot;
     bool trace;
 };
-
-static uint64_t number_of(const char *text)
-{
-    char *end;
-    uint64_t number = strtoull(text, &end, 0);
-    if (end == text || *end)
-        crash_die("'%s' is no number", text);
-    return number;
-}
-
-static uint64_t from_environment(const char *name, uint64_t otherwise)
-{
-    const char *text = getenv(name);
-    return text && *text ? number_of(text) : otherwise;
-}
 
 static struct wanted take_arguments(int argc, char **argv)
 {
@@ -60,24 +42,24 @@ static struct wanted take_arguments(int argc, char **argv)
                                             {"trace", no_argument, NULL, 't'},
                                             {NULL, 0, NULL, 0}};
     struct wanted wanted = {.workloads = WORKLOADS_DEFAULT,
-                            .seed = from_environment("PLATTER_CRASH_SEED", SEED_DEFAULT),
-                            .stride = from_environment("PLATTER_CRASH_STRIDE", STRIDE_DEFAULT),
+                            .seed = crash_number_from("PLATTER_CRASH_SEED", SEED_DEFAULT),
+                            .stride = crash_number_from("PLATTER_CRASH_STRIDE", STRIDE_DEFAULT),
                             .spot.code = -EIO};
     for (int letter; (letter = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (letter == 'm')
             wanted.spot.is_memory = true;
         else if (letter == 'f')
-            wanted.format = optarg;
+            wanted.shapes.format = optarg;
         else if (letter == 's')
-            wanted.shape = optarg;
+            wanted.shapes.shape = optarg;
         else if (letter == 'n')
-            wanted.workloads = number_of(optarg);
+            wanted.workloads = crash_number(optarg);
         else if (letter == 'S')
-            wanted.seed = number_of(optarg);
+            wanted.seed = crash_number(optarg);
         else if (letter == 'r')
-            wanted.stride = number_of(optarg);
+            wanted.stride = crash_number(optarg);
         else if (letter == 'a')
-            wanted.spot.at = number_of(optarg);
+            wanted.spot.at = crash_number(optarg);
         else if (letter == 'k')
             wanted.spot.is_sticky = true;
         else if (letter == 'e')
@@ -124,22 +106,17 @@ static bool run_shape(const struct wanted *wanted, const struct crash_format *fo
     return is_good;
 }
 
-static bool is_wanted(const char *wanted, const char *name)
-{
-    return !wanted || strcmp(wanted, name) == 0;
-}
-
 int main(int argc, char **argv)
 {
     struct wanted wanted = take_arguments(argc, argv);
     bool is_good = true;
     printf("PLATTER_CRASH_SEED=%" PRIu64 " PLATTER_CRASH_STRIDE=%" PRIu64 "\n", wanted.seed,
            wanted.stride);
-    for (unsigned f = 0; crash_formats[f]; f++) {
-        const struct crash_format *format = crash_formats[f];
-        for (const struct crash_shape *shape = format->shapes; shape->name; shape++)
-            if (is_wanted(wanted.format, format->name) && is_wanted(wanted.shape, shape->name))
-                is_good &= run_shape(&wanted, format, shape);
-    }
+    struct crash_choice choice = {NULL, NULL};
+    if (!crash_next_shape(&wanted.shapes, &choice))
+        crash_die("there is no such format or shape");
+    do
+        is_good &= run_shape(&wanted, choice.format, choice.shape);
+    while (crash_next_shape(&wanted.shapes, &choice));
     return !is_good;
 }

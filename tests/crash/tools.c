@@ -25,6 +25,21 @@ void crash_die(const char *format, ...)
     exit(1);
 }
 
+uint64_t crash_number(const char *text)
+{
+    char *end;
+    uint64_t number = strtoull(text, &end, 0);
+    if (end == text || *end)
+        crash_die("'%s' is no number", text);
+    return number;
+}
+
+uint64_t crash_number_from(const char *name, uint64_t otherwise)
+{
+    const char *text = getenv(name);
+    return text && *text ? crash_number(text) : otherwise;
+}
+
 void *crash_alloc(size_t bytes)
 {
     void *memory = crash_realloc(NULL, bytes);

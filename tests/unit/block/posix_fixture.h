@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "block/block.h"
 #include "block/coroutine.h"
 #include "block/driver.h"
 #include "block/env.h"
@@ -366,5 +367,22 @@ static inline int write_at(struct block_node *node, uint64_t offset, void *data,
     {                                                                   \
         "sync: " #test, test, NULL, NULL, (void *)&engine_sync          \
     }
+
+static inline int backend_co_write_byte(struct block_backend *backend, uint64_t offset,
+                                        uint8_t byte)
+{
+    struct iovec iov;
+    struct block_vec vec = vec_of_buffer(&iov, &byte, 1);
+    return block_co_write(backend, offset, &vec, 0);
+}
+
+static inline uint8_t backend_co_byte(struct block_backend *backend, uint64_t offset)
+{
+    uint8_t byte = 0;
+    struct iovec iov;
+    struct block_vec vec = vec_of_buffer(&iov, &byte, 1);
+    assert_int_equal(block_co_read(backend, offset, &vec), 0);
+    return byte;
+}
 
 #endif

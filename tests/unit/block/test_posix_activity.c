@@ -15,22 +15,6 @@ static struct block_backend *co_use(struct posix_fixture *fixture, const char *c
     return backend;
 }
 
-static int co_write(struct block_backend *backend, uint64_t offset, uint8_t byte)
-{
-    struct iovec iov;
-    struct block_vec vec = vec_of_buffer(&iov, &byte, 1);
-    return block_co_write(backend, offset, &vec, 0);
-}
-
-static uint8_t co_byte(struct block_backend *backend, uint64_t offset)
-{
-    uint8_t byte = 0;
-    struct iovec iov;
-    struct block_vec vec = vec_of_buffer(&iov, &byte, 1);
-    assert_int_equal(block_co_read(backend, offset, &vec), 0);
-    return byte;
-}
-
 static unsigned forgotten;
 
 static int forget_pages(struct host_files *files, int fd)
@@ -54,15 +38,15 @@ static void co_in_turn(struct posix_fixture *fixture, const char *const *extra)
         struct block_backend *active = backends[(turn + 1) % 2], *other = backends[turn % 2];
         assert_int_equal(block_co_invalidate(other, err), -EBUSY);
         assert_non_null(strstr(err->message, "another export of this server"));
-        assert_int_equal(co_write(active, 5000, (uint8_t)turn), 0);
-        assert_int_equal(co_write(active, 6000 + turn, 1), 0);
+        assert_int_equal(backend_co_write_byte(active, 5000, (uint8_t)turn), 0);
+        assert_int_equal(backend_co_write_byte(active, 6000 + turn, 1), 0);
         /* The file grows, by the hand of the other one. */
         assert_int_equal(truncate(fixture->path, SIZE + 512 * (turn + 1)), 0);
         assert_int_equal(block_co_inactivate(active, err), 0);
         if (block_co_invalidate(other, err) < 0)
             fail_msg("%s", err->message);
-        assert_int_equal(co_byte(other, 5000), turn);
-        assert_int_equal(co_byte(other, 6000 + turn), 1);
+        assert_int_equal(backend_co_byte(other, 5000), turn);
+        assert_int_equal(backend_co_byte(other, 6000 + turn), 1);
         assert_int_equal(block_backend_size_bytes(other), SIZE + 512 * (turn + 1));
     }
     for (unsigned i = 0; i < 2; i++)
@@ -89,9 +73,9 @@ static void unlocked_body(struct posix_fixture *fixture)
     struct block_backend *one = co_use(fixture, EXTRA("locking=off"));
     struct block_backend *other = co_use(fixture, NULL);
     assert_int_equal(block_co_inactivate(one, &fixture->err), 0);
-    assert_int_equal(co_write(other, 7, 3), 0);
+    assert_int_equal(backend_co_write_byte(other, 7, 3), 0);
     assert_int_equal(block_co_invalidate(one, &fixture->err), 0);
-    assert_int_equal(co_byte(one, 7), 3);
+    assert_int_equal(backend_co_byte(one, 7), 3);
     struct block_node *node = NULL;
     assert_int_equal(try_open(fixture, NULL, &node), -EBUSY); /* the other's lock is still there */
     assert_int_equal(block_co_backend_free(one), 0);

@@ -68,22 +68,6 @@ static void co_reopen_well(struct posix_fixture *fixture, struct block_backend *
         fail_msg("%s: %s", text, fixture->err.message);
 }
 
-static int co_write(struct block_backend *backend, uint64_t offset, uint8_t byte)
-{
-    struct iovec iov;
-    struct block_vec vec = vec_of_buffer(&iov, &byte, 1);
-    return block_co_write(backend, offset, &vec, 0);
-}
-
-static uint8_t co_byte(struct block_backend *backend, uint64_t offset)
-{
-    uint8_t byte = 0;
-    struct iovec iov;
-    struct block_vec vec = vec_of_buffer(&iov, &byte, 1);
-    assert_int_equal(block_co_read(backend, offset, &vec), 0);
-    return byte;
-}
-
 static unsigned open_descriptors(void)
 {
     unsigned count = 0;
@@ -100,10 +84,10 @@ static void co_expect(struct posix_fixture *fixture, struct block_backend *backe
                       uint8_t byte)
 {
     assert_int_equal(block_backend_is_read_only(backend), read_only);
-    assert_int_equal(co_write(backend, 5000, byte), read_only ? -EPERM : 0);
+    assert_int_equal(backend_co_write_byte(backend, 5000, byte), read_only ? -EPERM : 0);
     if (!read_only)
-        assert_int_equal(co_byte(backend, 5000), byte);
-    assert_int_equal(co_byte(backend, 6000), pattern_at(6000));
+        assert_int_equal(backend_co_byte(backend, 5000), byte);
+    assert_int_equal(backend_co_byte(backend, 6000), pattern_at(6000));
     assert_int_equal(co_try_other(fixture, "on"), read_only ? 0 : -EBUSY);
     assert_int_equal(co_try_other(fixture, "off"), -EBUSY);
 }
@@ -116,7 +100,7 @@ static void co_rights_come_and_go(struct posix_fixture *fixture)
         co_expect(fixture, backend, false, i);
         co_reopen_well(fixture, backend, "read-only=on");
         co_expect(fixture, backend, true, 0);
-        assert_int_equal(co_byte(backend, 5000), i);
+        assert_int_equal(backend_co_byte(backend, 5000), i);
         co_reopen_well(fixture, backend, "read-only=off");
     }
     co_expect(fixture, backend, false, 9);
@@ -185,7 +169,7 @@ static void co_the_cache_mode_changes(struct posix_fixture *fixture)
         assert_true(node->limits.request_alignment >= 512);
         co_expect(fixture, backend, false, i);
         co_reopen_well(fixture, backend, "cache.direct=off,file.read-only=off");
-        assert_int_equal(co_byte(backend, 5000), i);
+        assert_int_equal(backend_co_byte(backend, 5000), i);
         assert_int_equal(node->limits.request_alignment, 1);
     }
     assert_true(!file->direct && file->fd == file->buffered_fd);
@@ -251,8 +235,8 @@ static void co_another_file_of_that_name_is_not_taken(struct posix_fixture *fixt
     make_image(fixture, 100);
     assert_int_equal(co_reopen(fixture, backend, "read-only=on"), -ESTALE);
     assert_non_null(strstr(fixture->err.message, "another file has its name now"));
-    assert_int_equal(co_write(backend, 5000, 1), 0);
-    assert_int_equal(co_byte(backend, 6000), pattern_at(6000));
+    assert_int_equal(backend_co_write_byte(backend, 5000, 1), 0);
+    assert_int_equal(backend_co_byte(backend, 6000), pattern_at(6000));
     assert_int_equal(block_co_backend_free(backend), 0);
     assert_int_equal(unlink(moved), 0);
 }
@@ -267,13 +251,13 @@ static int odd_sync_fails(struct host_files *files, int fd)
 static void co_what_cannot_be_made_durable_is_not_reopened(struct posix_fixture *fixture)
 {
     struct block_backend *backend = co_open(fixture, false);
-    assert_int_equal(co_write(backend, 5000, 1), 0);
+    assert_int_equal(backend_co_write_byte(backend, 5000, 1), 0);
     fixture->odd.files.sync = odd_sync_fails;
     assert_int_equal(co_reopen(fixture, backend, "read-only=on"), -EIO);
     assert_non_null(strstr(fixture->err.message, "durable"));
     fixture->odd.files.sync = odd_sync;
     assert_false(block_backend_is_read_only(backend));
-    assert_int_equal(co_write(backend, 5000, 2), 0);
+    assert_int_equal(backend_co_write_byte(backend, 5000, 2), 0);
     block_co_backend_free(backend);
 }
 

@@ -9,6 +9,8 @@
 static void aligning_keeps_multiples_and_moves_the_rest(void **state)
 {
     (void)state;
+    assert_int_equal(smaller(1, UINT64_MAX), 1);
+    assert_int_equal(smaller(UINT64_MAX, 2), 2);
     assert_int_equal(align_down(4097, 4096), 4096);
     assert_int_equal(align_up(4097, 4096), 8192);
     assert_int_equal(align_up(4096, 4096), 4096);
