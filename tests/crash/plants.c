@@ -2,12 +2,14 @@
 #include "tests/crash/plants.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "block/coroutine.h"
 #include "block/loop.h"
 #include "cache/table.h"
 #include "formats/gow1/image.h"
+#include "formats/qcow2/driver.h"
 #include "formats/qcow2/writer.h"
 #include "tests/crash/crash.h"
 
@@ -16,7 +18,7 @@
 static struct {
     enum crash_plant active;
     struct cache *cache;       /* the one that was made last */
-    unsigned early;            /* decrements that are under way */
+    unsigned early;            /* decrements and punches that nobody waits for */
     uint64_t stash[STASH_MAX]; /* clusters that were freed: the next ones to be taken */
     unsigned stash_count;
 } planted;
@@ -88,11 +90,49 @@ WRAP(void, cache_after_durable, (struct cache * cache, struct cache_after *after
         crash_die("no memory for a coroutine");
 }
 
-WRAP(int, cache_co_settle, (struct cache * cache))
+static void co_wait_for_early(void)
 {
     while (planted.early > 0)
         coroutine_co_pause();
-    return real_cache_co_settle(cache);
+}
+
+WRAP(int, cache_co_settle, (struct cache * cache))
+{
+    co_wait_for_early();
+    int rc = real_cache_co_settle(cache);
+    co_wait_for_early();
+    return rc;
+}
+
+struct punch {
+    struct block_node *node;
+    uint64_t offset, length;
+    unsigned flags;
+};
+
+int real_node_co_discard(struct block_node *node, uint64_t offset, uint64_t length,
+                         unsigned flags) __asm__("__real_node_co_discard");
+
+static void punch_detached(void *arg)
+{
+    struct punch *punch = arg;
+    real_node_co_discard(punch->node, punch->offset, punch->length, punch->flags);
+    free(punch);
+    planted.early--;
+}
+
+/* Of the format's file, not of what a client asks. */
+WRAP(int, node_co_discard,
+     (struct block_node * node, uint64_t offset, uint64_t length, unsigned flags))
+{
+    if (planted.active != PLANT_DETACHED_PUNCH || node->driver == &format_qcow2)
+        return real_node_co_discard(node, offset, length, flags);
+    struct punch *punch = crash_alloc(sizeof(*punch));
+    *punch = (struct punch){node, offset, length, flags};
+    planted.early++;
+    if (coroutine_start(coroutine_loop(coroutine_self()), punch_detached, punch) < 0)
+        crash_die("no memory for a coroutine");
+    return 0;
 }
 
 WRAP(void, uses_co_grace, (struct cache * cache))

@@ -15,6 +15,7 @@ enum crash_plant {
     PLANT_L1_BEFORE_L2,         /* an L1 entry before the table that it points to */
     PLANT_EARLY_REUSE,          /* a freed cluster has a new owner at once */
     PLANT_LATE_PUNCH,           /* a hole is punched when its cluster has a new owner */
+    PLANT_DETACHED_PUNCH,       /* the same: nobody waits for the hole */
     PLANT_TORN_HEADER,          /* a header's field is written in two pieces */
     PLANT_LYING_FLUSH,          /* a flush is answered and not made */
     PLANT_EARLY_DECREMENT,      /* a count goes down before the removal of the pointer is durable */

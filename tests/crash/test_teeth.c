@@ -25,6 +25,7 @@ static const struct tooth {
     {PLANT_L1_BEFORE_L2, "L1 before L2", "plain-512", 1500},
     {PLANT_EARLY_REUSE, "early reuse of a freed cluster", "filled-512", 500},
     {PLANT_LATE_PUNCH, "late hole punch on a reused one", "filled-512", 1000},
+    {PLANT_DETACHED_PUNCH, "a punch that nobody waits for", "filled-512", 5000},
     {PLANT_TORN_HEADER, "torn header", "growth", 500},
     {PLANT_LYING_FLUSH, "a flush that lies", "plain-4k", 100},
     {PLANT_EARLY_DECREMENT, "a decrement before the removal is durable", "filled-512", 1000},
