@@ -44,6 +44,11 @@ stage_release()
 # A report needs lines and no more (-g1), which builds in three quarters of the time.
 # gcc's flow analysis is confused by its own instrumentation, so warnings are no errors here; the
 # release build has them.
+build_asan() # STAGE
+{
+  build "$1" build-asan -Dwerror=false -Db_sanitize=address,undefined -Db_lundef=false -Dc_args=-g1
+}
+
 stage_asan()
 {
   asan asan --no-suite slow
@@ -61,15 +66,19 @@ asan() # STAGE ARGUMENT...
   shift
   local -x PLATTER_SIM_SEEDS=250 # the release build runs them all; here each takes several times as long
   local -x PLATTER_CRASH_STATES=2000 PLATTER_CRASH_STRIDE=41
-  build "$stage" build-asan -Dwerror=false -Db_sanitize=address,undefined -Db_lundef=false -Dc_args=-g1 || return
+  build_asan "$stage" || return
   run_sanitized "$stage" build-asan --timeout-multiplier 5 --no-suite limits --no-suite soak "$@"
 }
 
 # By the second compiler, whose warnings are errors here as gcc's are in the release build.
+build_tsan() # STAGE
+{
+  CC=clang-14 build "$1" build-tsan -Db_sanitize=thread -Db_lundef=false -Dc_args=-g1 -Doptimization=1
+}
+
 stage_tsan()
 {
-  CC=clang-14 build tsan build-tsan -Db_sanitize=thread -Db_lundef=false -Dc_args=-g1 \
-    -Doptimization=1 || return
+  build_tsan tsan || return
   run_sanitized tsan build-tsan --timeout-multiplier 10 \
     --suite unit --suite stress --suite integration --no-suite slow --no-suite formats
 }
