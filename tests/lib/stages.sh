@@ -10,11 +10,12 @@ packages_tests=(
   nbdkit-plugin-dev valgrind                          # the plugin, and what is shown under valgrind
   libnbd-bin qemu-utils fio                           # clients no one here wrote
   jq openssl strace xfsprogs                          # what the tests' scripts use
+  qemu-system-x86 nbd-client cpio                     # guests
 )
 packages_long=(debootstrap)
 
 stages_default=(checks release asan tsan fuzz)
-stages_long=(chroot asan-slow fuzz-long sim-long crash-long differential-long valgrind kill-long soak)
+stages_long=(chroot asan-slow fuzz-long sim-long crash-long differential-long valgrind guests kill-long soak)
 
 stage_checks()
 {
@@ -123,6 +124,26 @@ stage_kill_long()
   local -x PLATTER_KILLS=1000
   build kill-long build --buildtype=release || return
   run_meson kill-long build --timeout-multiplier 20 kill
+}
+
+# Each case ends with a look at what it leaves behind; the second round starts from there.
+stage_guests()
+{
+  local round name log status
+  build guests build --buildtype=release || return
+  for round in 1 2; do
+    while IFS= read -r name; do
+      progress "guests: $name, round $round"
+      log=$logs/guests-$round-${name//[^a-z0-9]/-}.log
+      status=0
+      tests/guest/run "$name" >"$log" 2>&1 </dev/null || status=$?
+      case $status in
+      0) record_pass ;;
+      77) record_skip "guests: $name" "$(tail -n 1 "$log")" ;;
+      *) record_fail "guests: $name, round $round" "$log" ;;
+      esac
+    done < <(tests/guest/run --list)
+  done
 }
 
 stage_soak()
