@@ -35,7 +35,7 @@ void virtio_driver_ring_init(struct virtio_driver_ring *ring, const struct guest
 {
     struct layout layout = layout_of(size);
     uint8_t *host = guest_memory_range(memory, address, layout.end);
-    assert(host && is_aligned(address, PAGE) && size <= VIRTIO_RING_SIZE_MAX);
+    assert(host && is_aligned(address, PAGE) && size <= VIRTIO_DRIVER_RING_MAX);
     *ring = (struct virtio_driver_ring){
         .size = size,
         .has_event_index = features & (UINT64_C(1) << VIRTIO_RING_F_EVENT_IDX),

@@ -24,6 +24,8 @@ struct virtio_buffer {
     uint32_t length;
 };
 
+#define VIRTIO_DRIVER_RING_MAX 256 /* entries */
+
 struct virtio_driver_ring {
     uint16_t size;
     bool has_event_index, has_indirect;
@@ -35,8 +37,8 @@ struct virtio_driver_ring {
     struct vring_desc *tables_host;
     uint16_t free_head, free_count; /* of descriptors, linked by their `next` */
     uint16_t next_avail, kicked_avail, last_used;
-    void *tokens[VIRTIO_RING_SIZE_MAX];           /* by head; NULL: not in flight */
-    uint16_t chain_lengths[VIRTIO_RING_SIZE_MAX]; /* descriptors of the queue's table, by head */
+    void *tokens[VIRTIO_DRIVER_RING_MAX];           /* by head; NULL: not in flight */
+    uint16_t chain_lengths[VIRTIO_DRIVER_RING_MAX]; /* descriptors of the queue's table, by head */
 };
 
 #define VIRTIO_DRIVER_TABLE_LENGTH 64 /* descriptors in an indirect table */
