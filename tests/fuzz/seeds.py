@@ -255,6 +255,16 @@ def virtio_ring():
             "spans": queue(0, [desc(0x10000 + 12000, 1000, 0)], [0])}
 
 
+def trace():
+    head = b"platter-trace 1\ndevice virtio-blk\nsize 1048576\ndepth 32\n"
+    return {"all": head + b"bad read 100 8\nbad write 9 1\n# a comment\nread 0 8\nread 100 1 eio\n"
+            b"write 8 16 77 ok\npio-read 0 1\npio-write 1 2 3\ndiscard 0 8\nzero 8 8 enotsup\nflush\n"
+            b"wait\ncache off\ncache on\nreset\ncrash\n",
+            "ide": b"platter-trace 1\r\n\tdevice ide # here\r\nsize 512\r\npio-read 0 1",
+            "beyond": head + b"read 2047 2\n", "early": b"platter-trace 1\nread 0 1\n",
+            "large": head + b"read 18446744073709551616 1\n"}
+
+
 def with_shutdown(seeds, place):
     """The same seeds once more, with the byte that says that the server is shutting down."""
     return {**seeds, **{name + "-shutdown": data[:place] + b"\xf1" + data[place + 1:]
@@ -273,6 +283,7 @@ TARGETS = {
     "qcow2_header": qcow2_header,
     "qcow2_image": qcow2_image,
     "qcow2_snapshots": qcow2_snapshots,
+    "trace": trace,
     "virtio_ring": virtio_ring,
 }
 
