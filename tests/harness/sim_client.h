@@ -77,7 +77,8 @@ struct sim_request {
 struct sim_clients {
     struct sim *sim;
     struct oracle *oracle;
-    struct sim_file *file; /* the image, to look at its stable storage */
+    struct sim_file
+        *file; /* the image, to look at its stable storage; NULL: it has another format */
     const char *export_name;
     struct sim_faults *faults;
     bool read_only, write_through;

@@ -25,7 +25,7 @@ static struct sim_request *find_request(struct sim_client *client, uint64_t cook
 static void check_space(struct sim_client *client, const struct sim_request *request)
 {
     const struct sim_file *file = client->all->file;
-    if (request->length == 0 || !(request->flags & NBD_CMD_FLAG_NO_HOLE) ||
+    if (!file || request->length == 0 || !(request->flags & NBD_CMD_FLAG_NO_HOLE) ||
         !oracle_keeps_space(client->all->oracle, request->op))
         return;
     uint64_t end = request->offset + request->length;
@@ -38,6 +38,7 @@ static void check_space(struct sim_client *client, const struct sim_request *req
 static void check_success(struct sim_client *client, struct sim_request *request)
 {
     struct sim_clients *all = client->all;
+    const uint8_t *durable = all->file ? all->file->durable : NULL;
     char name[160], who[SIM_WHO_MAX + 170];
     sim_request_name(client, request, name, sizeof(name));
     snprintf(who, sizeof(who), "%s, %s", client->who, name);
@@ -50,12 +51,12 @@ static void check_success(struct sim_client *client, struct sim_request *request
     case NBD_CMD_WRITE_ZEROES:
         oracle_answer(all->oracle, request->op);
         if (!all->is_unsafe && (request->flags & NBD_CMD_FLAG_FUA || all->write_through))
-            oracle_forced(all->oracle, request->op, all->file->durable, who);
+            oracle_forced(all->oracle, request->op, durable, who);
         check_space(client, request);
         break;
     case NBD_CMD_FLUSH:
         if (!all->is_unsafe)
-            oracle_flushed(all->oracle, request->flush_sent, all->file->durable, who);
+            oracle_flushed(all->oracle, request->flush_sent, durable, who);
         break;
     case NBD_CMD_BLOCK_STATUS:
         if (!request->status_came)
