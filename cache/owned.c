@@ -1,73 +1,98 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-#include "cache/owned.h"
+/*
+ * The set as owned_leaves.h describes it: memory, questions, and changes one at a time.
+ *
+ * Tried and rejected: a hash of words took 16 to 64 bytes a cluster and a miss of the processor's
+ * caches for each; four million tables were seconds and 260 MiB. A bit for each cluster of the file
+ * is more than this from a few TiB on.
+ */
+#include "cache/owned_leaves.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 
-/*
- * An open-addressed hash of words, each a cluster's index and its owner, at most half full. What
- * comes after a removed word moves up, so there are no tombstones to clear away.
- *
- * Those who ask take no lock. Words are written whole; while some move, the sequence number is odd,
- * and who asked meanwhile asks again. A set that was outgrown is kept until the end, since somebody
- * may still be looking through it: each is half the size of the next, so all of them together cost
- * as much as the last one.
+#define TOP_CAPACITY_MIN 8
+#define TOP_CAPACITY_MAX (UINT32_C(1) << 30)
+#define CHUNK_LEAVES_MIN 4
+#define CHUNK_LEAVES_MAX 512 /* 256 KiB at a time */
+
+/* --- memory -------------------------------------------------------------------------------------
  */
 
-#define EMPTY UINT64_C(0)
-#define OWNER_MASK UINT64_C(0xff)
-#define SLOT_BITS_MIN 6
-#define SLOT_BITS_MAX 40
-
-struct slots {
-    struct slots *older;
-    unsigned bits;
-    _Atomic uint64_t words[];
-};
-
-struct owned {
-    _Atomic(struct slots *) slots;
-    _Atomic uint64_t count;
-    _Atomic uint32_t sequence; /* odd while words move */
-};
-
-static uint64_t word_of(uint64_t cluster_index, unsigned owner)
+static struct owned_top *top_new(uint64_t capacity)
 {
-    return cluster_index << 8 | owner;
-}
-
-static uint64_t mask_of(const struct slots *slots)
-{
-    return (UINT64_C(1) << slots->bits) - 1;
-}
-
-static uint64_t hash_of(const struct slots *slots, uint64_t cluster_index)
-{
-    return (cluster_index * UINT64_C(0x9e3779b97f4a7c15)) >> (64 - slots->bits);
-}
-
-static struct slots *slots_new(unsigned bits)
-{
-    if (bits > SLOT_BITS_MAX)
+    if (capacity > TOP_CAPACITY_MAX)
         return NULL;
-    struct slots *slots = calloc(1, sizeof(*slots) + (sizeof(uint64_t) << bits));
-    if (slots)
-        slots->bits = bits;
-    return slots;
+    struct owned_top *top = malloc(sizeof(*top) + capacity * sizeof(top->entries[0]));
+    if (!top)
+        return NULL;
+    top->older = NULL;
+    top->capacity = (uint32_t)capacity;
+    atomic_init(&top->count, 0);
+    return top;
+}
+
+struct owned_top *owned_top_enlarge(struct owned *owned)
+{
+    struct owned_top *top = atomic_load_explicit(&owned->top, memory_order_relaxed);
+    struct owned_top *larger = top_new((uint64_t)top->capacity * 2);
+    if (!larger)
+        return NULL;
+    uint32_t count = atomic_load_explicit(&top->count, memory_order_relaxed);
+    for (uint32_t i = 0; i < count; i++)
+        owned_put_entry(larger, i, owned_base_at(top, i), owned_leaf_at(top, i));
+    atomic_init(&larger->count, count);
+    larger->older = top;
+    atomic_store_explicit(&owned->top, larger, memory_order_release);
+    return larger;
+}
+
+int owned_reserve_leaves(struct owned *owned, uint64_t count)
+{
+    while (owned->free_count < count) {
+        uint64_t more = owned->leaf_count < CHUNK_LEAVES_MIN   ? CHUNK_LEAVES_MIN
+                        : owned->leaf_count > CHUNK_LEAVES_MAX ? CHUNK_LEAVES_MAX
+                                                               : owned->leaf_count;
+        struct owned_chunk *chunk = malloc(sizeof(*chunk) + more * sizeof(chunk->leaves[0]));
+        if (!chunk)
+            return -ENOMEM;
+        chunk->next = owned->chunks;
+        owned->chunks = chunk;
+        owned->leaf_count += more;
+        for (uint64_t i = more; i > 0; i--)
+            owned_give_leaf(owned, &chunk->leaves[i - 1]);
+    }
+    return 0;
+}
+
+struct owned_leaf *owned_take_leaf(struct owned *owned)
+{
+    struct owned_leaf *leaf = owned->free_leaves;
+    assert(leaf);
+    owned->free_leaves = leaf->next_free;
+    owned->free_count--;
+    atomic_store_explicit(&leaf->count, 0, memory_order_release);
+    return leaf;
+}
+
+void owned_give_leaf(struct owned *owned, struct owned_leaf *leaf)
+{
+    leaf->next_free = owned->free_leaves;
+    owned->free_leaves = leaf;
+    owned->free_count++;
 }
 
 int owned_new(struct owned **ret_owned)
 {
     struct owned *owned = calloc(1, sizeof(*owned));
-    struct slots *slots = slots_new(SLOT_BITS_MIN);
-    if (!owned || !slots) {
+    struct owned_top *top = top_new(TOP_CAPACITY_MIN);
+    if (!owned || !top) {
         free(owned);
-        free(slots);
+        free(top);
         return -ENOMEM;
     }
-    atomic_store(&owned->slots, slots);
+    atomic_store(&owned->top, top);
     *ret_owned = owned;
     return 0;
 }
@@ -76,138 +101,261 @@ void owned_free(struct owned *owned)
 {
     if (!owned)
         return;
-    for (struct slots *slots = atomic_load(&owned->slots), *older; slots; slots = older) {
-        older = slots->older;
-        free(slots);
+    for (struct owned_top *top = atomic_load(&owned->top), *older; top; top = older) {
+        older = top->older;
+        free(top);
+    }
+    for (struct owned_chunk *chunk = owned->chunks, *next; chunk; chunk = next) {
+        next = chunk->next;
+        free(chunk);
     }
     free(owned);
 }
 
-static uint64_t word_at(const struct slots *slots, uint64_t at)
+uint64_t owned_bytes(const struct owned *owned)
 {
-    return atomic_load_explicit(&slots->words[at & mask_of(slots)], memory_order_acquire);
+    uint64_t bytes = sizeof(*owned) + owned->leaf_count * sizeof(struct owned_leaf);
+    for (struct owned_top *top = atomic_load(&owned->top); top; top = top->older)
+        bytes += sizeof(*top) + top->capacity * sizeof(top->entries[0]);
+    return bytes;
 }
 
-static void put_at(struct slots *slots, uint64_t at, uint64_t word)
+/* --- searching ----------------------------------------------------------------------------------
+ */
+
+static struct owned_top *top_of(const struct owned *owned)
 {
-    atomic_store_explicit(&slots->words[at & mask_of(slots)], word, memory_order_release);
+    return atomic_load_explicit(&owned->top, memory_order_acquire);
 }
 
-static bool is_of(uint64_t word, uint64_t cluster_index)
+static uint32_t top_count(const struct owned_top *top)
 {
-    return word != EMPTY && word >> 8 == cluster_index;
+    return atomic_load_explicit(&top->count, memory_order_acquire);
 }
 
-/* Where the cluster's word is, or the free place where it would be. */
-static uint64_t find(const struct slots *slots, uint64_t cluster_index)
+/* How many leaves have their base at the cluster or before it. */
+static uint32_t leaves_until(const struct owned_top *top, uint64_t cluster_index)
 {
-    uint64_t at = hash_of(slots, cluster_index);
-    for (;; at++) {
-        uint64_t word = word_at(slots, at);
-        if (word == EMPTY || is_of(word, cluster_index))
-            return at & mask_of(slots);
+    uint32_t low = 0, high = top_count(top);
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (owned_base_at(top, middle) <= cluster_index)
+            low = middle + 1;
+        else
+            high = middle;
     }
+    return low;
 }
 
-int owned_reserve(struct owned *owned, uint64_t count)
+/* How many elements of the leaf are before the cluster. */
+static uint32_t elements_before(const struct owned_leaf *leaf, uint64_t base,
+                                uint64_t cluster_index)
 {
-    struct slots *slots = atomic_load_explicit(&owned->slots, memory_order_relaxed);
-    if (count > UINT64_C(1) << SLOT_BITS_MAX)
-        return -ENOMEM;
-    if (owned_count(owned) + count <= mask_of(slots) / 2)
+    uint32_t low = 0, high = owned_leaf_count(leaf);
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (owned_index_of(owned_element_at(leaf, base, middle)) < cluster_index)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* The first element at the cluster or behind it. 0: there is none (no element is 0, as each has an
+ * owner). */
+static uint64_t find_from(const struct owned_top *top, uint64_t cluster_index)
+{
+    uint32_t next = leaves_until(top, cluster_index);
+    if (next > 0) {
+        const struct owned_leaf *leaf = owned_leaf_at(top, next - 1);
+        uint64_t base = owned_base_at(top, next - 1);
+        uint32_t at = elements_before(leaf, base, cluster_index);
+        if (at < owned_leaf_count(leaf))
+            return owned_element_at(leaf, base, at);
+    }
+    if (next >= top_count(top))
         return 0;
-    unsigned bits = SLOT_BITS_MIN;
-    while ((owned_count(owned) + count) * 4 > UINT64_C(1) << bits)
-        bits++;
-    struct slots *larger = slots_new(bits);
-    if (!larger)
-        return -ENOMEM;
-    for (uint64_t at = 0; at <= mask_of(slots); at++) {
-        uint64_t word = word_at(slots, at);
-        if (word != EMPTY)
-            put_at(larger, find(larger, word >> 8), word);
-    }
-    larger->older = slots;
-    atomic_store_explicit(&owned->slots, larger, memory_order_release);
-    return 0;
-}
-
-int owned_add(struct owned *owned, uint64_t cluster_index, unsigned owner)
-{
-    assert(cluster_index < OWNED_CLUSTERS_MAX);
-    assert(owner > OWNED_NOBODY && owner <= OWNED_OWNERS_MAX);
-    unsigned there = owned_by(owned, cluster_index);
-    if (there != OWNED_NOBODY)
-        return there == owner ? 0 : -EEXIST;
-    int rc = owned_reserve(owned, 1);
-    if (rc < 0)
-        return rc;
-    struct slots *slots = atomic_load_explicit(&owned->slots, memory_order_relaxed);
-    put_at(slots, find(slots, cluster_index), word_of(cluster_index, owner));
-    atomic_fetch_add(&owned->count, 1);
-    return 0;
-}
-
-/* Whether a word that belongs at `home` or later may move from `at` up to the hole before it. */
-static bool may_move(const struct slots *slots, uint64_t hole, uint64_t at, uint64_t home)
-{
-    uint64_t mask = mask_of(slots);
-    return ((at - home) & mask) >= ((at - hole) & mask);
-}
-
-static void remove_at(struct slots *slots, uint64_t hole)
-{
-    for (uint64_t at = hole + 1;; at++) {
-        uint64_t word = word_at(slots, at);
-        if (word == EMPTY)
-            break;
-        if (!may_move(slots, hole, at, hash_of(slots, word >> 8)))
-            continue;
-        put_at(slots, hole, word);
-        hole = at;
-    }
-    put_at(slots, hole, EMPTY);
-}
-
-void owned_remove(struct owned *owned, uint64_t cluster_index)
-{
-    struct slots *slots = atomic_load_explicit(&owned->slots, memory_order_relaxed);
-    uint64_t at = find(slots, cluster_index);
-    if (word_at(slots, at) == EMPTY)
-        return;
-    uint32_t sequence = atomic_load_explicit(&owned->sequence, memory_order_relaxed);
-    atomic_store_explicit(&owned->sequence, sequence + 1, memory_order_relaxed);
-    remove_at(slots, at);
-    atomic_store_explicit(&owned->sequence, sequence + 2, memory_order_release);
-    atomic_fetch_sub(&owned->count, 1);
-}
-
-unsigned owned_by(const struct owned *owned, uint64_t cluster_index)
-{
-    for (;;) {
-        uint32_t before = atomic_load_explicit(&owned->sequence, memory_order_acquire);
-        struct slots *slots = atomic_load_explicit(&owned->slots, memory_order_acquire);
-        uint64_t word = word_at(slots, find(slots, cluster_index));
-        uint32_t after = atomic_load_explicit(&owned->sequence, memory_order_relaxed);
-        if (before == after && before % 2 == 0)
-            return is_of(word, cluster_index) ? (unsigned)(word & OWNER_MASK) : OWNED_NOBODY;
-    }
+    return owned_element_at(owned_leaf_at(top, next), owned_base_at(top, next), 0);
 }
 
 unsigned owned_first(const struct owned *owned, uint64_t first, uint64_t count,
                      uint64_t *ret_cluster_index)
 {
-    for (uint64_t i = 0; i < count; i++) {
-        unsigned owner = owned_by(owned, first + i);
-        if (owner == OWNED_NOBODY)
-            continue;
-        *ret_cluster_index = first + i;
-        return owner;
-    }
-    return OWNED_NOBODY;
+    uint32_t before, after;
+    uint64_t element;
+    do {
+        before = atomic_load_explicit(&owned->sequence, memory_order_acquire);
+        element = find_from(top_of(owned), first);
+        after = atomic_load_explicit(&owned->sequence, memory_order_relaxed);
+    } while (before != after || before % 2 != 0);
+    if (element == 0)
+        return OWNED_NOBODY;
+    /* Before the last of some in a row there are only those. */
+    uint64_t where = owned_kind_of(element) == OWNED_LAST ? first : owned_index_of(element);
+    if (where - first >= count)
+        return OWNED_NOBODY;
+    *ret_cluster_index = where;
+    return owned_owner_of(element);
 }
 
-uint64_t owned_count(const struct owned *owned)
+unsigned owned_by(const struct owned *owned, uint64_t cluster_index)
 {
-    return atomic_load(&owned->count);
+    uint64_t where;
+    return owned_first(owned, cluster_index, 1, &where);
+}
+
+/* --- changes ------------------------------------------------------------------------------------
+ */
+
+static void begin_change(struct owned *owned)
+{
+    uint32_t sequence = atomic_load_explicit(&owned->sequence, memory_order_relaxed);
+    atomic_store_explicit(&owned->sequence, sequence + 1, memory_order_relaxed);
+}
+
+static void end_change(struct owned *owned)
+{
+    uint32_t sequence = atomic_load_explicit(&owned->sequence, memory_order_relaxed);
+    atomic_store_explicit(&owned->sequence, sequence + 1, memory_order_release);
+}
+
+/* For two elements more. */
+static int reserve(struct owned *owned)
+{
+    struct owned_top *top = top_of(owned);
+    int ret = owned_reserve_leaves(owned, 2);
+    if (ret == 0 && top->capacity - top_count(top) < 2 && !owned_top_enlarge(owned))
+        ret = -ENOMEM;
+    return ret;
+}
+
+static void set_count(struct owned_leaf *leaf, uint32_t count)
+{
+    atomic_store_explicit(&leaf->count, count, memory_order_release);
+}
+
+static struct owned_leaf *insert_leaf(struct owned *owned, uint32_t at, uint64_t base)
+{
+    struct owned_top *top = top_of(owned);
+    struct owned_leaf *leaf = owned_take_leaf(owned);
+    uint32_t count = top_count(top);
+    for (uint32_t i = count; i > at; i--)
+        owned_put_entry(top, i, owned_base_at(top, i - 1), owned_leaf_at(top, i - 1));
+    owned_put_entry(top, at, base, leaf);
+    atomic_store_explicit(&top->count, count + 1, memory_order_release);
+    return leaf;
+}
+
+static void remove_leaf(struct owned *owned, uint32_t at)
+{
+    struct owned_top *top = top_of(owned);
+    uint32_t count = top_count(top);
+    owned_give_leaf(owned, owned_leaf_at(top, at));
+    for (uint32_t i = at; i + 1 < count; i++)
+        owned_put_entry(top, i, owned_base_at(top, i + 1), owned_leaf_at(top, i + 1));
+    atomic_store_explicit(&top->count, count - 1, memory_order_release);
+}
+
+/* The upper half of a full leaf gets a leaf of its own, behind it. */
+static void split(struct owned *owned, uint32_t at)
+{
+    struct owned_leaf *leaf = owned_leaf_at(top_of(owned), at);
+    uint64_t base = owned_base_at(top_of(owned), at);
+    uint32_t half = OWNED_LEAF_WORDS / 2;
+    uint64_t upper_base = owned_index_of(owned_element_at(leaf, base, half));
+    struct owned_leaf *upper = insert_leaf(owned, at + 1, upper_base);
+    for (uint32_t i = half; i < OWNED_LEAF_WORDS; i++)
+        owned_put_element(upper, upper_base, i - half, owned_element_at(leaf, base, i));
+    set_count(upper, OWNED_LEAF_WORDS - half);
+    set_count(leaf, half);
+}
+
+/* Where there is room for the cluster: a new leaf where its segment has none before it, and where
+ * it comes behind all that is in a full one, as in a file that grows. */
+static uint32_t make_room(struct owned *owned, uint64_t cluster_index)
+{
+    uint32_t next = leaves_until(top_of(owned), cluster_index);
+    uint64_t segment = owned_segment_of(cluster_index);
+    if (next == 0 || owned_segment_of(owned_base_at(top_of(owned), next - 1)) != segment) {
+        insert_leaf(owned, next, segment << OWNED_SEGMENT_BITS);
+        return next;
+    }
+    struct owned_leaf *leaf = owned_leaf_at(top_of(owned), next - 1);
+    uint64_t base = owned_base_at(top_of(owned), next - 1);
+    if (owned_leaf_count(leaf) < OWNED_LEAF_WORDS)
+        return next - 1;
+    if (elements_before(leaf, base, cluster_index) == OWNED_LEAF_WORDS) {
+        insert_leaf(owned, next, cluster_index);
+        return next;
+    }
+    split(owned, next - 1);
+    return leaves_until(top_of(owned), cluster_index) - 1;
+}
+
+/* There is room for it, by reserve(). */
+static void insert(struct owned *owned, uint64_t element)
+{
+    uint32_t where = make_room(owned, owned_index_of(element));
+    struct owned_leaf *leaf = owned_leaf_at(top_of(owned), where);
+    uint64_t base = owned_base_at(top_of(owned), where);
+    uint32_t at = elements_before(leaf, base, owned_index_of(element));
+    uint32_t count = owned_leaf_count(leaf);
+    for (uint32_t i = count; i > at; i--)
+        owned_put_element(leaf, base, i, owned_element_at(leaf, base, i - 1));
+    owned_put_element(leaf, base, at, element);
+    set_count(leaf, count + 1);
+}
+
+int owned_add(struct owned *owned, uint64_t first, uint64_t count, unsigned owner)
+{
+    uint64_t where;
+    assert(first < OWNED_CLUSTERS_MAX && count > 0 && count <= OWNED_CLUSTERS_MAX - first);
+    assert(owner > OWNED_NOBODY && owner <= OWNED_OWNERS_MAX);
+    if (owned_first(owned, first, count, &where) != OWNED_NOBODY)
+        return -EEXIST;
+    int ret = reserve(owned);
+    if (ret < 0)
+        return ret;
+    begin_change(owned);
+    insert(owned, owned_element(first, count == 1 ? OWNED_ALONE : OWNED_FIRST, owner));
+    if (count > 1)
+        insert(owned, owned_element(first + count - 1, OWNED_LAST, owner));
+    end_change(owned);
+    return 0;
+}
+
+/* The element of this cluster, which is there. */
+static void remove_at(struct owned *owned, uint64_t cluster_index)
+{
+    uint32_t where = leaves_until(top_of(owned), cluster_index) - 1;
+    struct owned_leaf *leaf = owned_leaf_at(top_of(owned), where);
+    uint64_t base = owned_base_at(top_of(owned), where);
+    uint32_t count = owned_leaf_count(leaf);
+    for (uint32_t i = elements_before(leaf, base, cluster_index); i + 1 < count; i++)
+        owned_put_element(leaf, base, i, owned_element_at(leaf, base, i + 1));
+    set_count(leaf, count - 1);
+    if (count == 1)
+        remove_leaf(owned, where);
+}
+
+static bool is_element(const struct owned *owned, uint64_t cluster_index, enum owned_kind kind)
+{
+    uint64_t element = find_from(top_of(owned), cluster_index);
+    return element != 0 && owned_index_of(element) == cluster_index &&
+           owned_kind_of(element) == kind;
+}
+
+void owned_remove(struct owned *owned, uint64_t first, uint64_t count)
+{
+    uint64_t last = first + count - 1;
+    assert(count > 0);
+    if (!is_element(owned, first, count == 1 ? OWNED_ALONE : OWNED_FIRST) ||
+        (count > 1 && find_from(top_of(owned), first + 1) >> OWNED_TAG_BITS != last))
+        return;
+    begin_change(owned);
+    remove_at(owned, first);
+    if (count > 1)
+        remove_at(owned, last);
+    end_change(owned);
 }

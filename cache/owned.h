@@ -4,32 +4,38 @@
 
 /*
  * Which clusters of a node hold metadata, so that a write of anything else to one of them is found
- * before it is made. One probe a cluster, whatever the image's size.
+ * before it is made: one search a write, whatever the image's size.
  *
  * Each cluster has one owner at most: a small number that the format gives a meaning (header, L1,
  * L2, snapshot table). Changes come with the image's monitor held. Questions take no lock; about a
  * cluster that is given or taken in this moment they answer either.
+ *
+ * Memory, in bytes, where S clusters are given one by one and R in a row at a time:
+ *
+ *     5 * (S + 2 * R) + 528 * (parts of 2^27 clusters in which there are any)
+ *
+ * after a fill, and 9 for each of those that came later, one by one in the worst order. While it is
+ * filled, 4 for each more.
  */
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct owned;
 
 #define OWNED_NOBODY 0
-#define OWNED_OWNERS_MAX 255
+#define OWNED_OWNERS_MAX 7
 #define OWNED_CLUSTERS_MAX (UINT64_C(1) << 55) /* cluster indices are below it */
 
 int owned_new(struct owned **ret_owned); /* 0 or -ENOMEM */
 void owned_free(struct owned *owned);    /* takes NULL */
 
-/* Monitor. Room for so many more, so that their owned_add() cannot fail. 0 or -ENOMEM. */
-int owned_reserve(struct owned *owned, uint64_t count);
-/* Monitor. 0; -ENOMEM; -EEXIST: it has another owner, which stays. Giving it to whom it has is
- * fine. */
-int owned_add(struct owned *owned, uint64_t cluster_index, unsigned owner);
-/* Monitor. Takes it from whoever has it. */
-void owned_remove(struct owned *owned, uint64_t cluster_index);
+/* Monitor. `count` clusters in a row, at least 1. 0; -ENOMEM; -EEXIST: one of them has an owner;
+ * nothing changes then. */
+int owned_add(struct owned *owned, uint64_t first, uint64_t count, unsigned owner);
+/* Monitor. What one owned_add() or owned_filler_add() gave; anything else stays as it is. */
+void owned_remove(struct owned *owned, uint64_t first, uint64_t count);
 
 /* OWNED_NOBODY, or who has it. */
 unsigned owned_by(const struct owned *owned, uint64_t cluster_index);
@@ -37,6 +43,34 @@ unsigned owned_by(const struct owned *owned, uint64_t cluster_index);
  * none. */
 unsigned owned_first(const struct owned *owned, uint64_t first, uint64_t count,
                      uint64_t *ret_cluster_index);
-uint64_t owned_count(const struct owned *owned);
+/* Memory that it takes. */
+uint64_t owned_bytes(const struct owned *owned);
+
+/* --- owned_fill.c: many at once, in any order, before anybody asks ------------------------------
+ */
+
+/* A cluster that two want. */
+struct owned_conflict {
+    uint64_t cluster_index;
+    unsigned owners[2]; /* they may be the same */
+};
+
+struct owned_part;
+
+struct owned_filler {
+    struct owned *owned;
+    struct owned_part **slots;
+    size_t slot_count, part_count;
+    struct owned_conflict conflict; /* after -EEXIST */
+};
+
+/* The set is empty. */
+void owned_filler_init(struct owned_filler *filler, struct owned *owned);
+/* `count` clusters in a row, at least 1. 0 or -ENOMEM. */
+int owned_filler_add(struct owned_filler *filler, uint64_t first, uint64_t count, unsigned owner);
+/* The set has all that was added. 0; -ENOMEM or -EEXIST: the set is good for owned_free() alone. */
+int owned_filler_finish(struct owned_filler *filler);
+/* At the end, also after a failure. */
+void owned_filler_fini(struct owned_filler *filler);
 
 #endif

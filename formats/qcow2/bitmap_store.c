@@ -88,12 +88,13 @@ static uint32_t cluster_bits_of(const struct qcow2_image *image)
     return image->geometry.cluster_bits;
 }
 
-static int co_own_new(struct qcow2_image *image, uint64_t host_offset, uint64_t count)
+/* One by one, since a table may become smaller later. After a failure, some may be ours. */
+static int own_new(struct qcow2_image *image, uint64_t host_offset, uint64_t count)
 {
+    int ret = 0;
     pthread_mutex_lock(&image->monitor);
-    int ret = owned_reserve(image->writer->owned, count);
     for (uint64_t i = 0; i < count && ret == 0; i++)
-        ret = owned_add(image->writer->owned, (host_offset >> cluster_bits_of(image)) + i,
+        ret = owned_add(image->writer->owned, (host_offset >> cluster_bits_of(image)) + i, 1,
                         QCOW2_OWNER_BITMAPS);
     pthread_mutex_unlock(&image->monitor);
     return ret;
@@ -103,7 +104,7 @@ static void disown(struct qcow2_image *image, uint64_t host_offset, uint64_t cou
 {
     pthread_mutex_lock(&image->monitor);
     for (uint64_t i = 0; i < count; i++)
-        owned_remove(image->writer->owned, (host_offset >> cluster_bits_of(image)) + i);
+        owned_remove(image->writer->owned, (host_offset >> cluster_bits_of(image)) + i, 1);
     pthread_mutex_unlock(&image->monitor);
 }
 
@@ -133,7 +134,7 @@ static int co_alloc_piece(struct qcow2_image *image, uint64_t count, uint64_t *r
     int ret = qcow2_co_alloc_run(image, count, &host_offset);
     if (ret < 0)
         return ret;
-    ret = co_own_new(image, host_offset, count);
+    ret = own_new(image, host_offset, count);
     if (ret < 0)
         co_give_back(image, host_offset, count);
     else

@@ -183,7 +183,7 @@ static int co_own_cluster(struct qcow2_image *image, const char *what, uint64_t 
                          "%s at 0x%" PRIx64 " is in a cluster that other metadata has", what,
                          host_offset);
     pthread_mutex_lock(&image->monitor);
-    ret = owned_add(image->writer->owned, cluster, QCOW2_OWNER_BITMAPS);
+    ret = owned_add(image->writer->owned, cluster, 1, QCOW2_OWNER_BITMAPS);
     pthread_mutex_unlock(&image->monitor);
     return ret < 0 ? error_set(err, ret, "no memory for its bitmaps") : 0;
 }

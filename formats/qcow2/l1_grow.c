@@ -33,19 +33,14 @@ static int co_copy_old_table(struct qcow2_image *image, uint8_t *to)
 /* Monitor. Whose the clusters of a table are. */
 static int own(struct qcow2_image *image, uint64_t host_offset, uint64_t clusters)
 {
-    uint64_t first = host_offset >> image->geometry.cluster_bits;
-    int ret = owned_reserve(image->writer->owned, clusters);
-    for (uint64_t i = 0; i < clusters && ret == 0; i++)
-        ret = owned_add(image->writer->owned, first + i, QCOW2_OWNER_L1);
-    return ret;
+    return owned_add(image->writer->owned, host_offset >> image->geometry.cluster_bits, clusters,
+                     QCOW2_OWNER_L1);
 }
 
 /* Monitor. */
 static void disown(struct qcow2_image *image, uint64_t host_offset, uint64_t clusters)
 {
-    uint64_t first = host_offset >> image->geometry.cluster_bits;
-    for (uint64_t i = 0; i < clusters; i++)
-        owned_remove(image->writer->owned, first + i);
+    owned_remove(image->writer->owned, host_offset >> image->geometry.cluster_bits, clusters);
 }
 
 static int co_write_table(struct qcow2_image *image, const struct growth *growth)

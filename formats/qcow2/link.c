@@ -132,12 +132,12 @@ static int co_hook_l2(struct qcow2_image *image, uint64_t guest_offset, uint64_t
     if (ret < 0)
         return ret;
     pthread_mutex_lock(&image->monitor);
-    ret =
-        owned_add(image->writer->owned, l2_offset >> image->geometry.cluster_bits, QCOW2_OWNER_L2);
+    ret = owned_add(image->writer->owned, l2_offset >> image->geometry.cluster_bits, 1,
+                    QCOW2_OWNER_L2);
     if (ret == 0) {
         cache_store(image->cache, table, at - cache_table_offset(table), bytes, sizeof(bytes));
         if (old_offset != 0) { /* a snapshot's now, or nobody's */
-            owned_remove(image->writer->owned, old_offset >> image->geometry.cluster_bits);
+            owned_remove(image->writer->owned, old_offset >> image->geometry.cluster_bits, 1);
             qcow2_unlink_clusters(unlinked, old_offset, 1);
         }
     }
@@ -210,7 +210,7 @@ static int co_unhook_l2(struct qcow2_image *image, uint64_t guest_offset, uint64
         return ret;
     pthread_mutex_lock(&image->monitor);
     cache_store(image->cache, table, at - cache_table_offset(table), nothing, sizeof(nothing));
-    owned_remove(image->writer->owned, l2_offset >> image->geometry.cluster_bits);
+    owned_remove(image->writer->owned, l2_offset >> image->geometry.cluster_bits, 1);
     qcow2_unlink_clusters(unlinked, l2_offset, 1);
     cache_put_locked(image->cache, table);
     pthread_mutex_unlock(&image->monitor);

@@ -72,7 +72,7 @@ static int co_hook_block(struct qcow2_image *image, uint64_t table_index, uint64
     if (ret < 0)
         return ret;
     pthread_mutex_lock(&image->monitor);
-    ret = owned_add(image->writer->owned, block_offset >> image->geometry.cluster_bits,
+    ret = owned_add(image->writer->owned, block_offset >> image->geometry.cluster_bits, 1,
                     QCOW2_OWNER_REFCOUNT_BLOCK);
     if (ret == 0)
         cache_store(image->cache, table, entry_offset - cache_table_offset(table), bytes, 8);
@@ -188,25 +188,30 @@ static int co_fill_growth(struct qcow2_image *image, uint64_t table_index, struc
     return 0;
 }
 
-static int co_own_growth(struct qcow2_image *image, const struct growth *growth)
-{
-    uint64_t all = growth->block_count + growth->table_clusters;
-    pthread_mutex_lock(&image->monitor);
-    int ret = owned_reserve(image->writer->owned, all);
-    for (uint64_t i = 0; i < all && ret == 0; i++)
-        ret = owned_add(image->writer->owned, growth->first_cluster + i,
-                        i < growth->block_count ? QCOW2_OWNER_REFCOUNT_BLOCK
-                                                : QCOW2_OWNER_REFCOUNT_TABLE);
-    pthread_mutex_unlock(&image->monitor);
-    return ret;
-}
-
 static void disown_growth(struct qcow2_image *image, const struct growth *growth)
 {
+    struct owned *owned = image->writer->owned;
     pthread_mutex_lock(&image->monitor);
-    for (uint64_t i = 0; i < growth->block_count + growth->table_clusters; i++)
-        owned_remove(image->writer->owned, growth->first_cluster + i);
+    for (uint64_t i = 0; i < growth->block_count; i++)
+        owned_remove(owned, growth->first_cluster + i, 1);
+    owned_remove(owned, growth->first_cluster + growth->block_count, growth->table_clusters);
     pthread_mutex_unlock(&image->monitor);
+}
+
+static int own_growth(struct qcow2_image *image, const struct growth *growth)
+{
+    struct owned *owned = image->writer->owned;
+    int ret = 0;
+    pthread_mutex_lock(&image->monitor);
+    for (uint64_t i = 0; i < growth->block_count && ret == 0; i++)
+        ret = owned_add(owned, growth->first_cluster + i, 1, QCOW2_OWNER_REFCOUNT_BLOCK);
+    if (ret == 0)
+        ret = owned_add(owned, growth->first_cluster + growth->block_count, growth->table_clusters,
+                        QCOW2_OWNER_REFCOUNT_TABLE);
+    pthread_mutex_unlock(&image->monitor);
+    if (ret < 0)
+        disown_growth(image, growth);
+    return ret;
 }
 
 /* Offset and size of the table change in one write of one sector. */
@@ -237,8 +242,7 @@ static void co_free_old_table(struct qcow2_image *image, struct qcow2_unlinked *
     uint32_t bits = image->geometry.cluster_bits;
     cache_co_forget(image->cache, QCOW2_TABLE_REFCOUNT_TABLE, offset, clusters << bits);
     pthread_mutex_lock(&image->monitor);
-    for (uint64_t i = 0; i < clusters; i++)
-        owned_remove(image->writer->owned, (offset >> bits) + i);
+    owned_remove(image->writer->owned, offset >> bits, clusters);
     qcow2_unlink_clusters(unlinked, offset, clusters);
     pthread_mutex_unlock(&image->monitor);
 }
@@ -260,7 +264,7 @@ static int co_put_growth(struct qcow2_image *image, uint64_t table_index, struct
 {
     int ret = co_fill_growth(image, table_index, growth);
     if (ret == 0)
-        ret = co_own_growth(image, growth);
+        ret = own_growth(image, growth);
     if (ret < 0)
         return ret;
     ret = co_write_growth(image, growth);

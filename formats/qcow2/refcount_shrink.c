@@ -56,7 +56,7 @@ static int co_unhook(struct qcow2_image *image, uint64_t index, uint64_t block_o
         return ret;
     pthread_mutex_lock(&image->monitor);
     cache_store(image->cache, table, at - cache_table_offset(table), nothing, sizeof(nothing));
-    owned_remove(image->writer->owned, block_offset >> image->geometry.cluster_bits);
+    owned_remove(image->writer->owned, block_offset >> image->geometry.cluster_bits, 1);
     if (!counts_itself)
         qcow2_unlink_clusters(unlinked, block_offset, 1);
     cache_put_locked(image->cache, table);

@@ -18,7 +18,7 @@
 #include "common/log.h"
 #include "formats/qcow2/bitmaps.h"
 
-#define TABLE_PIECE_BYTES 65536
+#define TABLE_PIECE_BYTES (256 << 10)
 
 static const char *const owner_names[] = {
     [QCOW2_OWNER_HEADER] = "the header",
@@ -33,25 +33,36 @@ static const char *const owner_names[] = {
 /* --- metadata -----------------------------------------------------------------------------------
  */
 
-static int own(struct qcow2_image *image, uint64_t offset, uint64_t length, enum qcow2_owner owner,
-               struct error *err)
+/* What the metadata is collected with at the open. */
+struct collection {
+    struct qcow2_image *image;
+    struct owned_filler filler;
+};
+
+static int refuse(const struct collection *collection, int ret, struct error *err)
 {
-    struct owned *owned = image->writer->owned;
-    uint64_t first = offset >> image->geometry.cluster_bits;
-    uint64_t count = qcow2_clusters_of(&image->geometry, length);
-    for (uint64_t i = 0; i < count; i++) {
-        unsigned other = owned_by(owned, first + i);
-        if (other != OWNED_NOBODY)
-            return error_set(err, -EINVAL,
-                             "cannot open '%.200s' for writing: %s and %s both have the cluster at "
-                             "0x%" PRIx64 "; repair it with qemu-img check -r all, or serve it "
-                             "with --read-only",
-                             image->node->name, owner_names[owner], owner_names[other],
-                             (first + i) << image->geometry.cluster_bits);
-        if (owned_add(owned, first + i, owner) < 0)
-            return error_set(err, -ENOMEM, "no memory to open '%.200s'", image->node->name);
-    }
-    return 0;
+    const struct qcow2_image *image = collection->image;
+    const struct owned_conflict *conflict = &collection->filler.conflict;
+    if (ret != -EEXIST)
+        return error_set(err, ret, "no memory to open '%.200s'", image->node->name);
+    return error_set(err, -EINVAL,
+                     "cannot open '%.200s' for writing: %s and %s both have the cluster at "
+                     "0x%" PRIx64 "; repair it with qemu-img check -r all, or serve it "
+                     "with --read-only",
+                     image->node->name, owner_names[conflict->owners[0]],
+                     owner_names[conflict->owners[1]],
+                     conflict->cluster_index << image->geometry.cluster_bits);
+}
+
+static int own(struct collection *collection, uint64_t offset, uint64_t length,
+               enum qcow2_owner owner, struct error *err)
+{
+    const struct qcow2_geometry *geometry = &collection->image->geometry;
+    uint64_t count = qcow2_clusters_of(geometry, length);
+    if (count == 0)
+        return 0;
+    int ret = owned_filler_add(&collection->filler, offset >> geometry->cluster_bits, count, owner);
+    return ret < 0 ? refuse(collection, ret, err) : 0;
 }
 
 typedef bool decode_pointer(const struct qcow2_geometry *geometry, uint64_t entry,
@@ -65,9 +76,10 @@ struct pointers {
     enum qcow2_owner owner;
 };
 
-static int own_entry(struct qcow2_image *image, const struct pointers *pointers, uint64_t index,
+static int own_entry(struct collection *collection, const struct pointers *pointers, uint64_t index,
                      uint64_t entry, struct error *err)
 {
+    const struct qcow2_image *image = collection->image;
     const char *why = "it lies past the end of the file";
     uint64_t offset;
     bool is_good = pointers->decode(&image->geometry, entry, &offset, &why);
@@ -79,12 +91,13 @@ static int own_entry(struct qcow2_image *image, const struct pointers *pointers,
                          " of the %s is 0x%" PRIx64
                          ": %s; repair it with qemu-img check -r all, or serve it with --read-only",
                          image->node->name, index, pointers->table, entry, why);
-    return own(image, offset, image->geometry.cluster_bytes, pointers->owner, err);
+    return own(collection, offset, image->geometry.cluster_bytes, pointers->owner, err);
 }
 
-static int co_own_pointed(struct qcow2_image *image, const struct pointers *pointers,
+static int co_own_pointed(struct collection *collection, const struct pointers *pointers,
                           struct error *err)
 {
+    struct qcow2_image *image = collection->image;
     uint8_t *bytes = malloc(TABLE_PIECE_BYTES);
     int ret = bytes ? 0 : error_set(err, -ENOMEM, "no memory to open '%.200s'", image->node->name);
     for (uint64_t at = 0; at < pointers->count * 8 && ret == 0; at += TABLE_PIECE_BYTES) {
@@ -95,25 +108,26 @@ static int co_own_pointed(struct qcow2_image *image, const struct pointers *poin
             error_set(err, ret, "cannot read the %s of '%.200s': %s", pointers->table,
                       image->node->name, error_text(ret));
         for (size_t i = 0; i < length && ret == 0; i += 8)
-            ret = own_entry(image, pointers, (at + i) / 8, load_be64(bytes + i), err);
+            ret = own_entry(collection, pointers, (at + i) / 8, load_be64(bytes + i), err);
     }
     free(bytes);
     return ret;
 }
 
-static int own_snapshots(struct qcow2_image *image, struct error *err)
+static int own_snapshots(struct collection *collection, struct error *err)
 {
-    const struct qcow2_snapshots *snapshots = &image->snapshots;
-    int ret = own(image, image->header.snapshots_offset, snapshots->table_bytes,
+    const struct qcow2_snapshots *snapshots = &collection->image->snapshots;
+    int ret = own(collection, collection->image->header.snapshots_offset, snapshots->table_bytes,
                   QCOW2_OWNER_SNAPSHOTS, err);
     for (uint32_t i = 0; i < snapshots->count && ret == 0; i++)
-        ret = own(image, snapshots->all[i].l1_table_offset, (uint64_t)snapshots->all[i].l1_size * 8,
-                  QCOW2_OWNER_L1, err);
+        ret = own(collection, snapshots->all[i].l1_table_offset,
+                  (uint64_t)snapshots->all[i].l1_size * 8, QCOW2_OWNER_L1, err);
     return ret;
 }
 
-static int co_own_metadata(struct qcow2_image *image, struct error *err)
+static int co_collect(struct collection *collection, struct error *err)
 {
+    const struct qcow2_image *image = collection->image;
     const struct qcow2_header *header = &image->header;
     const struct qcow2_geometry *geometry = &image->geometry;
     uint64_t table_bytes = (uint64_t)header->refcount_table_clusters << geometry->cluster_bits;
@@ -121,18 +135,32 @@ static int co_own_metadata(struct qcow2_image *image, struct error *err)
                               qcow2_refcount_table_decode, QCOW2_OWNER_REFCOUNT_BLOCK};
     struct pointers l2_tables = {"L1 table", header->l1_table_offset, header->l1_size,
                                  qcow2_l1_decode, QCOW2_OWNER_L2};
-    int ret = own(image, 0, geometry->cluster_bytes, QCOW2_OWNER_HEADER, err);
+    int ret = own(collection, 0, geometry->cluster_bytes, QCOW2_OWNER_HEADER, err);
     if (ret == 0)
-        ret =
-            own(image, header->refcount_table_offset, table_bytes, QCOW2_OWNER_REFCOUNT_TABLE, err);
+        ret = own(collection, header->refcount_table_offset, table_bytes,
+                  QCOW2_OWNER_REFCOUNT_TABLE, err);
     if (ret == 0)
-        ret =
-            own(image, header->l1_table_offset, (uint64_t)header->l1_size * 8, QCOW2_OWNER_L1, err);
+        ret = own(collection, header->l1_table_offset, (uint64_t)header->l1_size * 8,
+                  QCOW2_OWNER_L1, err);
     if (ret == 0 && header->nb_snapshots > 0)
-        ret = own_snapshots(image, err);
+        ret = own_snapshots(collection, err);
     if (ret == 0)
-        ret = co_own_pointed(image, &blocks, err);
-    return ret == 0 ? co_own_pointed(image, &l2_tables, err) : ret;
+        ret = co_own_pointed(collection, &blocks, err);
+    return ret == 0 ? co_own_pointed(collection, &l2_tables, err) : ret;
+}
+
+static int co_own_metadata(struct qcow2_image *image, struct error *err)
+{
+    struct collection collection = {.image = image};
+    owned_filler_init(&collection.filler, image->writer->owned);
+    int ret = co_collect(&collection, err);
+    if (ret == 0) {
+        ret = owned_filler_finish(&collection.filler);
+        if (ret < 0)
+            ret = refuse(&collection, ret, err);
+    }
+    owned_filler_fini(&collection.filler);
+    return ret;
 }
 
 int qcow2_co_check_overlap(struct qcow2_image *image, uint64_t host_offset, uint64_t length,

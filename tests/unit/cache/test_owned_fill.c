@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* owned_fill.c: many at once, in any order; what two want; what it takes. */
+#include "tests/unit/unit.h"
+
+#include <errno.h>
+
+#include "cache/owned.h"
+#include "tests/unit/block/block_fixture.h"
+
+#define SEGMENT (UINT64_C(1) << 27) /* what the words of one leaf can count */
+
+struct fill {
+    struct owned *owned;
+    struct owned_filler filler;
+};
+
+static void begin(struct fill *fill)
+{
+    assert_int_equal(owned_new(&fill->owned), 0);
+    owned_filler_init(&fill->filler, fill->owned);
+}
+
+static void add(struct fill *fill, uint64_t first, uint64_t count, unsigned owner)
+{
+    assert_int_equal(owned_filler_add(&fill->filler, first, count, owner), 0);
+}
+
+static void end(struct fill *fill)
+{
+    owned_filler_fini(&fill->filler);
+    owned_free(fill->owned);
+}
+
+static void a_set_can_be_filled_with_nothing(void **state)
+{
+    (void)state;
+    struct fill fill;
+    uint64_t where;
+    begin(&fill);
+    assert_int_equal(owned_filler_finish(&fill.filler), 0);
+    assert_int_equal(owned_first(fill.owned, 0, OWNED_CLUSTERS_MAX, &where), OWNED_NOBODY);
+    assert_int_equal(owned_add(fill.owned, 5, 1, 1), 0);
+    end(&fill);
+}
+
+/* In any order, with neighbours far and near; and changes afterwards. */
+static void all_that_was_added_is_there(void **state)
+{
+    (void)state;
+    enum { COUNT = 20000 };
+    struct fill fill;
+    struct random random;
+    static uint64_t indices[COUNT];
+    random_seed(&random, fixture_seed("owned_fill"));
+    for (uint64_t i = 0; i < COUNT; i++)
+        indices[i] = i % 5 * (SEGMENT * 3 - 4000) + i * 7;
+    for (uint64_t i = COUNT - 1; i > 0; i--) {
+        uint64_t j = random_below(&random, i + 1), kept = indices[i];
+        indices[i] = indices[j];
+        indices[j] = kept;
+    }
+    begin(&fill);
+    for (unsigned i = 0; i < COUNT; i++)
+        add(&fill, indices[i], 1 + indices[i] % 3, 1 + (unsigned)(indices[i] % 7));
+    assert_int_equal(owned_filler_finish(&fill.filler), 0);
+    for (unsigned i = 0; i < COUNT; i++) {
+        unsigned owner = 1 + (unsigned)(indices[i] % 7);
+        uint64_t last = indices[i] + indices[i] % 3;
+        assert_int_equal(owned_by(fill.owned, indices[i]), owner);
+        assert_int_equal(owned_by(fill.owned, last), owner);
+        assert_int_equal(owned_by(fill.owned, last + 1), OWNED_NOBODY);
+    }
+    for (unsigned i = 0; i < COUNT; i += 2)
+        owned_remove(fill.owned, indices[i], 1 + indices[i] % 3);
+    for (unsigned i = 0; i < COUNT; i++) {
+        assert_int_equal(owned_by(fill.owned, indices[i]),
+                         i % 2 ? 1 + indices[i] % 7 : OWNED_NOBODY);
+        assert_int_equal(owned_add(fill.owned, indices[i] + 3, 4, 2), 0);
+    }
+    end(&fill);
+}
+
+/* Which cluster is said to have two owners. */
+static uint64_t conflict_of(const struct owned_conflict *all, unsigned count, unsigned *owners)
+{
+    struct fill fill;
+    begin(&fill);
+    for (unsigned i = 0; i < count; i++)
+        add(&fill, all[i].cluster_index, all[i].owners[1], all[i].owners[0]);
+    assert_int_equal(owned_filler_finish(&fill.filler), -EEXIST);
+    uint64_t where = fill.filler.conflict.cluster_index;
+    memcpy(owners, fill.filler.conflict.owners, sizeof(fill.filler.conflict.owners));
+    end(&fill);
+    return where;
+}
+
+static void a_cluster_that_two_want_is_named(void **state)
+{
+    (void)state;
+    unsigned owners[2];
+    const struct owned_conflict same[] = {{9, {1, 1}}, {70, {2, 1}}, {4, {1, 1}}, {70, {3, 1}}};
+    assert_int_equal(conflict_of(same, 4, owners), 70);
+    assert_int_equal(owners[0] + owners[1], 5);
+    const struct owned_conflict inside[] = {{100, {1, 50}}, {120, {2, 1}}};
+    assert_int_equal(conflict_of(inside, 2, owners), 120);
+    assert_int_equal(owners[0], 2);
+    assert_int_equal(owners[1], 1);
+    const struct owned_conflict behind[] = {{SEGMENT * 2 - 1, {4, 1}}, {100, {1, SEGMENT * 3}}};
+    assert_int_equal(conflict_of(behind, 2, owners), SEGMENT * 2 - 1);
+    const struct owned_conflict overlap[] = {{100, {1, 50}}, {149, {2, 50}}};
+    assert_int_equal(conflict_of(overlap, 2, owners), 149);
+    const struct owned_conflict twice[] = {{100, {6, 50}}, {100, {6, 50}}};
+    assert_int_equal(conflict_of(twice, 2, owners), 100);
+    assert_int_equal(owners[0], 6);
+    assert_int_equal(owners[1], 6);
+    const struct owned_conflict neighbours[] = {{0, {1, 1}}, {0, {7, 1}}};
+    assert_int_equal(conflict_of(neighbours, 2, owners), 0);
+}
+
+/* The formula of owned.h. */
+static void it_takes_five_bytes_a_cluster(void **state)
+{
+    (void)state;
+    struct fill fill;
+    uint64_t count = 500000, step = 7919; /* no order: prime to the count */
+    begin(&fill);
+    for (uint64_t i = 0; i < count; i++)
+        add(&fill, i * step % count * 513, 1, 1);
+    assert_int_equal(owned_filler_finish(&fill.filler), 0);
+    assert_in_range(owned_bytes(fill.owned), count * 4, count * 5 + 262144 + 528 * 2);
+    end(&fill);
+}
+
+static void clusters_far_from_each_other_take_a_leaf_each(void **state)
+{
+    (void)state;
+    struct fill fill;
+    uint64_t count = 10000;
+    begin(&fill);
+    for (uint64_t i = count; i > 0; i--)
+        add(&fill, i * SEGMENT * 5 + i, 1, 3);
+    assert_int_equal(owned_filler_finish(&fill.filler), 0);
+    for (uint64_t i = count; i > 0; i--)
+        assert_int_equal(owned_by(fill.owned, i * SEGMENT * 5 + i), 3);
+    assert_in_range(owned_bytes(fill.owned), count * 512, count * (5 + 528 + 48) + 262144);
+    end(&fill);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_set_can_be_filled_with_nothing),
+        cmocka_unit_test(all_that_was_added_is_there),
+        cmocka_unit_test(a_cluster_that_two_want_is_named),
+        cmocka_unit_test(it_takes_five_bytes_a_cluster),
+        cmocka_unit_test(clusters_far_from_each_other_take_a_leaf_each),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
