@@ -235,6 +235,36 @@ def qcow2_bitmaps():
             "in-use": bytes([40]) + entry(b"b", 3, 31, 77)}
 
 
+def virtio_ring():
+    """One queue of 8: a request of three buffers in the queue's table, in an indirect one, and one that
+    goes in a circle."""
+    def desc(address, length, flags, after=0):
+        return pack("<QIHH", address, length, flags, after)
+
+    def queue(features, descriptors, heads, tables=b""):
+        table = b"".join(descriptors).ljust(128, b"\0")
+        avail = pack("<HH", 0, len(heads)) + b"".join(pack("<H", h) for h in heads).ljust(18, b"\0")
+        return bytes([features, 3]) + (table + avail).ljust(1024, b"\0") + tables
+
+    data = 0x10000 + 2048
+    chain = [desc(data, 16, 1, 1), desc(data + 512, 4096, 3, 2), desc(data + 8192, 1, 2)]
+    table = b"".join(chain)
+    return {"chain": queue(0, chain, [0]), "event": queue(2, chain, [0, 1, 2]),
+            "indirect": queue(3, [desc(0x10000 + 1024, 48, 4)], [0], table),
+            "circle": queue(0, [desc(data, 16, 1, 1), desc(data, 16, 1, 0)], [0]),
+            "spans": queue(0, [desc(0x10000 + 12000, 1000, 0)], [0])}
+
+
+def trace():
+    head = b"platter-trace 1\ndevice virtio-blk\nsize 1048576\ndepth 32\n"
+    return {"all": head + b"bad read 100 8\nbad write 9 1\n# a comment\nread 0 8\nread 100 1 eio\n"
+            b"write 8 16 77 ok\npio-read 0 1\npio-write 1 2 3\ndiscard 0 8\nzero 8 8 enotsup\nflush\n"
+            b"wait\ncache off\ncache on\nreset\ncrash\n",
+            "ide": b"platter-trace 1\r\n\tdevice ide # here\r\nsize 512\r\npio-read 0 1",
+            "beyond": head + b"read 2047 2\n", "early": b"platter-trace 1\nread 0 1\n",
+            "large": head + b"read 18446744073709551616 1\n"}
+
+
 def with_shutdown(seeds, place):
     """The same seeds once more, with the byte that says that the server is shutting down."""
     return {**seeds, **{name + "-shutdown": data[:place] + b"\xf1" + data[place + 1:]
@@ -253,6 +283,8 @@ TARGETS = {
     "qcow2_header": qcow2_header,
     "qcow2_image": qcow2_image,
     "qcow2_snapshots": qcow2_snapshots,
+    "trace": trace,
+    "virtio_ring": virtio_ring,
 }
 
 

@@ -48,7 +48,7 @@ command -v systemd-socket-activate >/dev/null || skip "systemd-socket-activate i
 # It starts the server when somebody comes; the server answers who waits in the backlog.
 launch systemd-socket-activate -l "$dir/a" -l "$dir/b" "$PLATTER" -t -e 0 -f raw "$dir/disk.img"
 sock=
-for _ in $(seq 200); do [ -S "$dir/b" ] && break || sleep 0.05; done
+wait_for_listener "$dir/b"
 for name in a b a; do
     [ "$(client nbdinfo --size "nbd+unix:///?socket=$dir/$name")" = 1000000 ] || fail "socket $name"
 done
@@ -60,7 +60,7 @@ ok "several sockets are served at once, and left to who made them"
 
 for option in "--socket=$dir/never" --port=10899 --bind=::1 --run=true; do
     launch systemd-socket-activate -l "$dir/a" "$PLATTER" "$option" -f raw "$dir/disk.img"
-    for _ in $(seq 200); do [ -S "$dir/a" ] && break || sleep 0.05; done
+    wait_for_listener "$dir/a"
     refused nbdinfo "nbd+unix:///?socket=$dir/a"
     wait_exit "$server_pid" 1
     grep -q 'LISTEN_FDS' "$log" || fail "no sentence about $option: $(cat "$log")"

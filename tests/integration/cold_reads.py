@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 
+import listening
 import nbd_ops
 
 SIZE = 64 << 20
@@ -64,10 +65,7 @@ def waiting_share(program, folder, engine, block):
     server = subprocess.Popen([program, "-t", "-f", "raw", "--threads=1", f"--aio={engine}",
                                "-k", sock, image])
     try:
-        deadline = time.monotonic() + 30
-        while not os.path.exists(sock):
-            assert server.poll() is None and time.monotonic() < deadline, "no server"
-            time.sleep(0.02)
+        assert listening.wait_for(sock, server), "no server"
         parent = os.getpid()
         client = os.fork()
         if client == 0:

@@ -163,6 +163,17 @@ wait_for_file() { # FILE: until there is something in it
     fail "nothing is written to $1"
 }
 
+# wait_for_listener PATH: until a client is let in at that socket of somebody else. That its file is there
+# is not enough; and a client would count.
+wait_for_listener() {
+    local looks
+    for ((looks = 0; looks < limit_s * 50; looks++)); do
+        if grep -q " 00010000 .* $1\$" /proc/net/unix; then return; fi
+        sleep 0.02
+    done
+    fail "nobody listens on $1"
+}
+
 alive() {
     kill -0 "$server_pid" 2>/dev/null
 }

@@ -22,8 +22,8 @@ import struct
 import subprocess
 import sys
 import tempfile
-import time
 
+import listening
 import qcow2_writes as writes
 
 STRUCTURED_REPLY, SET_META_CONTEXT, GO, EXTENDED_HEADERS = 8, 10, 7, 11
@@ -150,10 +150,8 @@ class QemuNbd:
             os.unlink(self.path)
         self.process = subprocess.Popen(["qemu-nbd", "-t", "-e", "8", "-f", "qcow2", "-k", self.path,
                                          *options, image])
-        for _ in range(600):
-            if os.path.exists(self.path) or self.process.poll() is not None:
-                break
-            time.sleep(0.05)
+        if not listening.wait_for(self.path, self.process):
+            sys.exit("qemu-nbd does not start")
 
     def stop(self):
         self.process.terminate()

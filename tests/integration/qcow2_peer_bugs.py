@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 
+import listening
 import log_writes
 import qcow2_writes as writes
 
@@ -338,10 +339,8 @@ def header_written_by_a_guest(bench):
         head = file.read(4096)
     socket = bench.path("socket")
     with subprocess.Popen([PLATTER, "-t", "-k", socket, raw], stderr=subprocess.DEVNULL) as server:
-        while not os.path.exists(socket):
-            if server.poll() is not None:
-                sys.exit("the server does not start")
-            time.sleep(0.02)
+        if not listening.wait_for(socket, server):
+            sys.exit("the server does not start")
         connection = writes.Connection(socket)
         code = error_of(connection, writes.WRITE, 0, len(head), head)
         connection.leave()

@@ -21,7 +21,8 @@ import struct
 import subprocess
 import sys
 import tempfile
-import time
+
+import listening
 
 MIB = 1 << 20
 MAGIC, OPTION_MAGIC = 0x4E42444D41474943, 0x49484156454F5054
@@ -77,13 +78,9 @@ def run(*command, ok=(0,)):
 
 class Connection:
     def __init__(self, path):
-        for _ in range(100):  # its socket is there a moment before it listens
-            self.peer = socket.socket(socket.AF_UNIX)
-            self.peer.settimeout(120)
-            if self.peer.connect_ex(path) == 0:
-                break
-            self.peer.close()
-            time.sleep(0.05)
+        self.peer = socket.socket(socket.AF_UNIX)
+        self.peer.settimeout(120)
+        self.peer.connect(path)
         magic, option_magic, _ = struct.unpack(">QQH", self.receive(18))
         assert (magic, option_magic) == (MAGIC, OPTION_MAGIC)
         self.peer.sendall(struct.pack(">IQII", 3, OPTION_MAGIC, 1, 0))
@@ -133,12 +130,8 @@ class Server:
         self.process = subprocess.Popen(
             [os.environ.get("PLATTER_BUILT", "build/server/platter"), "-t", "-e", "0", "-f", "qcow2",
              "-k", self.path, *options, image], stdout=self.log, stderr=self.log)
-        for _ in range(600):
-            if os.path.exists(self.path):
-                return
-            if self.process.poll() is not None:
-                break
-            time.sleep(0.05)
+        if listening.wait_for(self.path, self.process):
+            return
         self.log.seek(0)
         sys.exit("the server does not start: " + self.log.read())
 

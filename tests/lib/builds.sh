@@ -6,14 +6,36 @@
 # fails is one failed test of the stage.
 build()
 {
-  local stage=$1 folder=$2 log=$logs/$1-build.log
-  shift 2
-  progress "$stage: building in $folder"
-  if configure "$folder" "$@" >"$log" 2>&1 </dev/null && ninja -C "$folder" >>"$log" 2>&1 </dev/null; then
-    return 0
-  fi
+  local stage=$1 log=$logs/$1-build.log
+  shift
+  progress "$stage: building in $1"
+  if compile "$@" >"$log" 2>&1 </dev/null; then return 0; fi
   record_fail "$stage: build" "$log"
   return 1
+}
+
+# One at a time in a folder.
+compile() # FOLDER [OPTION...]
+{
+  local folder=$1
+  {
+    flock 9 || return
+    configure "$@" && ninja -C "$folder"
+  } 9>"$logs/$folder.lock"
+}
+
+# build_ahead STAGE...: builds their folders with what the stages before them leave of the processors:
+# tests wait for disks and deadlines half of their time. What fails here fails again, and is reported,
+# where the stage builds it. Ends with this script.
+build_ahead()
+{
+  set -m # a process group, so that its end is the end of all that it started
+  (
+    renice -n 19 -p "$BASHPID" >/dev/null
+    for stage in "$@"; do "build_$stage" "ahead-$stage"; done
+  ) >/dev/null 2>&1 </dev/null &
+  set +m
+  trap 'kill -- -'"$!"' 2>/dev/null' EXIT
 }
 
 configure() # FOLDER [OPTION...]

@@ -3,12 +3,17 @@
 # Runs the fuzz targets by tests/fuzz/run, as many at once as there are processors. Sourced by
 # tests/run.
 
+build_fuzz() # STAGE
+{
+  CC=clang-14 build "$1" build-fuzz -Dfuzzers=true -Dtests=false \
+    -Db_sanitize=address,undefined -Db_lundef=false
+}
+
 # fuzz STAGE SECONDS: each target for SECONDS; one test a target.
 fuzz()
 {
   local stage=$1 seconds=$2 targets target
-  CC=clang-14 build "$stage" build-fuzz -Dfuzzers=true -Dtests=false \
-    -Db_sanitize=address,undefined -Db_lundef=false || return
+  build_fuzz "$stage" || return
   mapfile -t targets < <(find build-fuzz/tests/fuzz -maxdepth 1 -type f -perm -u+x -name 'fuzz_*' | sort)
   if [ "${#targets[@]}" -eq 0 ]; then
     record_fail "$stage: no fuzz target was built" "$logs/$stage-build.log"

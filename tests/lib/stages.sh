@@ -10,11 +10,12 @@ packages_tests=(
   nbdkit-plugin-dev valgrind                          # the plugin, and what is shown under valgrind
   libnbd-bin qemu-utils fio                           # clients no one here wrote
   jq openssl strace xfsprogs                          # what the tests' scripts use
+  qemu-system-x86 nbd-client cpio                     # guests
 )
 packages_long=(debootstrap)
 
 stages_default=(checks release asan tsan fuzz)
-stages_long=(chroot asan-slow fuzz-long sim-long crash-long differential-long valgrind kill-long soak)
+stages_long=(chroot asan-slow fuzz-long sim-long crash-long differential-long valgrind guests kill-long soak)
 
 stage_checks()
 {
@@ -44,6 +45,11 @@ stage_release()
 # A report needs lines and no more (-g1), which builds in three quarters of the time.
 # gcc's flow analysis is confused by its own instrumentation, so warnings are no errors here; the
 # release build has them.
+build_asan() # STAGE
+{
+  build "$1" build-asan -Dwerror=false -Db_sanitize=address,undefined -Db_lundef=false -Dc_args=-g1
+}
+
 stage_asan()
 {
   asan asan --no-suite slow
@@ -61,15 +67,19 @@ asan() # STAGE ARGUMENT...
   shift
   local -x PLATTER_SIM_SEEDS=250 # the release build runs them all; here each takes several times as long
   local -x PLATTER_CRASH_STATES=2000 PLATTER_CRASH_STRIDE=41
-  build "$stage" build-asan -Dwerror=false -Db_sanitize=address,undefined -Db_lundef=false -Dc_args=-g1 || return
+  build_asan "$stage" || return
   run_sanitized "$stage" build-asan --timeout-multiplier 5 --no-suite limits --no-suite soak "$@"
 }
 
 # By the second compiler, whose warnings are errors here as gcc's are in the release build.
+build_tsan() # STAGE
+{
+  CC=clang-14 build "$1" build-tsan -Db_sanitize=thread -Db_lundef=false -Dc_args=-g1 -Doptimization=1
+}
+
 stage_tsan()
 {
-  CC=clang-14 build tsan build-tsan -Db_sanitize=thread -Db_lundef=false -Dc_args=-g1 \
-    -Doptimization=1 || return
+  build_tsan tsan || return
   run_sanitized tsan build-tsan --timeout-multiplier 10 \
     --suite unit --suite stress --suite integration --no-suite slow --no-suite formats
 }
@@ -114,6 +124,26 @@ stage_kill_long()
   local -x PLATTER_KILLS=1000
   build kill-long build --buildtype=release || return
   run_meson kill-long build --timeout-multiplier 20 kill
+}
+
+# Each case ends with a look at what it leaves behind; the second round starts from there.
+stage_guests()
+{
+  local round name log status
+  build guests build --buildtype=release || return
+  for round in 1 2; do
+    while IFS= read -r name; do
+      progress "guests: $name, round $round"
+      log=$logs/guests-$round-${name//[^a-z0-9]/-}.log
+      status=0
+      tests/guest/run "$name" >"$log" 2>&1 </dev/null || status=$?
+      case $status in
+      0) record_pass ;;
+      77) record_skip "guests: $name" "$(tail -n 1 "$log")" ;;
+      *) record_fail "guests: $name, round $round" "$log" ;;
+      esac
+    done < <(tests/guest/run --list)
+  done
 }
 
 stage_soak()

@@ -60,9 +60,9 @@ struct fake_device {
     unsigned long floppy_flags;
     int poll_error;        /* what FDPOLLDRVSTAT gives */
     unsigned failed_opens; /* for want of a medium */
-    unsigned opens, closes, reads, status_asked, resets;
-    unsigned device_closes;
-    bool is_device[FAKE_FDS_MAX]; /* descriptors opened to be read or written */
+    unsigned closes, reads, status_asked, resets;
+    _Atomic unsigned opens, device_closes; /* a test looks at them while a worker closes */
+    bool is_device[FAKE_FDS_MAX];          /* descriptors opened to be read or written */
     int last_flags;
 };
 
@@ -118,12 +118,14 @@ static inline int fake_open(struct host_files *files, const char *path, int flag
 
 static inline int fake_close(struct host_files *files, int fd)
 {
+    bool is_device = fd >= 0 && fd < FAKE_FDS_MAX && fake.is_device[fd];
     fake.closes++;
-    if (fd >= 0 && fd < FAKE_FDS_MAX && fake.is_device[fd]) {
+    if (is_device)
         fake.is_device[fd] = false;
-        fake.device_closes++;
-    }
-    return odd_close(files, fd);
+    int code = odd_close(files, fd);
+    if (is_device)
+        fake.device_closes++; /* last: who sees it may look at the rest */
+    return code;
 }
 
 static inline int fake_info(struct host_files *files, int fd, struct host_file_info *ret_info)

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A guest: qemu, without an accelerator, with the kernel and the initramfs of build-initramfs.
+
+Its two serial lines: the kernel's messages go to a file, what the case says comes line by line.
+"""
+import os
+import shutil
+import subprocess
+
+import common
+import dialogue
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+# The kernel's modules for what a guest has.
+EXT4 = ["crc32c_generic", "ext4"]
+XFS = ["crc32c_generic", "xfs"]
+VIRTIO_DISK = ["virtio_pci", "virtio_blk"]
+IDE_DISK = ["ata_piix", "sd_mod"]
+
+KERNEL_SAYS = "console=ttyS0 quiet panic=-1 random.trust_cpu=on"
+
+
+def need():
+    """Skips where there is no qemu, or no kernel for it."""
+    common.need("qemu-system-x86_64", "qemu-img", "cpio")
+    done = subprocess.run([os.path.join(HERE, "build-initramfs"), common.boot_folder()],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode == 77:
+        raise common.Skip(done.stdout.strip().replace("SKIP: ", ""))
+    if done.returncode:
+        raise common.Failure("build-initramfs: " + done.stdout)
+
+
+def disk(server, kind, *more):
+    """qemu's options for a disk on the server's export; `more` goes to its NBD client."""
+    node = ["driver=nbd,node-name=disk,discard=unmap", "server.type=unix", "server.path=" + server.path,
+            *more]
+    device = {"virtio": "virtio-blk-pci", "ide": "ide-hd"}[kind]
+    return ["-blockdev", ",".join(node), "-device", device + ",drive=disk"]
+
+
+def packed_scripts(folder):
+    """The scripts that run inside, as the part of the initramfs that is new each time."""
+    root = os.path.join(folder, "scripts")
+    shutil.rmtree(root, ignore_errors=True)
+    shutil.copytree(os.path.join(HERE, "inside"), os.path.join(root, "inside"))
+    shutil.move(os.path.join(root, "inside/init"), os.path.join(root, "init"))
+    os.chmod(os.path.join(root, "init"), 0o755)
+    names = subprocess.run(["find", ".", "-mindepth", "1"], cwd=root, check=True,
+                           stdout=subprocess.PIPE).stdout
+    return subprocess.run(["cpio", "--quiet", "-o", "-H", "newc", "-R", "0:0"], cwd=root, check=True,
+                          input=names, stdout=subprocess.PIPE).stdout
+
+
+def initramfs(folder, with_fio):
+    """Archives one behind the other: the kernel unpacks them all."""
+    path = os.path.join(folder, "initramfs.cpio")
+    parts = ["base.cpio"] + (["fio.cpio"] if with_fio else [])
+    with open(path, "wb") as out:
+        for part in parts:
+            with open(os.path.join(common.boot_folder(), part), "rb") as archive:
+                shutil.copyfileobj(archive, out)
+        out.write(packed_scripts(folder))
+    return path
+
+
+class Guest(dialogue.Dialogue):
+    """One boot. `devices` are qemu's options; `words` go to the case's function in inside/cases.sh."""
+
+    def __init__(self, folder, case, words=(), modules=(), devices=(), with_fio=False, kernel_says="",
+                 limit_s=240):
+        self.console = os.path.join(folder, "console.log")
+        says = [KERNEL_SAYS, "case=" + case, "words=" + ",".join(words), "modules=" + ",".join(modules),
+                kernel_says]
+        super().__init__(
+            ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
+             "-machine", "pc,accel=tcg", "-cpu", "qemu64,+rdrand", "-m", "640", "-no-reboot",
+             "-kernel", os.path.join(common.boot_folder(), "vmlinux"),
+             "-initrd", initramfs(folder, with_fio), "-append", " ".join(says),
+             "-serial", "file:" + self.console, "-serial", "stdio", *devices], limit_s)
+
+    def _story(self, what):
+        tail = ""
+        if os.path.exists(self.console):
+            with open(self.console, encoding="utf-8", errors="replace") as console:
+                tail = console.read()[-3000:]
+        return super()._story(what) + "\n--- the kernel: ---\n" + tail

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Begin, end and reset of the device.
+ *
+ * A reset does not wait for reads: their memory is their own, and what they bring is thrown away.
+ * It does wait for changes of the disk, with BSY set as the standard allows for 31 seconds: one
+ * that went down before the reset must not come after a write that the guest makes when it is over.
+ */
+#include "tests/harness/ide_parts.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define DIAGNOSTIC_PASSED 0x01
+
+void ide_reset_begin(struct ide_channel *channel)
+{
+    ide_io_leave_behind(channel);
+    channel->phase = IDE_RESETTING;
+    channel->data_at = channel->data_end = 0;
+    channel->moved = NULL;
+    ide_settings_soft_reset(channel);
+    ide_interrupt_clear(channel);
+}
+
+void ide_reset_try_end(struct ide_channel *channel)
+{
+    if (channel->phase != IDE_RESETTING || (channel->registers.control & IDE_SRST) ||
+        !ide_io_is_settled(channel))
+        return;
+    channel->phase = IDE_IDLE;
+    channel->registers.error = DIAGNOSTIC_PASSED;
+    channel->registers.status = IDE_DRDY | IDE_DSC;
+    ide_signature(channel);
+}
+
+void ide_channel_hard_reset(struct ide_channel *channel)
+{
+    memset(&channel->registers, 0, sizeof(channel->registers));
+    ide_reset_begin(channel);
+    ide_settings_init(channel);
+    ide_bus_master_reset(channel);
+    ide_reset_try_end(channel);
+}
+
+void ide_channel_init(struct ide_channel *channel, const struct ide_config *config)
+{
+    assert(config->interrupt && config->memory && config->backend);
+    memset(channel, 0, sizeof(*channel));
+    channel->config = *config;
+    list_init(&channel->requests);
+    list_init(&channel->left_behind);
+    ide_channel_hard_reset(channel);
+}
+
+void ide_channel_fini(struct ide_channel *channel)
+{
+    assert(list_is_empty(&channel->requests));
+    assert(list_is_empty(&channel->left_behind));
+}
+
+uint64_t ide_channel_sectors(const struct ide_channel *channel)
+{
+    return block_backend_size_bytes(channel->config.backend) / IDE_SECTOR;
+}
