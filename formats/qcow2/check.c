@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #include "common/checked.h"
+#include "common/align.h"
 #include "common/endian.h"
 #include "common/progress.h"
 #include "formats/qcow2/bitmap_directory.h"
@@ -315,6 +316,12 @@ static int co_walk_bitmaps(struct walk *walk)
 /* --- the whole image ----------------------------------------------------------------------------
  */
 
+/* How much of it the file has. */
+static uint64_t clamp_to_file(const struct walk *walk, uint64_t host_offset, uint64_t length)
+{
+    return host_offset < walk->file_bytes ? smaller(length, walk->file_bytes - host_offset) : 0;
+}
+
 static int co_walk_refcounts(struct walk *walk)
 {
     const struct qcow2_image *image = walk->image;
@@ -323,7 +330,9 @@ static int co_walk_refcounts(struct walk *walk)
                            << geometry->cluster_bits;
     uint32_t per_piece = (uint32_t)(geometry->cluster_bytes / 8);
     int ret = refer(walk, "the refcount table", image->header.refcount_table_offset, table_bytes);
-    for (uint64_t i = 0; i < table_bytes / 8 && ret == 0; i++) {
+    /* What a table has past the end of the file reads as zeroes: no blocks. */
+    uint64_t there = clamp_to_file(walk, image->header.refcount_table_offset, table_bytes);
+    for (uint64_t i = 0; i * 8 < there && ret == 0; i++) {
         uint64_t offset;
         const char *why;
         if (i % per_piece == 0 &&
@@ -331,6 +340,8 @@ static int co_walk_refcounts(struct walk *walk)
                      walk->l1, geometry->cluster_bytes))
             return 0;
         uint64_t entry = load_be64(walk->l1 + (size_t)(i % per_piece) * 8);
+        if (entry == 0)
+            continue;
         if (!qcow2_refcount_table_decode(geometry, entry, &offset, &why))
             found(walk, &walk->check.errors, "the refcount table's entry %" PRIu64 ": %s", i, why);
         else if (entry & QCOW2_REFCOUNT_TABLE_RESERVED)
@@ -381,7 +392,7 @@ static void co_compare_all(struct walk *walk)
     uint32_t bits = image->geometry.cluster_bits;
     uint64_t per_block = UINT64_C(1) << image->geometry.refcount_block_bits;
     uint64_t entries = ((uint64_t)image->header.refcount_table_clusters << bits) / 8;
-    for (uint64_t n = 0; n < entries; n++) {
+    for (uint64_t n = 0; n < entries && n * per_block << bits < walk->file_bytes; n++) {
         uint64_t first = n * per_block;
         co_refcount(walk, first << bits);
         if (walk->block_index != n)

@@ -30,29 +30,35 @@ enum how {
 
 static unsigned how;
 
+static void draw_blank(void)
+{
+    fuzz_file_put_byte(GOW1_MAP_OFFSET, 0xff, GOW1_MAP_BYTES);
+}
+
 static void fill_map(const uint8_t *data, size_t size)
 {
-    memset(file_bytes + GOW1_MAP_OFFSET, 0xff, GOW1_MAP_BYTES);
     for (; size >= ENTRY_BYTES; data += ENTRY_BYTES, size -= ENTRY_BYTES) {
         uint32_t where = load_le16(data);
         if (where >= 0xff00) /* the last ones as well */
             where = GOW1_MAP_ENTRIES - (where & 0xff) - 1;
-        memcpy(file_bytes + gow1_entry_offset(where), data + 2, 4);
+        fuzz_file_put(gow1_entry_offset(where), data + 2, 4);
     }
 }
 
 static void fill(const uint8_t *data, size_t size)
 {
     how = data[0];
-    memcpy(file_bytes, data + 2, GOW1_HEADER_BYTES);
+    fuzz_file_put(0, data + 2, GOW1_HEADER_BYTES);
     fill_map(data + 2 + GOW1_HEADER_BYTES, size - 2 - GOW1_HEADER_BYTES);
     uint32_t blocks = data[1] % (FILE_BLOCKS_MAX + 1);
     for (uint32_t i = 0; i < blocks; i++)
-        memset(file_bytes + gow1_block_offset(i), 0x10 + (int)i, GOW1_BLOCK_BYTES);
+        fuzz_file_put_byte(gow1_block_offset(i), (uint8_t)(0x10 + i), GOW1_BLOCK_BYTES);
     file_length = gow1_block_offset(blocks);
-    if (how & HOW_CUT_OFF)
-        file_length -= 1 + data[1] * 257;
-    memset(file_bytes + file_length, 0, FILE_BYTES_MAX - file_length);
+    if (how & HOW_CUT_OFF) {
+        size_t cut = 1 + data[1] * 257;
+        file_length -= cut;
+        fuzz_file_put_byte(file_length, 0, cut);
+    }
 }
 
 static const struct block_driver *const drivers[] = {&format_gow1, &fuzz_file, NULL};
@@ -96,7 +102,7 @@ static struct node_options *new_options(void)
     return options;
 }
 
-static void run(void *env)
+static void co_run(void *env)
 {
     struct block_node *node;
     struct error err = {.message = ""};
@@ -117,9 +123,15 @@ static void run(void *env)
     block_co_node_unref(node);
 }
 
+static const struct fuzz_image image = {.drivers = drivers,
+                                        .bytes_max = FILE_BYTES_MAX,
+                                        .draw_blank = draw_blank,
+                                        .fill = fill,
+                                        .co_run = co_run};
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size >= 2 + GOW1_HEADER_BYTES)
-        fuzz_image_run(drivers, FILE_BYTES_MAX, fill, data, size, run);
+        fuzz_image_run(&image, data, size);
     return 0;
 }

@@ -7,16 +7,65 @@
 #include "block/loop.h"
 #include "block/node_options.h"
 #include "block/workers.h"
+#include "common/zero_scan.h"
 #include "tests/fuzz/fuzz.h"
 
 #define EXTENTS_MAX 40
 
 /* --- the file in memory -------------------------------------------------------------------------
+ *
+ * It may be large and an input changes little of it, so what was changed, by pages, is put back
+ * from a blank file, and no more.
  */
 
-uint8_t *file_bytes;
+#define PAGE_BYTES 4096u
+
 size_t file_length;
+static uint8_t *file_bytes, *blank_bytes;
+static bool *page_changed;
 static size_t file_bytes_max;
+
+static void change(size_t offset, size_t length)
+{
+    FUZZ_CHECK(offset <= file_bytes_max && length <= file_bytes_max - offset);
+    if (length > 0)
+        memset(page_changed + offset / PAGE_BYTES, true,
+               (offset + length - 1) / PAGE_BYTES - offset / PAGE_BYTES + 1);
+}
+
+void fuzz_file_put(size_t offset, const void *data, size_t length)
+{
+    change(offset, length);
+    memcpy(file_bytes + offset, data, length);
+}
+
+void fuzz_file_put_byte(size_t offset, uint8_t byte, size_t length)
+{
+    change(offset, length);
+    memset(file_bytes + offset, byte, length);
+}
+
+static void make_blank_again(void)
+{
+    for (size_t page = 0; page * PAGE_BYTES < file_bytes_max; page++) {
+        if (!page_changed[page])
+            continue;
+        memcpy(file_bytes + page * PAGE_BYTES, blank_bytes + page * PAGE_BYTES, PAGE_BYTES);
+        page_changed[page] = false;
+    }
+}
+
+static void make_file(const struct fuzz_image *image)
+{
+    file_bytes_max = (image->bytes_max + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+    file_bytes = calloc(1, file_bytes_max);
+    blank_bytes = calloc(1, file_bytes_max);
+    page_changed = calloc(file_bytes_max / PAGE_BYTES, sizeof(*page_changed));
+    FUZZ_CHECK(file_bytes && blank_bytes && page_changed);
+    if (image->draw_blank)
+        image->draw_blank();
+    memcpy(blank_bytes, file_bytes, file_bytes_max);
+}
 
 static int memory_co_open(struct block_node *node, struct node_options *options, struct error *err)
 {
@@ -47,6 +96,7 @@ static int memory_co_write(struct block_node *node, uint64_t offset, const struc
     (void)flags;
     if (offset > file_bytes_max || vec->length > file_bytes_max - offset)
         return -ENOSPC;
+    change(offset, vec->length);
     vec_copy_to(vec, file_bytes + offset);
     if (offset + vec->length > file_length) {
         file_length = offset + vec->length;
@@ -99,8 +149,7 @@ static void co_check_range(struct block_node *node, uint64_t offset, size_t leng
     if (ret < 0)
         return;
     FUZZ_CHECK(memcmp(first, second, length) == 0);
-    for (size_t i = 0; i < length && is_zero; i++)
-        FUZZ_CHECK(first[i] == 0);
+    FUZZ_CHECK(!is_zero || zero_scan(first, length));
 }
 
 void fuzz_co_walk(struct block_node *node)
@@ -147,9 +196,7 @@ void fuzz_co_write_and_read(struct block_node *node, uint64_t offset, size_t len
 /* --- one input ----------------------------------------------------------------------------------
  */
 
-void fuzz_image_run(const struct block_driver *const *drivers, size_t bytes_max,
-                    void (*fill)(const uint8_t *data, size_t size), const uint8_t *data,
-                    size_t size, void (*co_run)(void *env))
+void fuzz_image_run(const struct fuzz_image *image, const uint8_t *data, size_t size)
 {
     static struct loop *loop;
     static struct workers workers = {.ops = &workers_on_the_spot};
@@ -157,13 +204,11 @@ void fuzz_image_run(const struct block_driver *const *drivers, size_t bytes_max,
     if (!loop) {
         struct error err;
         FUZZ_CHECK(loop_new(&loop, 0, &poller_ev, &clock_monotonic, &err) == 0);
-        file_bytes = malloc(bytes_max);
-        FUZZ_CHECK(file_bytes);
-        file_bytes_max = bytes_max;
-        FUZZ_CHECK(block_env_init(&env, &loop, 1, &workers, NULL, drivers, &err) == 0);
+        FUZZ_CHECK(block_env_init(&env, &loop, 1, &workers, NULL, image->drivers, &err) == 0);
+        make_file(image);
     }
-    memset(file_bytes, 0, bytes_max);
-    fill(data, size);
-    FUZZ_CHECK(file_length <= bytes_max);
-    FUZZ_CHECK(loop_run_co(loop, co_run, &env) == 0);
+    make_blank_again();
+    image->fill(data, size);
+    FUZZ_CHECK(file_length <= image->bytes_max);
+    FUZZ_CHECK(loop_run_co(loop, image->co_run, &env) == 0);
 }

@@ -12,15 +12,24 @@
 
 /* The driver "file", of any name; it grows up to its bounds. */
 extern const struct block_driver fuzz_file;
-extern uint8_t *file_bytes; /* zeroes from file_length on */
-extern size_t file_length;
+extern size_t file_length; /* zeroes lie behind it */
 
-/* Sets the loop up for those drivers, and a file of at most bytes_max, the first time; empties the
- * file, has it filled from the input, and runs co_run(env) to its end. Workers work on the spot: no
- * threads, so that every run is the same. */
-void fuzz_image_run(const struct block_driver *const *drivers, size_t bytes_max,
-                    void (*fill)(const uint8_t *data, size_t size), const uint8_t *data,
-                    size_t size, void (*co_run)(void *env));
+/* What fill() puts into the file: what is changed otherwise stays for the next input. */
+void fuzz_file_put(size_t offset, const void *data, size_t length);
+void fuzz_file_put_byte(size_t offset, uint8_t byte, size_t length);
+
+struct fuzz_image {
+    const struct block_driver *const *drivers;
+    size_t bytes_max;
+    void (*draw_blank)(void);                       /* what every file starts as; NULL: zeroes */
+    void (*fill)(const uint8_t *data, size_t size); /* from the input; sets file_length */
+    void (*co_run)(void *env);
+};
+
+/* Sets the loop up for those drivers the first time, has the file made from the input, and runs
+ * co_run(env) to its end. Workers work on the spot: no threads, so that every run is the same. One
+ * image a program. */
+void fuzz_image_run(const struct fuzz_image *image, const uint8_t *data, size_t size);
 
 #define FUZZ_BYTES 8192 /* of one read or write at most */
 

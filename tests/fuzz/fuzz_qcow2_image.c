@@ -13,6 +13,7 @@
 #include "block/chain.h"
 #include "block/dirty_bitmap.h"
 #include "block/node_options.h"
+#include "common/zero_scan.h"
 #include "formats/qcow2/check.h"
 #include "formats/qcow2/driver.h"
 #include "formats/qcow2/resize.h"
@@ -45,8 +46,7 @@ static void co_expect_zeroes(struct block_node *node, uint64_t offset)
     static uint8_t data[FUZZ_BYTES];
     if (co_transfer(node, false, offset, data) < 0)
         return;
-    for (size_t i = 0; i < sizeof(data); i++)
-        FUZZ_CHECK(data[i] == 0);
+    FUZZ_CHECK(zero_scan(data, sizeof(data)));
 }
 
 /* What is added reads as zeroes, whatever the tables had there. */
@@ -102,14 +102,15 @@ static void co_look_at_bitmap(struct block_node *node, const char *name)
     }
 }
 
-static void run(void *arg)
+static unsigned how;
+
+static void co_run(void *arg)
 {
     struct block_node *node;
     struct qcow2_check check;
     struct error err = {.message = ""};
     struct node_options *options = node_options_new();
     struct block_env *env = arg;
-    unsigned how = file_length > 0 ? file_bytes[file_length - 1] % 4 : 0;
     node_options_set(options, "read-only", how < 2 ? "on" : "off", NULL);
     if (how == 1)
         node_options_set(options, "load-snapshot", "1", NULL);
@@ -130,13 +131,17 @@ static void run(void *arg)
 
 static void fill(const uint8_t *data, size_t size)
 {
-    memcpy(file_bytes, data, size);
+    fuzz_file_put(0, data, size);
     file_length = size;
+    how = size > 0 ? data[size - 1] % 4 : 0;
 }
+
+static const struct fuzz_image image = {
+    .drivers = drivers, .bytes_max = FILE_BYTES_MAX, .fill = fill, .co_run = co_run};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size <= FILE_BYTES_MAX)
-        fuzz_image_run(drivers, FILE_BYTES_MAX, fill, data, size, run);
+        fuzz_image_run(&image, data, size);
     return 0;
 }

@@ -282,6 +282,7 @@ TARGETS = {
     "qcow2_entry": qcow2_entry,
     "qcow2_header": qcow2_header,
     "qcow2_image": qcow2_image,
+    "qcow2_open": lambda: {name: data for name, data in qcow2_image().items() if len(data) < 1 << 14},
     "qcow2_snapshots": qcow2_snapshots,
     "trace": trace,
     "virtio_ring": virtio_ring,
