@@ -23,6 +23,7 @@ static void check_step(const struct trace *trace, const struct trace_step *step)
     FUZZ_CHECK(step->result == 0 || step->result == -EIO || step->result == -ENOTSUP);
     FUZZ_CHECK(step->result == 0 || step->verb <= TRACE_FLUSH);
     FUZZ_CHECK(step->count <= TRACE_SECTORS_MAX && (step->count > 0) == has_range);
+    FUZZ_CHECK(step->seed <= TRACE_SEED_MAX);
     if (has_range)
         check_range(trace, step->sector, step->count);
 }

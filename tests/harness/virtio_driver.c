@@ -157,9 +157,16 @@ void virtio_driver_send_buffers(struct virtio_driver_slot *slot,
 }
 
 /* How many descriptors of the queue's table it would take at most. */
-static unsigned buffers_of(const struct virtio_driver *driver, uint32_t bytes)
+static unsigned buffers_of(const struct virtio_driver *driver, const struct guest_request *request)
 {
-    return 2 + (bytes + driver->options.segment_bytes - 1) / driver->options.segment_bytes;
+    uint32_t piece = driver->options.segment_bytes;
+    switch (request->op) {
+    case GUEST_READ:
+    case GUEST_WRITE:
+        return 2 + (request->bytes + piece - 1) / piece;
+    default: /* a flush has none, and a range is one */
+        return 3;
+    }
 }
 
 void virtio_driver_send(struct virtio_driver_slot *slot, uint32_t out, uint32_t in)
@@ -220,11 +227,10 @@ static void send_request(struct virtio_driver_slot *slot, struct guest_request *
 static void submit(struct guest_device *guest, struct guest_request *request)
 {
     struct virtio_driver *driver = container_of(guest, struct virtio_driver, guest);
-    uint32_t data = request->op == GUEST_FLUSH ? 0 : request->bytes;
     for (unsigned i = 0; i < driver->queue_count; i++) {
         unsigned index = driver->next_queue++ % driver->queue_count;
         struct virtio_driver_queue *queue = &driver->queues[index];
-        if (list_is_empty(&queue->free) || queue->ring.free_count < buffers_of(driver, data))
+        if (list_is_empty(&queue->free) || queue->ring.free_count < buffers_of(driver, request))
             continue;
         send_request(virtio_driver_slot(driver, index), request);
         return;

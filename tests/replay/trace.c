@@ -218,6 +218,8 @@ static int fill_step(struct parser *parser, const struct form *form, struct trac
     }
     if (form->has_seed && number(parser, word++, &step->seed) < 0)
         return -EINVAL;
+    if (step->seed > TRACE_SEED_MAX)
+        return bad_line(parser, "seeds are below 2^63");
     if (form->has_result && word < parser->line.word_count &&
         take_result(parser, word++, &step->result) < 0)
         return -EINVAL;
@@ -304,6 +306,9 @@ static int parse_lines(struct parser *parser, const char *text, const char *end)
     }
     if (!parser->has_size || !parser->has_device)
         return bad_line(parser, "it ends without a device and a size");
+    if (parser->trace->step_count > 0 &&
+        parser->trace->steps[parser->trace->step_count - 1].verb == TRACE_CRASH)
+        return bad_line(parser, "it ends with a crash; let something be read after it");
     return 0;
 }
 

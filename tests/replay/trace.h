@@ -44,6 +44,7 @@
 #define TRACE_BYTES_MAX (UINT64_C(1) << 36) /* of the disk */
 #define TRACE_DEPTH_MAX 1024
 #define TRACE_BAD_MAX 16
+#define TRACE_SEED_MAX ((UINT64_C(1) << 63) - 1)
 
 enum trace_verb {
     TRACE_READ,

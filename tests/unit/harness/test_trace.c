@@ -44,7 +44,7 @@ static void every_line_has_its_meaning(void **state)
                   "bad read 100 8\nbad write 2047 1\n"
                   "read 0 8\nwrite 8 16 77 # data\npio-read 1 2 eio\npio-write 3 4 5 ok\n"
                   "discard 6 7\nzero 8 9 enotsup\nflush eio\nwait\ncache on\ncache off\nreset\n"
-                  "crash");
+                  "crash\nflush");
     assert_string_equal(trace.device, "ide");
     assert_int_equal(trace.size_bytes, 1048576);
     assert_int_equal(trace.depth, 4);
@@ -53,7 +53,7 @@ static void every_line_has_its_meaning(void **state)
     assert_int_equal(trace.bad[0].sector, 100);
     assert_int_equal(trace.bad[0].count, 8);
     assert_false(trace.bad[1].of_reads);
-    assert_int_equal(trace.step_count, 12);
+    assert_int_equal(trace.step_count, 13);
     check_step(&trace.steps[0], TRACE_READ, 0, 8, 0, 0);
     check_step(&trace.steps[1], TRACE_WRITE, 8, 16, 77, 0);
     check_step(&trace.steps[2], TRACE_READ, 1, 2, 0, -EIO);
@@ -115,9 +115,12 @@ static void a_trace_that_makes_no_sense_is_refused_with_the_line(void **state)
     refused(HEAD "read 0", "line 4 of the trace: a number is missing");
     refused(HEAD "write 0 1", "line 4 of the trace: a number is missing");
     refused(HEAD "read -1 1", "line 4 of the trace: something else stands where a number must be");
+    refused(HEAD "write 0 1 9223372036854775808", "line 4 of the trace: seeds are below 2^63");
     refused(HEAD "read 0 1 good", "line 4 of the trace: a result is ok, eio or enotsup");
     refused(HEAD "read 0 1 ok ok", "line 4 of the trace: it has too many words, or too few");
     refused(HEAD "wait ok", "line 4 of the trace: it has too many words, or too few");
+    refused(HEAD "flush\ncrash\n",
+            "line 5 of the trace: it ends with a crash; let something be read after it");
     refused(HEAD "cache", "line 4 of the trace: it has too many words, or too few");
     refused(HEAD "cache maybe", "line 4 of the trace: the cache is on or off");
     refused(HEAD "frobnicate", "line 4 of the trace: there is no such request");
