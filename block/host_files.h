@@ -104,7 +104,7 @@ struct host_files {
     /* 1: another open file has a lock on this byte; 0: none has. */
     int (*lock_is_held)(struct host_files *files, int fd, uint64_t offset);
     /* Who has it, for a person: "qemu-nbd (process 42)", or "another process" where the system does
-     * not tell; false then. */
+     * not tell. True: one who lives has it; false: none is seen, or it was killed and is ending. */
     bool (*lock_holder)(struct host_files *files, int fd, uint64_t offset, char *text,
                         size_t text_size);
 };

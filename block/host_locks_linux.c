@@ -4,14 +4,18 @@
  *
  * The kernel does not name the holder: F_OFD_GETLK and /proc/locks give -1 for a process. But the
  * fdinfo of each descriptor lists the locks of its file, so the holder is found by looking through
- * the processes that we may look into, which costs something and is done for an error sentence
- * alone. What is found is read as text of another process: it is checked and cut.
+ * the processes that we may look into, which costs something and is done only where a lock is in
+ * the way. What is found is read as text of another process: it is checked and cut.
+ *
+ * A process that was killed keeps its files until it has given its memory back, which takes a while
+ * if that is much, and longer if it waits for a disk. It is no holder any more: it writes nothing.
  */
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -170,6 +174,43 @@ static void describe_process(const char *pid, char *text, size_t text_size)
         snprintf(text, text_size, "%s (process %s)", name[0] ? name : "a program", pid);
 }
 
+/* The kernel's PF_EXITING, as field 9 of /proc/PID/stat shows it; field 2 is in parentheses and may
+ * hold anything. */
+#define FLAG_EXITING 0x4u
+
+static bool is_exiting(const char *pid)
+{
+    char path[300], text[512] = "";
+    unsigned flags = 0;
+    snprintf(path, sizeof(path), "/proc/%s/stat", pid);
+    FILE *stat = fopen(path, "re");
+    if (!stat)
+        return true; /* it has ended meanwhile */
+    text[fread(text, 1, sizeof(text) - 1, stat)] = '\0';
+    fclose(stat);
+    const char *behind_name = strrchr(text, ')');
+    return behind_name && sscanf(behind_name, ") %*c %*d %*d %*d %*d %*d %u", &flags) == 1 &&
+           (flags & FLAG_EXITING);
+}
+
+/* SIGKILL is on its way to it. */
+static bool is_killed(const char *pid)
+{
+    char path[300], line[256];
+    uint64_t pending;
+    bool found = false;
+    snprintf(path, sizeof(path), "/proc/%s/status", pid);
+    FILE *status = fopen(path, "re");
+    while (status && !found && fgets(line, sizeof(line), status)) {
+        if (sscanf(line, "SigPnd: %" SCNx64, &pending) == 1 ||
+            sscanf(line, "ShdPnd: %" SCNx64, &pending) == 1)
+            found = pending >> (SIGKILL - 1) & 1;
+    }
+    if (status)
+        fclose(status);
+    return found;
+}
+
 bool linux_lock_holder(struct host_files *files, int fd, uint64_t offset, char *text,
                        size_t text_size)
 {
@@ -191,9 +232,10 @@ bool linux_lock_holder(struct host_files *files, int fd, uint64_t offset, char *
     while (!found && (entry = readdir(processes))) {
         if (!isdigit((unsigned char)entry->d_name[0]))
             continue;
-        found = process_has_lock(&wanted, entry->d_name);
-        if (found)
-            describe_process(entry->d_name, text, text_size);
+        if (!process_has_lock(&wanted, entry->d_name))
+            continue;
+        found = !is_killed(entry->d_name) && !is_exiting(entry->d_name);
+        describe_process(entry->d_name, text, text_size);
     }
     closedir(processes);
     return found;

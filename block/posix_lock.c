@@ -23,7 +23,9 @@
  * They may outlive the process for a moment: the kernel takes an io_uring apart after its process
  * has ended, and what it was about to write holds the file open until then. A server that is
  * started right after its predecessor was killed would be refused for the sake of the dead. So a
- * lock that no living process is seen to hold is waited for, for as long as that can take.
+ * lock that no living process is seen to hold is waited for, for two seconds; one whose holder is
+ * seen is refused at once. (The processes of another user are not seen into: what those hold is
+ * waited for too, and then refused.)
  */
 #include "block/posix.h"
 
@@ -44,8 +46,8 @@ enum right {
 #define RIGHT_USED_BYTE 100
 #define RIGHT_FORBIDDEN_BYTE 200
 
-#define DEAD_HOLDER_TRIES 200
-#define DEAD_HOLDER_PAUSE_NS 10000000
+#define DEAD_HOLDER_TRIES 2000
+#define DEAD_HOLDER_PAUSE_NS 1000000
 
 #define MASK(right) (1u << (right))
 #define READER_USES MASK(RIGHT_READ)
@@ -91,17 +93,19 @@ static int find_contradiction(struct host_files *files, int fd, unsigned uses, u
 
 /* The same, once a holder that is dead had the time to go. */
 static int find_lasting_contradiction(struct host_files *files, int fd, unsigned uses,
-                                      unsigned *ret_byte)
+                                      const char *path, unsigned *ret_byte)
 {
     const struct timespec pause = {.tv_nsec = DEAD_HOLDER_PAUSE_NS};
     char holder[80];
     int ret = find_contradiction(files, fd, uses, ret_byte);
     if (ret != 1 || files->lock_holder(files, fd, *ret_byte, holder, sizeof(holder)))
         return ret;
-    for (unsigned i = 0; i < DEAD_HOLDER_TRIES && ret == 1; i++) {
+    unsigned tries = 0;
+    for (; tries < DEAD_HOLDER_TRIES && ret == 1; tries++) {
         nanosleep(&pause, NULL);
         ret = find_contradiction(files, fd, uses, ret_byte);
     }
+    log_verbose("'%s': waited for the locks of a process that is gone, %u ms or more", path, tries);
     return ret;
 }
 
@@ -167,7 +171,7 @@ int posix_lock_file(struct host_files *files, int fd, enum posix_locking locking
         return no_locks(locking, path, "its host has no locks", err);
     int ret = say(files, fd, uses);
     if (ret == 0)
-        ret = find_lasting_contradiction(files, fd, uses, &byte);
+        ret = find_lasting_contradiction(files, fd, uses, path, &byte);
     return judge(files, fd, ret, byte, locking, path, err);
 }
 
@@ -199,7 +203,7 @@ static int find_other_contradiction(struct host_files *files, int fd, int replac
             ret = files->unlock(files, replaced_fd, RIGHT_FORBIDDEN_BYTE + right);
     }
     if (ret == 0)
-        ret = find_lasting_contradiction(files, fd, uses, ret_byte);
+        ret = find_lasting_contradiction(files, fd, uses, path, ret_byte);
     if (lock_bytes(files, replaced_fd, RIGHT_FORBIDDEN_BYTE, FORBIDDEN) < 0)
         log_warning("'%s': its lock could not be taken again", path);
     return ret;

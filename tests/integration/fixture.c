@@ -65,7 +65,7 @@ static void run_server(const struct server *server, const char *const options[])
     arguments[n++] = "-k";
     arguments[n++] = server->socket;
     arguments[n++] = "-f";
-    arguments[n++] = "raw";
+    arguments[n++] = server->format ? server->format : "raw";
     for (size_t i = 0; options && options[i] && i < OPTIONS_MAX; i++) {
         arguments[n++] = options[i];
     }
@@ -79,7 +79,7 @@ static void run_server(const struct server *server, const char *const options[])
     _exit(127);
 }
 
-void server_start(struct server *server, const char *const options[])
+void server_launch(struct server *server, const char *const options[])
 {
     assert_int_equal(server->pid, 0);
     server->pid = fork();
@@ -87,6 +87,11 @@ void server_start(struct server *server, const char *const options[])
         run_server(server, options);
     }
     assert_true(server->pid > 0);
+}
+
+void server_start(struct server *server, const char *const options[])
+{
+    server_launch(server, options);
     int code = wait_until_ready(server->socket, server->pid, START_TIMEOUT_MS);
     if (code < 0) {
         fail_msg("the server %s does not serve: %s", server_command(), strerror(-code));

@@ -13,7 +13,8 @@
  */
 
 struct server {
-    pid_t pid; /* 0 when none runs */
+    pid_t pid;          /* 0 when none runs */
+    const char *format; /* of the image; NULL: raw */
     char dir[64];
     char image[96];
     char socket[96];
@@ -25,8 +26,10 @@ void fixture_require_server(void);
 
 /* Makes the folder and an image of `size_bytes`, all hole. */
 void server_make_image(struct server *server, uint64_t size_bytes);
-/* Starts the server on the image with `-f raw` and up to 16 more options, NULL ends them; waits
- * until it serves. `options` may be NULL. */
+/* Begins to start the server on the image with `-f FORMAT` and up to 16 more options, NULL ends
+ * them. `options` may be NULL. */
+void server_launch(struct server *server, const char *const options[]);
+/* The same, and waits until it serves. */
 void server_start(struct server *server, const char *const options[]);
 /* SIGTERM; it must end with status 0, its socket gone, no sanitizer report in its log. */
 void server_stop(struct server *server);

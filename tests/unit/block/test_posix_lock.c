@@ -3,7 +3,9 @@
  * and who holds them. tests/integration/locks.sh does the same with qemu's programs. */
 #include "tests/unit/block/posix_fixture.h"
 
+#include <limits.h>
 #include <signal.h>
+#include <sys/ptrace.h>
 #include <sys/wait.h>
 
 /* Whether anyone has a lock on this byte, as a stranger to all locks sees it. */
@@ -208,6 +210,84 @@ static void a_new_image_does_not_take_the_place_of_one_in_use(void **state)
     with_posix(state, create_body);
 }
 
+/* --- what outlives its process ------------------------------------------------------------------
+ */
+
+/* Locks that nobody is seen to have, for so many looks. */
+static struct {
+    unsigned looks, looks_held;
+    bool is_seen; /* its holder */
+} ghost;
+
+static int ghost_is_held(struct host_files *files, int fd, uint64_t offset)
+{
+    (void)files, (void)fd, (void)offset;
+    return ghost.looks++ < ghost.looks_held;
+}
+
+static bool ghost_holder(struct host_files *files, int fd, uint64_t offset, char *text,
+                         size_t text_size)
+{
+    (void)files, (void)fd, (void)offset;
+    snprintf(text, text_size, "somebody");
+    return ghost.is_seen;
+}
+
+static void ghost_body(struct posix_fixture *fixture)
+{
+    make_image(fixture, 10);
+    fixture->odd.files.lock_is_held = ghost_is_held;
+    fixture->odd.files.lock_holder = ghost_holder;
+    ghost.looks_held = 5;
+    block_co_node_unref(open_image(fixture, NULL)); /* waited for */
+
+    ghost.looks = 0;
+    ghost.looks_held = UINT_MAX;
+    expect_busy(fixture, NULL, "somebody writes it"); /* not for ever */
+    assert_true(ghost.looks > 1000);
+
+    ghost.looks = 0;
+    ghost.is_seen = true;
+    expect_busy(fixture, NULL, "somebody writes it"); /* at once */
+    assert_int_equal(ghost.looks, 1);
+}
+
+static void a_lock_is_waited_for_when_nobody_is_seen_to_have_it(void **state)
+{
+    with_posix(state, ghost_body);
+}
+
+/* One who was killed and does not come to its end, since we hold it there: its files are open, as
+ * those of one that gives its memory back, or waits for a disk. */
+static void killed_body(struct posix_fixture *fixture)
+{
+    char text[80];
+    int status;
+    make_image(fixture, 10);
+    int fd = open(fixture->path, O_RDONLY);
+    assert_true(fd >= 0);
+    pid_t pid = start_holder(fixture, 101);
+    assert_true(host_files_linux.lock_holder(&host_files_linux, fd, 101, text, sizeof(text)));
+    if (ptrace(PTRACE_SEIZE, pid, NULL, PTRACE_O_TRACEEXIT) < 0)
+        print_message("ptrace is forbidden here: a holder that is ending is not tried\n");
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    if (WIFSTOPPED(status)) {
+        assert_true(byte_is_locked(fixture, 101));
+        assert_false(host_files_linux.lock_holder(&host_files_linux, fd, 101, text, sizeof(text)));
+        assert_non_null(strstr(text, "(process "));
+        assert_int_equal(ptrace(PTRACE_DETACH, pid, NULL, NULL), 0);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+    }
+    assert_true(WIFSIGNALED(status));
+    close(fd);
+}
+
+static void who_was_killed_is_no_holder(void **state)
+{
+    with_posix(state, killed_body);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -216,6 +296,8 @@ int main(void)
         cmocka_unit_test(without_locks_an_image_is_served_unless_they_were_asked_for),
         cmocka_unit_test(each_byte_means_its_right_and_its_holder_is_named),
         cmocka_unit_test(a_new_image_does_not_take_the_place_of_one_in_use),
+        cmocka_unit_test(a_lock_is_waited_for_when_nobody_is_seen_to_have_it),
+        cmocka_unit_test(who_was_killed_is_no_holder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
