@@ -101,14 +101,16 @@ void crash_bench_init(struct crash_bench *bench, const struct crash_format *form
         (struct crash_bench){.format = format, .shape = shape, .workers.ops = &workers_at_once};
     bench->drivers[0] = &crash_disk_driver;
     bench->drivers[1] = format->driver;
-    unsigned count = 2;
+    bench->drivers[2] = &block_driver_file;
+    unsigned count = 3;
     if (format->driver != &format_raw)
         bench->drivers[count++] = &format_raw; /* of backing files */
     if (shape->filter)
         bench->drivers[count++] = shape->filter;
+    crash_host_init(&bench->host);
     if (loop_new(&bench->loop, 0, &poller_ev, &clock_monotonic, &err) < 0 ||
-        block_env_init(&bench->env, &bench->loop, 1, &bench->workers, NULL, bench->drivers, &err) <
-            0)
+        block_env_init(&bench->env, &bench->loop, 1, &bench->workers, &bench->host.files,
+                       bench->drivers, &err) < 0)
         crash_die("%s", err.message);
     make_start(bench);
     struct look first = {bench, NULL, &bench->first, &bench->first_bytes};
@@ -146,11 +148,16 @@ static int set(struct node_options *options, const char *path, const char *value
 
 /* Below a filter the image is its child "file". */
 static void set_disk(struct crash_bench *bench, struct node_options *options,
-                     struct crash_disk *disk, enum crash_role role, uint32_t alignment)
+                     struct crash_disk *disk, enum crash_role role, const struct crash_open *how)
 {
     char prefix[32], path[64], value[16];
+    uint32_t alignment = role == CRASH_BACKING ? 1 : how->alignment;
     snprintf(prefix, sizeof(prefix), "%s%s", bench->shape->filter ? "file." : "",
              bench->format->prefixes[role]);
+    if (how->by_host) {
+        crash_host_set_options(&bench->host, role, disk, alignment > 1, options, prefix);
+        return;
+    }
     crash_disk_set_options(disk, options, prefix);
     snprintf(path, sizeof(path), "%salign", prefix);
     snprintf(value, sizeof(value), "%u", alignment);
@@ -167,9 +174,9 @@ int crash_bench_co_open(struct crash_bench *bench, const struct crash_open *how,
     if (!options)
         return error_set(err, -ENOMEM, "no memory for options");
     for (unsigned i = 0; i < bench->disk_count; i++)
-        set_disk(bench, options, &how->disks[i], i, how->alignment);
+        set_disk(bench, options, &how->disks[i], i, how);
     if (bench->has_backing)
-        set_disk(bench, options, &bench->backing, CRASH_BACKING, 1);
+        set_disk(bench, options, &bench->backing, CRASH_BACKING, how);
     const struct block_driver *filter = bench->shape->filter;
     int rc = set(options, filter ? "file.driver" : "driver", format->name);
     if (rc == 0 && filter)

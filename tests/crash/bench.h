@@ -12,6 +12,7 @@
 #include "block/workers.h"
 #include "tests/crash/crash.h"
 #include "tests/crash/disk.h"
+#include "tests/crash/host.h"
 
 struct crash_bench {
     const struct crash_format *format;
@@ -19,7 +20,8 @@ struct crash_bench {
     struct loop *loop;
     struct workers workers;
     struct block_env env;
-    const struct block_driver *drivers[6];
+    struct crash_host host; /* of what is opened as files */
+    const struct block_driver *drivers[7];
     unsigned disk_count;                    /* that are written: 1, or 2 with a data file */
     struct crash_disk start[CRASH_WRITTEN]; /* as make() made them */
     struct crash_disk backing;
@@ -44,6 +46,7 @@ void crash_bench_run(struct crash_bench *bench, void (*entry)(void *arg), void *
 struct crash_open {
     struct crash_disk *disks;
     uint32_t alignment;
+    bool by_host; /* as files, by bench->host */
     bool read_only;
     const char *more;
 };

@@ -68,10 +68,20 @@ static void record_disks(struct crash_life *life, struct crash_tape *tape)
     }
 }
 
+static bool is_by_host(const struct crash_life *life)
+{
+    return life->trouble && life->trouble->host != CRASH_HOST_NONE;
+}
+
+static bool may_fail(const struct crash_life *life)
+{
+    return life->trouble && !is_by_host(life);
+}
+
 /* What happened without trouble, or may not have. */
 static void must_not(struct crash_life *life, const char *what, const char *why)
 {
-    if (!life->trouble)
+    if (!may_fail(life))
         sim_fail(&life->sim, "%s: %s", what, why);
 }
 
@@ -80,7 +90,8 @@ static int co_open(struct crash_life *life, struct block_backend **ret_backend)
     struct crash_runner *runner = life->runner;
     struct block_node *node;
     struct error err = {.message = ""};
-    struct crash_open how = {.disks = runner->live, .alignment = life->alignment};
+    struct crash_open how = {
+        .disks = runner->live, .alignment = life->alignment, .by_host = is_by_host(life)};
     int rc = crash_bench_co_open(&runner->bench, &how, &node, &err);
     if (rc == 0) {
         rc = block_backend_new(ret_backend, node, false, &err);
@@ -112,11 +123,13 @@ static void co_record(void *arg)
                                   .tape = &runner->tape,
                                   .pauses_max = life->pauses_max,
                                   .lacks_memory = trouble->lacks_memory,
-                                  .may_fail = life->trouble};
+                                  .may_fail = may_fail(life)};
     random_seed(&worker.random, random_u64(&life->random));
     crash_forget_logged();
     if (trouble->lacks_memory)
         crash_no_memory_arm(trouble->fail_at, trouble->is_sticky);
+    crash_host_arm(&runner->bench.host, trouble->host, trouble->fail_at, trouble->is_sticky,
+                   life->sim.seed);
     trouble->open_code = co_open(life, &worker.backend);
     crash_no_memory_disarm();
     if (trouble->open_code == 0) {
@@ -127,6 +140,8 @@ static void co_record(void *arg)
     }
     trouble->allocations = crash_no_memory_count();
     trouble->failed_allocations = crash_no_memory_failed();
+    trouble->host_calls = runner->bench.host.calls;
+    trouble->host_hits = runner->bench.host.hits;
     trouble->failed_requests = worker.failed;
     trouble->is_logged = *crash_logged_error();
     if (trouble->is_logged)
@@ -244,7 +259,9 @@ static bool cut_in_trouble(struct crash_life *life, const struct crash_event *ev
     struct crash_survivors *survivors = &life->runner->survivors;
     bool is_promise =
         event->kind == CRASH_FORCED || event->kind == CRASH_FLUSHED || event->kind == CRASH_CLOSED;
-    if (!is_promise && !is_last)
+    if (life->trouble->host == CRASH_HOST_ODD) /* see host.h */
+        is_promise = event->kind == CRASH_CLOSED;
+    if (!is_promise && (!is_last || is_by_host(life)))
         return true;
     uint64_t pending = survivors->pending_count;
     bool goes_on = crash_survivors_cut(survivors, false, judge, life);

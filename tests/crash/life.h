@@ -12,10 +12,12 @@
 struct crash_trouble {
     struct crash_faults faults; /* of the disks */
     bool lacks_memory;          /* allocations fail: */
-    uint64_t fail_at;           /* this one, counted from 1; 0: none */
+    enum crash_host_fault host; /* the disks are files, whose calls are carried on: all goes well */
+    uint64_t fail_at;           /* this allocation, or call; counted from 1; 0: none */
     bool is_sticky;             /* and all behind it */
 
     uint64_t allocations, failed_allocations;
+    uint64_t host_calls, host_hits;
     int open_code, close_code;
     unsigned failed_requests;
     bool is_logged;     /* an error was */

@@ -2,11 +2,13 @@
 /*
  * Power cuts: so many states of each format's images, over all of its shapes.
  *
- *     test_power_cut [--format NAME] [--shape NAME] [--states N] [--seed N] [--sequences]
- *                    [--foreign-once-in N] [--only] [--trace]
+ *     test_power_cut [--format NAME] [--shape NAME] [--states N] [--seed N]
+ *                    [--sequences [--stride N]] [--foreign-once-in N] [--only] [--trace]
  *
- * PLATTER_CRASH_STATES and PLATTER_CRASH_SEED say the same as --states and --seed. --only runs the
- * one seed alone: that is how one that failed is run again; --trace prints what led to it.
+ * --sequences: instead of workloads that are drawn, every stride-th of all short sequences of
+ * requests; with --stride 1 all of them, however many states that makes. PLATTER_CRASH_STATES,
+ * PLATTER_CRASH_SEED and PLATTER_CRASH_STRIDE say the same as --states, --seed and --stride. --only
+ * runs the one seed alone: that is how one that failed is run again; --trace prints what led to it.
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -17,12 +19,14 @@
 
 #define SEED_DEFAULT 20260601
 #define STATES_DEFAULT 20000
+#define STRIDE_DEFAULT 29
+#define SEQUENCES_STATES_DEFAULT 6000
 #define FOREIGN_ONCE_IN_DEFAULT 200
 
 struct wanted {
     const char *program;
     struct crash_selection shapes;
-    uint64_t states, seed;
+    uint64_t states, seed, stride;
     unsigned foreign_once_in;
     bool sequences, only, trace;
 };
@@ -40,13 +44,14 @@ static struct wanted take_arguments(int argc, char **argv)
                                             {"seed", required_argument, NULL, 'S'},
                                             {"foreign-once-in", required_argument, NULL, 'F'},
                                             {"sequences", no_argument, NULL, 'q'},
+                                            {"stride", required_argument, NULL, 'r'},
                                             {"only", no_argument, NULL, 'o'},
                                             {"trace", no_argument, NULL, 't'},
                                             {NULL, 0, NULL, 0}};
     struct wanted wanted = {
         .program = argv[0],
-        .states = crash_number_from("PLATTER_CRASH_STATES", STATES_DEFAULT),
         .seed = crash_number_from("PLATTER_CRASH_SEED", SEED_DEFAULT),
+        .stride = crash_number_from("PLATTER_CRASH_STRIDE", STRIDE_DEFAULT),
         .foreign_once_in = FOREIGN_ONCE_IN_DEFAULT,
     };
     for (int letter; (letter = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -62,6 +67,8 @@ static struct wanted take_arguments(int argc, char **argv)
             wanted.foreign_once_in = (unsigned)crash_number(optarg);
         else if (letter == 'q')
             wanted.sequences = true;
+        else if (letter == 'r')
+            wanted.stride = crash_number(optarg);
         else if (letter == 'o')
             wanted.only = true;
         else if (letter == 't')
@@ -69,6 +76,9 @@ static struct wanted take_arguments(int argc, char **argv)
         else
             crash_die("see the beginning of tests/crash/test_power_cut.c");
     }
+    if (wanted.states == 0)
+        wanted.states = crash_number_from(
+            "PLATTER_CRASH_STATES", wanted.sequences ? SEQUENCES_STATES_DEFAULT : STATES_DEFAULT);
     return wanted;
 }
 
@@ -87,9 +97,32 @@ static uint64_t all_weights(const struct wanted *wanted)
     return sum;
 }
 
-static bool run_one(struct crash_runner *runner, const struct wanted *wanted, uint64_t number)
+/* The runs of one shape. */
+struct plan {
+    uint64_t runs_max, states_max; /* 0: there is no end to them */
+    uint64_t step;                 /* from one seed to the next */
+};
+
+static struct plan make_plan(const struct wanted *wanted, uint64_t states)
 {
-    uint64_t seed = wanted->seed + number;
+    if (wanted->only)
+        return (struct plan){.runs_max = 1};
+    if (!wanted->sequences)
+        return (struct plan){.states_max = states, .step = 1};
+    uint64_t sequences = (crash_sequence_count() + wanted->stride - 1) / wanted->stride;
+    return (struct plan){.runs_max = sequences,
+                         .states_max = wanted->stride > 1 ? states : 0,
+                         .step = wanted->stride};
+}
+
+static bool goes_on(const struct crash_runner *runner, const struct plan *plan)
+{
+    return (plan->runs_max == 0 || runner->runs < plan->runs_max) &&
+           (plan->states_max == 0 || runner->verdicts.states < plan->states_max);
+}
+
+static bool run_one(struct crash_runner *runner, const struct wanted *wanted, uint64_t seed)
+{
     bool is_good = wanted->sequences
                        ? crash_run_sequence(runner, seed % crash_sequence_count(), seed)
                        : crash_run_seed(runner, seed);
@@ -107,11 +140,12 @@ static void run_shape(const struct wanted *wanted, const struct crash_format *fo
     crash_runner_init(&runner, format, shape);
     runner.foreign_once_in = wanted->foreign_once_in;
     runner.is_traced = wanted->trace;
-    runner.states_max = wanted->only ? 0 : states;
+    struct plan plan = make_plan(wanted, states);
+    runner.states_max = plan.states_max;
     uint64_t began_ns = clock_monotonic.now_ns(&clock_monotonic);
     bool is_good = true;
-    for (uint64_t i = 0; is_good && (wanted->only ? i == 0 : runner.verdicts.states < states); i++)
-        is_good = run_one(&runner, wanted, i);
+    while (is_good && goes_on(&runner, &plan))
+        is_good = run_one(&runner, wanted, wanted->seed + runner.runs * plan.step);
     double seconds = (double)(clock_monotonic.now_ns(&clock_monotonic) - began_ns) / 1e9;
     printf("%s %-18s %6" PRIu64 " runs %7" PRIu64 " cuts %8" PRIu64 " states %7.0f/s, %" PRIu64
            " by others, leaks in %" PRIu64 ", at most %" PRIu64 "%s\n",
@@ -137,8 +171,11 @@ int main(int argc, char **argv)
     uint64_t weights = all_weights(&wanted);
     if (weights == 0)
         crash_die("there is no such format or shape");
-    printf("PLATTER_CRASH_SEED=%" PRIu64 " PLATTER_CRASH_STATES=%" PRIu64 "\n", wanted.seed,
-           wanted.states);
+    if (wanted.stride == 0)
+        crash_die("a stride is 1 or more");
+    printf("PLATTER_CRASH_SEED=%" PRIu64 " PLATTER_CRASH_STATES=%" PRIu64
+           " PLATTER_CRASH_STRIDE=%" PRIu64 "\n",
+           wanted.seed, wanted.states, wanted.stride);
     struct crash_choice choice = {NULL, NULL};
     while (crash_next_shape(&wanted.shapes, &choice))
         run_shape(&wanted, choice.format, choice.shape,
