@@ -42,6 +42,13 @@ void filter_grew_to(struct block_node *node, uint64_t end)
         ;
 }
 
+/* What failed may have made the child longer all the same: a full disk takes a part. Nobody above
+ * may then believe that what lies behind the old end was never written. */
+static void follow_size(struct block_node *node, int rc, uint64_t end)
+{
+    filter_grew_to(node, rc == 0 ? end : node_size(node->file));
+}
+
 int filter_co_read(struct block_node *node, uint64_t offset, const struct block_vec *vec)
 {
     return node_co_read(node->file, offset, vec);
@@ -51,16 +58,14 @@ int filter_co_write(struct block_node *node, uint64_t offset, const struct block
                     unsigned flags)
 {
     int rc = node_co_write(node->file, offset, vec, flags);
-    if (rc == 0)
-        filter_grew_to(node, offset + vec->length);
+    follow_size(node, rc, offset + vec->length);
     return rc;
 }
 
 int filter_co_zero(struct block_node *node, uint64_t offset, uint64_t length, unsigned flags)
 {
     int rc = node_co_zero(node->file, offset, length, flags);
-    if (rc == 0)
-        filter_grew_to(node, offset + length);
+    follow_size(node, rc, offset + length);
     return rc;
 }
 

@@ -20,9 +20,7 @@ static int co_make_zero(struct qcow2_image *image, const struct room *room)
     uint64_t length = room->count << image->geometry.cluster_bits;
     if (qcow2_is_corrupt(image))
         return -EIO;
-    bool is_fresh = (file->driver->flags & BLOCK_DRIVER_GROWS) &&
-                    room->host_offset >= atomic_load(&file->size_bytes);
-    if (is_fresh)
+    if (qcow2_is_fresh(image, room->host_offset))
         return node_co_resize(file, room->host_offset + length, NULL);
     return node_co_zero(file, room->host_offset, length, BLOCK_NO_UNMAP);
 }

@@ -277,8 +277,21 @@ int qcow2_co_refcount_decrement(struct qcow2_image *image, uint64_t host_offset)
 /* What cannot be given back is a leak, which is allowed (invariant 1). */
 void qcow2_co_unalloc(struct qcow2_image *image, uint64_t host_offset, uint64_t count)
 {
+    uint64_t end = host_offset + (count << image->geometry.cluster_bits);
+    pthread_mutex_lock(&image->monitor);
+    if (atomic_load(&image->writer->given_back_end) < end)
+        atomic_store(&image->writer->given_back_end, end);
+    pthread_mutex_unlock(&image->monitor);
     for (uint64_t i = 0; i < count; i++)
         qcow2_co_refcount_decrement(image, host_offset + (i << image->geometry.cluster_bits));
+}
+
+bool qcow2_is_fresh(const struct qcow2_image *image, uint64_t host_offset)
+{
+    const struct block_node *file = image->node->file;
+    return (file->driver->flags & BLOCK_DRIVER_GROWS) &&
+           host_offset >= atomic_load(&file->size_bytes) &&
+           host_offset >= atomic_load(&image->writer->given_back_end);
 }
 
 int qcow2_co_refcount(struct qcow2_image *image, uint64_t host_offset, uint64_t *ret_refcount)

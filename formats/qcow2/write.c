@@ -124,10 +124,8 @@ static int co_take_clusters(struct qcow2_image *image, struct run *run)
     int ret = qcow2_co_alloc(image, count, &run->host_offset, &count);
     if (ret < 0)
         return ret;
-    const struct block_node *file = image->node->file;
     run->is_new = true;
-    run->is_fresh = (file->driver->flags & BLOCK_DRIVER_GROWS) &&
-                    run->host_offset >= atomic_load(&file->size_bytes);
+    run->is_fresh = qcow2_is_fresh(image, run->host_offset);
     run->count = (uint32_t)count;
     return 0;
 }

@@ -48,6 +48,9 @@ struct qcow2_claim {
 struct qcow2_writer {
     struct list cluster_claims, l1_claims;
     uint64_t free_hint; /* no host cluster below it is known to be free */
+    /* Behind the last cluster that was given back unused: a write that failed may have left bytes
+     * there that the file does not count. Read without the monitor. */
+    _Atomic uint64_t given_back_end;
     /* Behind the compressed data in a cluster that is in use: more of it may follow. 0: nowhere. */
     uint64_t packed_end;
     bool is_growing; /* somebody makes a refcount block, or a larger table */
@@ -127,6 +130,8 @@ int qcow2_co_alloc(struct qcow2_image *image, uint64_t count_max, uint64_t *ret_
                    uint64_t *ret_count);
 /* What qcow2_co_alloc() gave and nothing points to (invariant 19). */
 void qcow2_co_unalloc(struct qcow2_image *image, uint64_t host_offset, uint64_t count);
+/* Whether nobody has ever written there: what is not written now reads as zeroes. */
+bool qcow2_is_fresh(const struct qcow2_image *image, uint64_t host_offset);
 int qcow2_co_refcount(struct qcow2_image *image, uint64_t host_offset, uint64_t *ret_refcount);
 /* Another user for the cluster that packed_end is in, as long as that is writer->packed_end, which
  * moves on by length. 1: done; 0: it has moved, or there can be no more users. */

@@ -50,9 +50,18 @@ static bool is_zero_at_first(struct block_node *node)
 
 static const struct block_driver_admin sized_admin = {.co_resize = resize_pass,
                                                       .has_zero_init = is_zero_at_first};
-static struct block_driver raw, sized, ear;
-static const struct block_driver *drivers[] = {&through, NULL,   NULL, NULL, NULL,
-                                               &raw,     &sized, &ear, NULL};
+/* A full disk: the first half of a write is taken. */
+static int half_co_write(struct block_node *node, uint64_t offset, const struct block_vec *vec,
+                         unsigned flags)
+{
+    struct block_vec half = vec_slice(vec, 0, vec->length / 2);
+    int rc = memory_drivers[1]->co_write(node, offset, &half, flags);
+    return rc < 0 ? rc : -ENOSPC;
+}
+
+static struct block_driver raw, sized, ear, half;
+static const struct block_driver *drivers[] = {&through, NULL,   NULL, NULL,  NULL,
+                                               &raw,     &sized, &ear, &half, NULL};
 
 static struct node_options *options_of(const char *const *paths_and_values)
 {
@@ -148,6 +157,17 @@ static void co_a_loan_passes(struct fixture *fixture, void *arg)
     co_open_on(fixture, "file", "file.", OPTIONS("driver", "through"));
     assert_int_equal(node_lend(fixture->node, 1000, 100, &loan), 0);
     assert_int_equal(fixture->disk.lend_count, 1);
+}
+
+static void co_a_write_that_fails_may_have_made_it_longer(struct fixture *fixture, void *arg)
+{
+    uint8_t data[512] = {0};
+    (void)arg;
+    co_open_on(fixture, "half", "file.", OPTIONS("driver", "through"));
+    struct block_node *node = fixture->node;
+    assert_int_equal(fixture_co_write(node, SIZE, data, 512, 0), -ENOSPC);
+    assert_int_equal(node->file->size_bytes, SIZE + 256);
+    assert_int_equal(node->size_bytes, SIZE + 256);
 }
 
 static void co_errors_come_back_as_they_are(struct fixture *fixture, void *arg)
@@ -411,6 +431,7 @@ static void co_a_filter_below_hears_what_is_announced(struct fixture *fixture, v
 #define TESTS(X)                                      \
     X(every_request_passes_with_its_flags)            \
     X(a_loan_passes)                                  \
+    X(a_write_that_fails_may_have_made_it_longer)     \
     X(errors_come_back_as_they_are)                   \
     X(a_fast_zero_is_refused_where_the_child_refuses) \
     X(it_grows_with_its_child)                        \
@@ -439,6 +460,9 @@ int main(void)
     sized = *memory_drivers[1];
     sized.name = "sized";
     sized.admin = &sized_admin;
+    half = *memory_drivers[1];
+    half.name = "half";
+    half.co_write = half_co_write;
     ear = through;
     ear.name = "ear";
     ear.alias = NULL;

@@ -272,6 +272,55 @@ static void no_cluster_is_taken_past_64_pib(void **state)
     fixture_fini(&fixture);
 }
 
+/* --- what a write that failed leaves behind -----------------------------------------------------
+ */
+
+/* A file whose writes behind its end fail, and leave all of their bytes there, uncounted. */
+static bool spills;
+
+static int spill_co_write(struct block_node *node, uint64_t offset, const struct block_vec *vec,
+                          unsigned flags)
+{
+    struct memory_disk *disk = node->state;
+    if (!spills || offset < atomic_load(&node->size_bytes))
+        return memory_drivers[1]->co_write(node, offset, vec, flags);
+    vec_copy_to(vec, disk->data + offset);
+    return -EIO;
+}
+
+static void co_write_after_a_spill(struct fixture *fixture, void *arg)
+{
+    enum { CLUSTER = 4096 };
+    uint8_t data[CLUSTER];
+    (void)arg;
+    co_open(fixture);
+    memset(data, 7, CLUSTER);
+    assert_int_equal(fixture_co_write(fixture->node, 0, data, CLUSTER, 0), 0);
+    assert_int_equal(node_co_flush(fixture->node), 0); /* the tables are there now */
+    spills = true;
+    assert_int_equal(fixture_co_write(fixture->node, CLUSTER, data, CLUSTER, 0), -EIO);
+    spills = false;
+    memset(data, 1, 10);
+    assert_int_equal(fixture_co_write(fixture->node, 2 * CLUSTER, data, 10, 0), 0);
+    assert_int_equal(fixture_co_read(fixture->node, 2 * CLUSTER, data, CLUSTER), 0);
+    for (unsigned i = 0; i < CLUSTER; i++)
+        assert_int_equal(data[i], i < 10 ? 1 : 0);
+    fixture_co_close(fixture);
+    assert_int_equal(memory_image_check(&fixture->disk).errors, 0);
+}
+
+static void what_a_failed_write_left_is_never_shown(void **state)
+{
+    struct block_driver spilling = *memory_drivers[1];
+    struct fixture fixture;
+    (void)state;
+    spilling.co_write = spill_co_write;
+    set_up(&fixture, &shapes[1]);
+    drivers[0] = &spilling;
+    fixture_run(&fixture, co_write_after_a_spill, NULL);
+    fixture_fini(&fixture);
+}
+
 /* --- what is refused ----------------------------------------------------------------------------
  */
 
@@ -310,6 +359,7 @@ int main(void)
         cmocka_unit_test(every_shape_is_written_without_a_leak),
         cmocka_unit_test(what_is_discarded_is_used_again),
         cmocka_unit_test(a_failure_at_each_call_loses_and_leaks_nothing),
+        cmocka_unit_test(what_a_failed_write_left_is_never_shown),
         cmocka_unit_test(no_cluster_is_taken_past_64_pib),
         cmocka_unit_test(what_cannot_be_kept_true_is_refused),
     };
