@@ -44,7 +44,7 @@ struct sim_file *sim_disk_add_file(struct sim_disk *disk, const char *path, uint
     return file;
 }
 
-static struct sim_file *find_file(struct sim_disk *disk, const char *path)
+struct sim_file *sim_disk_find_file(const struct sim_disk *disk, const char *path)
 {
     for (struct sim_file *file = disk->first_file; file; file = file->next)
         if (strcmp(file->path, path) == 0)
@@ -63,7 +63,7 @@ static int disk_open(struct host_files *files, const char *path, int flags, unsi
     int fault = sim_faults_strike(&disk->faults, FAULT_OPEN, 0, 0);
     if (fault < 0)
         return fault;
-    struct sim_file *file = find_file(disk, path);
+    struct sim_file *file = sim_disk_find_file(disk, path);
     if (!file && !(flags & O_CREAT))
         return -ENOENT;
     if (file && flags & O_CREAT && flags & O_EXCL)

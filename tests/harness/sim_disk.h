@@ -61,6 +61,9 @@ struct sim_disk_nature sim_disk_nature_draw(struct random *random, uint32_t dire
 /* A file of holes; what it holds is put there by sim_file_fill(), and is durable. */
 struct sim_file *sim_disk_add_file(struct sim_disk *disk, const char *path, uint64_t size_bytes);
 
+/* NULL: there is none. */
+struct sim_file *sim_disk_find_file(const struct sim_disk *disk, const char *path);
+
 /* Whoever had files open is gone without a word. is_cut: and the power too. */
 void sim_disk_forget_users(struct sim_disk *disk, bool is_cut);
 unsigned sim_disk_open_count(const struct sim_disk *disk);

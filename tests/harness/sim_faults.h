@@ -52,6 +52,8 @@ struct sim_faults {
     struct sim *sim;
     struct random random;
     bool is_armed;
+    bool is_loose; /* a request's range says nothing of the calls it makes: an image with tables. An
+                      error needs any fault of that kind of errno, and rule 2 is for the oracle */
     struct sim_fault_plan plans[SIM_FAULT_PLANS_MAX];
     unsigned plan_count;
     uint64_t calls, calls_of[FAULT_KINDS]; /* while armed */

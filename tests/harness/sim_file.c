@@ -260,8 +260,14 @@ void sim_file_sync(struct sim_file *file)
 
 /* --- what goes wrong ------------------------------------------------------------------------- */
 
+/* An image in the making: what is left of a file. */
+struct remains {
+    uint8_t *bytes;
+    uint64_t size_bytes;
+};
+
 static void play_sectors(const struct sim_change *change, struct random *random, unsigned of_8,
-                         uint8_t *image)
+                         struct remains *remains)
 {
     uint64_t end = change->offset + change->length;
     for (uint64_t at = change->offset, part; at < end; at += part) {
@@ -271,42 +277,62 @@ static void play_sectors(const struct sim_change *change, struct random *random,
         if (random_below(random, 8) >= of_8)
             continue;
         if (change->kind == CHANGE_WRITE)
-            memcpy(image + at, change->data + (at - change->offset), part);
-        else
-            memset(image + at, 0, part);
+            memcpy(remains->bytes + at, change->data + (at - change->offset), part);
+        else if (at < remains->size_bytes)
+            memset(remains->bytes + at, 0,
+                   part < remains->size_bytes - at ? part : remains->size_bytes - at);
+        if (change->kind == CHANGE_WRITE && at + part > remains->size_bytes)
+            remains->size_bytes = at + part;
     }
 }
 
+/* How many of the truncations survive: the first ones. A file that has none draws nothing. */
+static uint64_t draw_sizes(const struct sim_file *file, struct random *random)
+{
+    uint64_t count = 0;
+    for (const struct sim_change *change = file->journal_first; change; change = change->next)
+        count += change->kind == CHANGE_SIZE;
+    return count > 0 ? random_below(random, count + 1) : 0;
+}
+
 /* Some of the journal onto the image: each change with a chance of so many in 8, now and then in
- * pieces, now and then behind one that is younger. The size is the file system's, which keeps its
- * order. */
+ * pieces, now and then behind one that is younger, but not behind one of the size. */
 static void play_some(const struct sim_file *file, struct random *random, unsigned of_8,
-                      uint8_t *image)
+                      struct remains *remains)
 {
     const struct sim_change *late = NULL;
+    uint64_t sizes_left = draw_sizes(file, random);
     for (const struct sim_change *change = file->journal_first; change; change = change->next) {
+        if (change->kind == CHANGE_SIZE) {
+            late = NULL;
+            if (sizes_left > 0)
+                cut_or_grow(remains->bytes, &remains->size_bytes, change->offset);
+            sizes_left -= sizes_left > 0;
+            continue;
+        }
         bool is_torn = random_once_in(random, 4);
-        if (change->kind == CHANGE_SIZE || (!is_torn && random_below(random, 8) >= of_8))
+        if (!is_torn && random_below(random, 8) >= of_8)
             continue;
         if (!late && random_once_in(random, 8)) {
             late = change;
             continue;
         }
-        play_sectors(change, random, is_torn ? of_8 : 8, image);
+        play_sectors(change, random, is_torn ? of_8 : 8, remains);
         if (late && random_once_in(random, 4)) {
-            play_sectors(late, random, 8, image);
+            play_sectors(late, random, 8, remains);
             late = NULL;
         }
     }
     if (late)
-        play_sectors(late, random, 8, image);
+        play_sectors(late, random, 8, remains);
 }
 
 void sim_file_fail_sync(struct sim_file *file, struct random *random)
 {
     write_back_all(file);
-    play_some(file, random, (unsigned)random_below(random, 8), file->durable);
-    file->durable_size_bytes = file->size_bytes;
+    struct remains remains = {file->durable, file->durable_size_bytes};
+    play_some(file, random, (unsigned)random_below(random, 8), &remains);
+    file->durable_size_bytes = remains.size_bytes;
     journal_drop(file);
 }
 
@@ -316,20 +342,25 @@ void sim_file_cut(struct sim_file *file)
     file->direct_count = 0;
 }
 
-void sim_file_survivor(const struct sim_file *file, struct random *random, uint8_t *image)
+uint64_t sim_file_survivor(const struct sim_file *file, struct random *random, uint8_t *image)
 {
     static const unsigned of_8[] = {0, 1, 4, 7, 8};
-    memcpy(image, file->durable, file->size_bytes);
-    play_some(file, random, of_8[random_below(random, 5)], image);
+    struct remains remains = {image, file->durable_size_bytes};
+    memset(image, 0, file->room_bytes);
+    memcpy(image, file->durable, file->durable_size_bytes);
+    play_some(file, random, of_8[random_below(random, 5)], &remains);
+    return remains.size_bytes;
 }
 
-void sim_file_go_on_with(struct sim_file *file, const uint8_t *image)
+void sim_file_go_on_with(struct sim_file *file, const uint8_t *image, uint64_t size_bytes)
 {
     journal_drop(file);
-    memcpy(file->cached, image, file->size_bytes);
-    memcpy(file->durable, image, file->size_bytes);
-    file->durable_size_bytes = file->size_bytes;
-    for (uint64_t at = 0; at < file->size_bytes; at++)
+    memset(file->cached, 0, file->room_bytes);
+    memset(file->durable, 0, file->room_bytes);
+    memcpy(file->cached, image, size_bytes);
+    memcpy(file->durable, image, size_bytes);
+    file->size_bytes = file->durable_size_bytes = size_bytes;
+    for (uint64_t at = 0; at < size_bytes; at++)
         if (image[at] != 0)
             file->blocks[at / SIM_FILE_BLOCK] = SIM_BLOCK_DATA;
 }

@@ -68,10 +68,12 @@ void sim_file_sync(struct sim_file *file);
 void sim_file_fail_sync(struct sim_file *file, struct random *random);
 /* The power is cut: nobody has it open, and what only the page cache knew is in the journal. */
 void sim_file_cut(struct sim_file *file);
-/* What the disk may show after that: size_bytes of it into image. */
-void sim_file_survivor(const struct sim_file *file, struct random *random, uint8_t *image);
-/* The power is back, and the disk shows this. */
-void sim_file_go_on_with(struct sim_file *file, const uint8_t *image);
+/* What the disk may show after that, into image, which has room for room_bytes. Returns its size:
+ * the file system keeps the order of truncations and may stop at any of them, and a write that
+ * survives takes the size along. */
+uint64_t sim_file_survivor(const struct sim_file *file, struct random *random, uint8_t *image);
+/* The power is back, and the disk shows this; at most room_bytes. */
+void sim_file_go_on_with(struct sim_file *file, const uint8_t *image, uint64_t size_bytes);
 uint64_t sim_file_allocated_bytes(const struct sim_file *file);
 
 #endif

@@ -25,6 +25,7 @@
 struct spot {
     struct sim_graph *graph;
     struct random *random;
+    bool is_below_limits; /* which could be no multiple of what is below */
     char prefix[80];
 };
 
@@ -109,6 +110,7 @@ static struct spot add_filters(struct spot spot, unsigned count_max, bool is_bel
         case 2:
         case 3:
             add_limits(&spot);
+            spot.is_below_limits = true;
             break;
         case 4:
             set(&spot, "driver=throttle");
@@ -147,9 +149,11 @@ static void draw_create(struct sim_graph *graph, struct random *random)
     assert((size_t)used < room);
 }
 
-/* Half of the time the caches are so small that tables come and go all the time. */
+/* Half of the time the caches are so small that tables come and go all the time. Nothing is cleaned
+ * by a timer: a simulation is at its end when nothing is left to happen. */
 static void add_caches(const struct spot *spot)
 {
+    set(spot, "cache-clean-interval=0");
     if (random_once_in(spot->random, 2))
         return;
     set(spot, "l2-cache-size=4096");
@@ -198,7 +202,7 @@ static void add_whole(struct spot spot)
     } else if (graph->backing_bytes > 0 && random_once_in(spot.random, 2)) {
         set(&spot, "driver=copy-on-read");
         spot = child_of(&spot, "file");
-    } else if (graph->create[0] && random_once_in(spot.random, 8)) {
+    } else if (graph->create[0] && !spot.is_below_limits && random_once_in(spot.random, 5)) {
         set(&spot, "driver=compress");
         spot = child_of(&spot, "file");
     }

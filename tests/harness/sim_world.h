@@ -12,6 +12,7 @@
  *
  *   sim_world  the disk, the lives, what the ends leave behind
  *   sim_life   one life: loops, export, server, clients
+ *   sim_image  what lies in the file, where that is not byte by byte what clients see
  */
 
 #include <stdbool.h>
@@ -25,6 +26,7 @@
 #include "tests/harness/sim.h"
 #include "tests/harness/sim_client.h"
 #include "tests/harness/sim_disk.h"
+#include "tests/harness/sim_graph.h"
 #include "tests/harness/sim_plant.h"
 #include "tests/harness/sim_workers.h"
 
@@ -38,12 +40,15 @@ struct sim_world {
     unsigned loop_count;
     uint64_t size_bytes;
     enum sim_plant plant;
+    bool has_graph; /* else a raw image on one file: */
+    struct sim_graph graph;
 
     struct sim_disk disk;
     struct sim_planted_files planted;
-    struct sim_file *file;
+    struct sim_file *file; /* the image's own; a graph may have more */
     struct oracle oracle;
     unsigned lives, cuts, kills;
+    uint64_t judged; /* images that qemu-img has looked at */
     uint64_t faults; /* that happened */
 
     /* Of this life; drawn before it begins. */
@@ -55,12 +60,16 @@ struct sim_world {
     struct sim_workers workers;
     struct loop *loops[SIM_LOOPS_MAX];
     struct block_env env;
+    struct throttle_group *group;
+    void (*visit)(void *world); /* see sim_life_visit() */
+    void *looks;                /* sim_image's own */
     struct export *export;
     struct server *server;
     struct placement placement;
     struct error err;
     int result; /* of the coroutine that ran last */
     bool stopped;
+    uint64_t closing_ns;       /* when that began */
     struct sim_event patience; /* nobody is to be connected any more */
 
     struct sim_clients all;
@@ -80,11 +89,16 @@ enum sim_ending {
 
 /* One life; what closing said is in world->result. */
 enum sim_ending sim_life_run(struct sim_world *world);
+/* Runs entry(world) as a coroutine on loop 0 of a block layer that nobody else uses, without
+ * faults; it leaves a result in world->result and world->err. False: it has failed, and so has the
+ * run. */
+bool sim_life_visit(struct sim_world *world, void (*entry)(void *world), const char *what);
 
-/* Runs the seed. On failure world->sim.failure says what was wrong, and nothing is taken down: what
- * was in flight stays as it is, and the process is of no other use. The world is large: not for the
- * stack. */
-void sim_world_run(struct sim_world *world, uint64_t seed, enum sim_plant plant, bool is_traced);
+/* Runs the seed, on a raw image or on a graph. On failure world->sim.failure says what was wrong,
+ * and nothing is taken down: what was in flight stays as it is, and the process is of no other use.
+ * The world is large: not for the stack. */
+void sim_world_run(struct sim_world *world, uint64_t seed, bool has_graph, enum sim_plant plant,
+                   bool is_traced);
 
 /* The run's configuration in one line. */
 void sim_world_describe(const struct sim_world *world, char *text, size_t room);

@@ -9,6 +9,9 @@
  *                   [--trace]          and every step of it
  *                   [--plant NAME]     and with a planted bug
  *
+ *   test_simulation --graphs ...       the same over graphs of qcow2, raw and filters
+ * (sim_graph.h); a fifth as many seeds
+ *
  * Each seed is a process of its own, so that one that crashes is a seed that failed.
  */
 #include <assert.h>
@@ -25,6 +28,7 @@
 #include "tests/harness/sim_world.h"
 
 #define SEED_DEFAULT UINT64_C(20260101000)
+#define GRAPHS_SHARE 5 /* a seed with a graph for so many without */
 #define TWICE_SEEDS 20
 #define TEETH_SEEDS 50
 #define JOBS_MAX 4
@@ -38,7 +42,8 @@ struct outcome {
     uint64_t requests, reads, statuses, durables, survivors, bytes;
     uint64_t faults, lives, cuts, kills;
     char failure[SIM_FAILURE_MAX];
-    char description[256];
+    uint64_t judged;
+    char description[2500];
 };
 
 struct job {
@@ -48,11 +53,13 @@ struct job {
 };
 
 static const char *program;
+static bool has_graph; /* --graphs */
 
 static void run_seed(struct outcome *outcome, uint64_t seed, enum sim_plant plant, bool is_traced)
 {
     static struct sim_world world;
-    sim_world_run(&world, seed, plant, is_traced);
+    sim_world_run(&world, seed, has_graph, plant, is_traced);
+    outcome->judged = world.judged;
     outcome->seed = seed;
     outcome->hash = world.sim.hash;
     outcome->events = world.sim.events;
@@ -149,8 +156,9 @@ static uint64_t number_from_env(const char *name, uint64_t otherwise)
 
 static void report(const struct outcome *outcome)
 {
-    printf("FAILED: seed %" PRIu64 " (%s)\n  %s\n  again: %s --seed %" PRIu64 " --trace\n",
-           outcome->seed, outcome->description, outcome->failure, program, outcome->seed);
+    printf("FAILED: seed %" PRIu64 " (%s)\n  %s\n  again: %s%s --seed %" PRIu64 " --trace\n",
+           outcome->seed, outcome->description, outcome->failure, program,
+           has_graph ? " --graphs" : "", outcome->seed);
 }
 
 static unsigned job_count(void)
@@ -172,12 +180,15 @@ static void add(struct outcome *sum, const struct outcome *outcome)
     sum->cuts += outcome->cuts;
     sum->kills += outcome->kills;
     sum->bytes += outcome->bytes;
+    sum->judged += outcome->judged;
 }
 
 static int run_many(void)
 {
     uint64_t first = number_from_env("PLATTER_SIM_SEED", SEED_DEFAULT);
     uint64_t count = number_from_env("PLATTER_SIM_SEEDS", SEEDS_DEFAULT);
+    if (has_graph)
+        count = (count + GRAPHS_SHARE - 1) / GRAPHS_SHARE;
     struct job jobs[JOBS_MAX];
     struct outcome sum = {0};
     uint64_t started = 0, ended = 0;
@@ -204,6 +215,8 @@ static int run_many(void)
     printf("%" PRIu64 " lives of the server, %" PRIu64 " kills, %" PRIu64
            " power cuts with %" PRIu64 " images, %" PRIu64 " faults, %" PRIu64 " events\n",
            sum.lives, sum.kills, sum.cuts, sum.survivors, sum.faults, sum.events);
+    if (has_graph)
+        printf("%" PRIu64 " images judged by qemu-img check\n", sum.judged);
     return failed > 0 || sum.requests == 0;
 }
 
@@ -219,7 +232,8 @@ static uint64_t hash_elsewhere(uint64_t seed)
 {
     char command[512], line[512];
     uint64_t hash = 0;
-    snprintf(command, sizeof(command), "'%s' --seed %" PRIu64 " 2>/dev/null", program, seed);
+    snprintf(command, sizeof(command), "'%s' %s --seed %" PRIu64 " 2>/dev/null", program,
+             has_graph ? "--graphs" : "", seed);
     FILE *pipe = popen(command, "r");
     assert(pipe);
     while (fgets(line, sizeof(line), pipe)) {
@@ -300,6 +314,11 @@ static int run_one(int argc, char **argv)
 int main(int argc, char **argv)
 {
     program = argv[0];
+    if (argc > 1 && strcmp(argv[1], "--graphs") == 0) {
+        has_graph = true;
+        argc--;
+        argv++;
+    }
     /* Most of a run's time was the kernel's, clearing pages for arrays that come and go. */
     mallopt(M_MMAP_THRESHOLD, 32 << 20);
     mallopt(M_TRIM_THRESHOLD, 256 << 20);
@@ -311,6 +330,8 @@ int main(int argc, char **argv)
         return run_teeth();
     if (argc >= 3 && strcmp(argv[1], "--seed") == 0)
         return run_one(argc, argv);
-    fprintf(stderr, "usage: %s [--twice | --teeth | --seed N [--trace] [--plant NAME]]\n", program);
+    fprintf(stderr,
+            "usage: %s [--graphs] [--twice | --teeth | --seed N [--trace] [--plant NAME]]\n",
+            program);
     return 2;
 }
