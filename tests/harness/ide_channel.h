@@ -3,7 +3,7 @@
 #define TESTS_HARNESS_IDE_CHANNEL_H
 
 /*
- * An IDE channel with one device, a disk, as a guest's ports see it, on the callback
+ * An IDE channel with one device, a disk or a CD drive, as a guest's ports see it, on the callback
  * requests of block/aio.h. Written after ATA/ATAPI-6 to -8 and "Programming Interface for Bus
  * Master IDE Controller" (SFF-8038i); their words are used.
  *
@@ -24,6 +24,7 @@
 
 #include "block/block.h"
 #include "common/list.h"
+#include "tests/harness/atapi.h"
 #include "tests/harness/ide_address.h"
 #include "tests/harness/ide_dma.h"
 
@@ -107,8 +108,9 @@ struct ide_trim {
 struct ide_channel;
 
 struct ide_config {
-    struct block_backend *backend;
-    uint8_t *memory; /* the guest's */
+    bool is_cd;
+    struct block_backend *backend; /* NULL: a CD drive without a medium */
+    uint8_t *memory;               /* the guest's */
     uint32_t memory_bytes;
     /* The line has changed. On the loop, also inside of a port access. */
     void (*interrupt)(void *arg, bool is_raised);
@@ -131,6 +133,7 @@ struct ide_channel {
     struct ide_transfer transfer;
     struct ide_bus_master bus_master;
     struct ide_trim trim;
+    struct atapi_drive drive;
 
     struct list requests;    /* struct ide_request.link: of the command under way */
     struct list left_behind; /* and of those that a reset has ended */

@@ -108,9 +108,39 @@ static const struct command disk_commands[256] = {
     [0xef] = {ide_set_features, 0},
 };
 
+static void run_device_reset(struct ide_channel *channel, unsigned flags)
+{
+    (void)flags;
+    ide_device_reset(channel);
+}
+
+/* The host looks for a disk, and learns what it has found (ATA/ATAPI-6, 9.12). */
+static void show_signature(struct ide_channel *channel, unsigned flags)
+{
+    (void)flags;
+    ide_signature(channel);
+    channel->registers.status = IDE_DRDY | IDE_DSC;
+    ide_command_fail(channel, IDE_ABRT);
+}
+
+static const struct command cd_commands[256] = {
+    [IDE_DEVICE_RESET] = {run_device_reset, 0},
+    [0x20] = {show_signature, 0},
+    [DIAGNOSTIC] = {diagnose, 0},
+    [0xa0] = {atapi_packet_start, 0},
+    [0xa1] = {ide_identify_start, 0},
+    [0xe0] = {run_nothing, 0}, /* STANDBY IMMEDIATE and its kin: there is nothing to write */
+    [0xe1] = {run_nothing, 0},
+    [0xe5] = {check_power, 0},
+    [0xe6] = {run_nothing, 0},
+    [0xec] = {show_signature, 0},
+    [0xef] = {ide_set_features, 0},
+};
+
 void ide_command_start(struct ide_channel *channel, uint8_t code)
 {
-    const struct command *command = &disk_commands[code];
+    const struct command *command =
+        channel->config.is_cd ? &cd_commands[code] : &disk_commands[code];
     if ((channel->registers.device & IDE_DEVICE_1) && code != DIAGNOSTIC)
         return; /* it is for the one that is not there */
     ide_interrupt_clear(channel);

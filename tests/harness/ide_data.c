@@ -43,6 +43,19 @@ void ide_data_check_end(struct ide_channel *channel)
     channel->moved(channel);
 }
 
+void ide_data_rewind(struct ide_channel *channel, void (*moved)(struct ide_channel *channel))
+{
+    channel->data_at = channel->data_end = 0;
+    channel->moved = moved;
+}
+
+void ide_data_offer_more(struct ide_channel *channel, uint32_t length)
+{
+    assert(length > 0 && length <= IDE_BUFFER_BYTES - channel->data_end);
+    channel->phase = IDE_PIO_IN;
+    channel->data_end += length;
+}
+
 /* The port is two or four bytes wide, the data may end between: the rest of the last access is 0,
  * or lost. */
 static uint32_t share(const struct ide_channel *channel, unsigned bytes)

@@ -8,6 +8,7 @@
 #define DMA_MODES 3
 #define ULTRA_DMA_MODES 6
 #define PIO_MODES 5
+#define SET_TRANSFER_MODE 0x03
 
 /* --- settings ----------------------------------------------------------------------------------
  */
@@ -102,7 +103,7 @@ static bool set_feature(struct ide_channel *channel)
     case 0x02:
         settings->write_cache = true;
         return true;
-    case 0x03:
+    case SET_TRANSFER_MODE:
         return set_transfer_mode(settings, channel->registers.count[0]);
     case 0x55:
         settings->look_ahead = false;
@@ -124,7 +125,10 @@ static bool set_feature(struct ide_channel *channel)
 void ide_set_features(struct ide_channel *channel, unsigned flags)
 {
     (void)flags;
-    if (channel->registers.features[0] == 0x82) { /* the write cache off: what is in it goes down */
+    if (channel->config.is_cd && channel->registers.features[0] != SET_TRANSFER_MODE) {
+        ide_command_fail(channel, IDE_ABRT);
+    } else if (channel->registers.features[0] ==
+               0x82) { /* the write cache off: what is in it goes down */
         if (ide_io_flush(channel, cache_is_written) < 0)
             ide_command_fail(channel, IDE_ABRT);
     } else if (set_feature(channel)) {
@@ -167,12 +171,15 @@ void ide_identify_start(struct ide_channel *channel, unsigned flags)
     struct ide_identity identity = {
         .serial = "PLATTER0001",
         .firmware = "1.0",
-        .model = "PLATTER TEST DISK",
+        .model = channel->config.is_cd ? "PLATTER TEST CD" : "PLATTER TEST DISK",
         .sector_count = ide_channel_sectors(channel),
         .settings = &channel->settings,
     };
     (void)flags;
-    ide_identify_disk(&identity, channel->buffer);
+    if (channel->config.is_cd)
+        ide_identify_cd(&identity, channel->buffer);
+    else
+        ide_identify_disk(&identity, channel->buffer);
     ide_data_offer(channel, false, IDE_SECTOR, ide_command_done_quietly);
     ide_interrupt_set(channel);
 }

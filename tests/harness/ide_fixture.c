@@ -4,23 +4,41 @@
 #include "common/endian.h"
 #include "tests/harness/ide_fixture.h"
 
-struct ide_machine *ide_machine_co_new(struct fixture *fixture)
+static void co_open(struct fixture *fixture)
+{
+    struct random random;
+    random_seed(&random, 8);
+    for (uint64_t i = 0; i < fixture->disk.size_bytes; i += 8)
+        store_le64(fixture->disk.data + i, random_u64(&random));
+    fixture_co_open(fixture, "file", true);
+}
+
+static struct ide_machine *co_new(struct fixture *fixture, bool is_cd)
 {
     struct ide_machine *machine = calloc(1, sizeof(*machine));
     assert_non_null(machine);
-    if (!fixture->node) {
-        struct random random;
-        random_seed(&random, 8);
-        for (uint64_t i = 0; i < fixture->disk.size_bytes; i += 8)
-            store_le64(fixture->disk.data + i, random_u64(&random));
-        fixture_co_open(fixture, "file", true);
-    }
+    if (!fixture->node)
+        co_open(fixture);
     machine->fixture = fixture;
-    assert_int_equal(block_backend_new(&machine->backend, fixture->node, false, NULL), 0);
+    assert_int_equal(block_backend_new(&machine->backend, fixture->node, is_cd, NULL), 0);
     struct ide_config config = ide_driver_init(&machine->driver, &machine->channel, fixture->loop,
                                                machine->memory, machine->backend);
+    config.is_cd = is_cd;
     ide_channel_init(&machine->channel, &config);
+    return machine;
+}
+
+struct ide_machine *ide_machine_co_new(struct fixture *fixture)
+{
+    struct ide_machine *machine = co_new(fixture, false);
     assert_int_equal(ide_driver_co_start(&machine->driver), 0);
+    memory_disk_forget_calls(&fixture->disk);
+    return machine;
+}
+
+struct ide_machine *ide_machine_co_new_cd(struct fixture *fixture)
+{
+    struct ide_machine *machine = co_new(fixture, true);
     memory_disk_forget_calls(&fixture->disk);
     return machine;
 }

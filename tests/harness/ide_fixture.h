@@ -4,7 +4,7 @@
 
 /* A machine with an IDE channel on the disk of the block fixture, and its driver. */
 
-#include "tests/harness/ide_driver.h"
+#include "tests/harness/atapi_driver.h"
 #include "tests/unit/block/block_fixture.h"
 
 struct ide_machine {
@@ -18,6 +18,8 @@ struct ide_machine {
 
 /* Opens "pass" above "file", unless a node is open, fills the disk, and starts the driver. */
 struct ide_machine *ide_machine_co_new(struct fixture *fixture);
+/* The same with a CD drive and the disk as its medium, not started. */
+struct ide_machine *ide_machine_co_new_cd(struct fixture *fixture);
 /* Nothing but what a reset left behind is in flight. */
 void ide_machine_co_free(struct ide_machine *machine);
 

@@ -37,6 +37,13 @@ static void put_checksum(uint8_t *bytes)
     bytes[511] = (uint8_t)-sum;
 }
 
+static void put_names(uint8_t *bytes, const struct ide_identity *identity)
+{
+    put_text(bytes, 10, 20, identity->serial);
+    put_text(bytes, 23, 8, identity->firmware);
+    put_text(bytes, 27, 40, identity->model);
+}
+
 static void put_geometry(uint8_t *bytes, const struct ide_identity *identity)
 {
     struct ide_geometry fixed = ide_geometry_default(identity->sector_count);
@@ -83,9 +90,7 @@ void ide_identify_disk(const struct ide_identity *identity, uint8_t *bytes)
     put(bytes, 0, 0x0040);
     put(bytes, 2, 0xc837); /* nothing has to be switched on first */
     put_geometry(bytes, identity);
-    put_text(bytes, 10, 20, identity->serial);
-    put_text(bytes, 23, 8, identity->firmware);
-    put_text(bytes, 27, 40, identity->model);
+    put_names(bytes, identity);
     put(bytes, 47, 0x8000 | IDE_MULTIPLE_MAX);
     put(bytes, 48, 0x4000);
     put(bytes, 49, 0x0f00); /* LBA, DMA, IORDY that can be switched off */
@@ -100,5 +105,26 @@ void ide_identify_disk(const struct ide_identity *identity, uint8_t *bytes)
     put(bytes, 106, 0x4000);
     put(bytes, 169, 0x0001); /* TRIM; what was trimmed may read as anything (word 69) */
     put(bytes, 217, 0x0001); /* nothing turns */
+    put_checksum(bytes);
+}
+
+void ide_identify_cd(const struct ide_identity *identity, uint8_t *bytes)
+{
+    const unsigned always =
+        1 << 14 | 1 << 9 | 1 << 4 | 1 << 3; /* NOP, DEVICE RESET, PACKET, power */
+    memset(bytes, 0, 2 * WORDS);
+    put(bytes, 0, 0x85c0); /* a CD drive, removable; takes its 12 bytes within 50 us */
+    put_names(bytes, identity);
+    put(bytes, 49, 0x0f00);
+    put(bytes, 50, 0x4000);
+    put_transfer_modes(bytes, identity->settings);
+    put(bytes, 53, 0x0006);
+    put(bytes, 80, 0x01f0);
+    put(bytes, 82, always);
+    put(bytes, 83, 1 << 14);
+    put(bytes, 84, 1 << 14);
+    put(bytes, 85, always);
+    put(bytes, 87, 1 << 14);
+    put(bytes, 125, 0); /* no byte count limit: a command with data is aborted */
     put_checksum(bytes);
 }

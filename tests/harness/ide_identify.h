@@ -2,7 +2,7 @@
 #ifndef TESTS_HARNESS_IDE_IDENTIFY_H
 #define TESTS_HARNESS_IDE_IDENTIFY_H
 
-/* What IDENTIFY DEVICE says (ACS-2, 7.12). Pure. */
+/* What IDENTIFY DEVICE and IDENTIFY PACKET DEVICE say (ACS-2, 7.12 and 7.13). Pure. */
 
 #include "tests/harness/ide_channel.h"
 
@@ -14,5 +14,6 @@ struct ide_identity {
 
 /* Fills all 512 bytes. */
 void ide_identify_disk(const struct ide_identity *identity, uint8_t *bytes);
+void ide_identify_cd(const struct ide_identity *identity, uint8_t *bytes);
 
 #endif

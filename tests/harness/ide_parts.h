@@ -13,7 +13,7 @@
 /* INTRQ. */
 void ide_interrupt_set(struct ide_channel *channel);
 void ide_interrupt_clear(struct ide_channel *channel);
-/* What a device says of itself after a reset and in front of IDENTIFY. */
+/* What a device says of itself after a reset, and where it is taken for another kind. */
 void ide_signature(struct ide_channel *channel);
 
 /* --- ide_reset.c -------------------------------------------------------------------------------
@@ -23,6 +23,9 @@ void ide_signature(struct ide_channel *channel);
  */
 void ide_reset_begin(struct ide_channel *channel);
 void ide_reset_try_end(struct ide_channel *channel);
+/* The command of a CD drive that it takes at any time; a disk has none. */
+#define IDE_DEVICE_RESET 0x08
+void ide_device_reset(struct ide_channel *channel);
 
 /* --- ide_command.c -----------------------------------------------------------------------------
  */
@@ -55,6 +58,10 @@ void ide_data_offer(struct ide_channel *channel, bool by_dma, uint32_t length,
                     void (*moved)(struct ide_channel *channel));
 void ide_data_ask(struct ide_channel *channel, bool by_dma, uint32_t length,
                   void (*moved)(struct ide_channel *channel));
+/* More of the buffer, by PIO, from where the last piece ended: first rewind, then pieces. moved()
+ * comes after each. */
+void ide_data_rewind(struct ide_channel *channel, void (*moved)(struct ide_channel *channel));
+void ide_data_offer_more(struct ide_channel *channel, uint32_t length);
 /* After data_at was moved on. */
 void ide_data_check_end(struct ide_channel *channel);
 /* Moves what can be moved now. */
@@ -101,6 +108,22 @@ ide_command_run ide_transfer_start; /* ide_transfer.c */
 ide_command_run ide_trim_start;     /* ide_trim.c */
 ide_command_run ide_identify_start; /* ide_features.c, as all below */
 ide_command_run ide_set_features, ide_set_multiple, ide_set_geometry, ide_flush_start;
+
+/* --- the CD drive ------------------------------------------------------------------------------
+ */
+
+/* atapi_packet.c */
+ide_command_run atapi_packet_start;
+void atapi_done(struct ide_channel *channel);
+void atapi_fail(struct ide_channel *channel, struct atapi_sense sense);
+/* So much of the buffer goes to the host, then what is left of a read, then the command is done. */
+void atapi_offer(struct ide_channel *channel, uint32_t length);
+/* Blocks that the medium has; count may be 0. */
+void atapi_read(struct ide_channel *channel, uint32_t lba, uint32_t count);
+/* The power is on: a unit attention. */
+void atapi_reset(struct ide_channel *channel);
+/* atapi_commands.c */
+void atapi_execute(struct ide_channel *channel, const uint8_t *packet);
 
 /* SET FEATURES as after power on, and after a soft reset. */
 void ide_settings_init(struct ide_channel *channel);

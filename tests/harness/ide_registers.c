@@ -115,10 +115,12 @@ static void write_control(struct ide_channel *channel, uint8_t value)
     uint8_t before = channel->registers.control;
     channel->registers.control = value;
     update_line(channel);
-    if (!(before & IDE_SRST) && (value & IDE_SRST))
+    if (!(before & IDE_SRST) && (value & IDE_SRST)) {
+        ide_settings_soft_reset(channel);
         ide_reset_begin(channel);
-    else if ((before & IDE_SRST) && !(value & IDE_SRST))
+    } else if ((before & IDE_SRST) && !(value & IDE_SRST)) {
         ide_reset_try_end(channel);
+    }
 }
 
 static void write_idle(struct ide_channel *channel, enum ide_port port, uint8_t value)
@@ -161,14 +163,18 @@ void ide_port_write(struct ide_channel *channel, enum ide_port port, uint8_t val
     channel->registers.control &= (uint8_t)~IDE_HOB;
     if (channel->phase == IDE_IDLE)
         write_idle(channel, port, value);
+    else if (port == IDE_COMMAND && value == IDE_DEVICE_RESET)
+        ide_device_reset(channel);
 }
 
 void ide_signature(struct ide_channel *channel)
 {
     struct ide_registers *registers = &channel->registers;
+    bool is_cd = channel->config.is_cd;
     registers->count[0] = 1;
     registers->lba_low[0] = 1;
-    registers->lba_mid[0] = 0;
-    registers->lba_high[0] = 0;
+    registers->lba_mid[0] = is_cd ? 0x14 : 0;
+    registers->lba_high[0] = is_cd ? 0xeb : 0;
     registers->device = 0;
+    registers->status = is_cd ? 0 : IDE_DRDY | IDE_DSC; /* not ready before its first command */
 }

@@ -19,7 +19,6 @@ void ide_reset_begin(struct ide_channel *channel)
     channel->phase = IDE_RESETTING;
     channel->data_at = channel->data_end = 0;
     channel->moved = NULL;
-    ide_settings_soft_reset(channel);
     ide_interrupt_clear(channel);
 }
 
@@ -30,8 +29,15 @@ void ide_reset_try_end(struct ide_channel *channel)
         return;
     channel->phase = IDE_IDLE;
     channel->registers.error = DIAGNOSTIC_PASSED;
-    channel->registers.status = IDE_DRDY | IDE_DSC;
     ide_signature(channel);
+}
+
+void ide_device_reset(struct ide_channel *channel)
+{
+    if (!channel->config.is_cd || channel->phase == IDE_RESETTING)
+        return;
+    ide_reset_begin(channel);
+    ide_reset_try_end(channel);
 }
 
 void ide_channel_hard_reset(struct ide_channel *channel)
@@ -40,12 +46,13 @@ void ide_channel_hard_reset(struct ide_channel *channel)
     ide_reset_begin(channel);
     ide_settings_init(channel);
     ide_bus_master_reset(channel);
+    atapi_reset(channel);
     ide_reset_try_end(channel);
 }
 
 void ide_channel_init(struct ide_channel *channel, const struct ide_config *config)
 {
-    assert(config->interrupt && config->memory && config->backend);
+    assert(config->interrupt && config->memory && (config->backend || config->is_cd));
     memset(channel, 0, sizeof(*channel));
     channel->config = *config;
     list_init(&channel->requests);
@@ -61,5 +68,6 @@ void ide_channel_fini(struct ide_channel *channel)
 
 uint64_t ide_channel_sectors(const struct ide_channel *channel)
 {
-    return block_backend_size_bytes(channel->config.backend) / IDE_SECTOR;
+    struct block_backend *backend = channel->config.backend;
+    return backend ? block_backend_size_bytes(backend) / IDE_SECTOR : 0;
 }
