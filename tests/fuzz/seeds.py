@@ -265,6 +265,48 @@ def trace():
             "large": head + b"read 18446744073709551616 1\n"}
 
 
+def ide():
+    def port(number, value):
+        return bytes([(number - 1) << 3, value])
+
+    def command(code, count=1, lba=0, device=0x40, features=0):
+        return port(1, features) + port(2, count) + port(3, lba & 255) + port(4, lba >> 8 & 255) + \
+            port(5, lba >> 16 & 255) + port(6, device) + port(7, code)
+
+    def master(offset, value):
+        return bytes([offset << 3 | 3]) + pack("<I", value)
+
+    def dma(code, count, to_memory):
+        table = pack("<IHH", 0x10000, count * 512 & 0xffff, 0x8000)
+        return bytes([8 << 3 | 4, 4]) + table + master(4, 4096) + command(code, count) + \
+            master(0, 9 if to_memory else 1) + turns
+
+    turns = bytes([31 << 3 | 5])
+    data = bytes([9 << 3 | 2]) + bytes(4)  # a sector, in words of 32 bits
+    send = bytes([2])  # and twelve bytes
+
+    def packet(by_dma, *packet_bytes):
+        return command(0xa0, 0, 2048 << 8, 0, by_dma) + send + bytes(packet_bytes).ljust(12, b"\0") + turns
+
+    hold, release, reset = bytes([0 << 3 | 7]), bytes([1 << 3 | 7]), bytes([7 << 3, 4, 7 << 3, 0])
+    trim = bytes([8 << 3 | 4, 64]) + pack("<Q", 10 | 3 << 48)
+    disk = {"identify": command(0xec) + data, "read": command(0x20, 2, 5) + turns + data + turns + data,
+            "write": command(0x30, 1, 5) + data + turns,
+            "multiple": command(0xc6, 4) + command(0xc4, 9) + turns + data * 4 + turns + data * 4,
+            "read-dma": dma(0xc8, 4, True), "write-dma": dma(0x35, 4, False),
+            "trim": trim + command(0x06, 1, 0, 0x40, 1) + dma(0x06, 1, False),
+            "reset": hold + command(0x20) + turns + reset + command(0x21) + turns + release + turns,
+            "features": command(0xef, 0, 0, 0, 0x82) + turns + command(0xef, 0x45, 0, 0, 3) +
+            command(0xe7) + turns + command(0x40, 0, 0) + turns}
+    return {**{name: b"\x04" + steps for name, steps in disk.items()},
+            "identify-cd": b"\1" + command(0xa1) + data, "sense": b"\1" + packet(0, 0) + packet(0, 3, 0, 0, 0, 18) + data + packet(0, 0x25) + data,
+            "read-cd": b"\1" + packet(0, 0) + packet(0, 0x28, 0, 0, 0, 0, 5, 0, 0, 2) + data * 4 + turns + data * 4,
+            "read-cd-dma": b"\1" + packet(0, 0) + bytes([8 << 3 | 4, 4]) + pack("<IHH", 0x10000, 4096, 0x8000) +
+            master(4, 4096) + packet(1, 0x28, 0, 0, 0, 0, 5, 0, 0, 2) + master(0, 9) + turns,
+            "tray": b"\1" + packet(0, 0) + packet(0, 0x1b, 0, 0, 0, 2) + packet(0, 0) + bytes([7 << 3 | 7]) +
+            packet(0, 0x1e, 0, 0, 0, 1) + bytes([6 << 3 | 7]) + packet(0, 0)}
+
+
 def with_shutdown(seeds, place):
     """The same seeds once more, with the byte that says that the server is shutting down."""
     return {**seeds, **{name + "-shutdown": data[:place] + b"\xf1" + data[place + 1:]
@@ -276,6 +318,7 @@ TARGETS = {
     "handshake": lambda: with_shutdown(
         {name: SPLIT + data for name, data in handshake().items()}, 0),
     "transmission": lambda: with_shutdown(transmission(), 1),
+    "ide": ide,
     "node_options": node_options,
     "reply_status": reply_status,
     "qcow2_bitmaps": qcow2_bitmaps,

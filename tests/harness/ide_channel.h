@@ -8,8 +8,9 @@
  * Master IDE Controller" (SFF-8038i); their words are used.
  *
  * The ports: eight of the command block, one of the control block, eight of the bus master. They
- * are read and written on the loop, inside a coroutine or outside. Nothing here waits: a command
- * that needs the backend leaves BSY set, and its end is seen in the status and by the interrupt.
+ * are read and written on the loop, inside a coroutine or outside. Nothing but a call with _co_
+ * waits: a command that needs the backend leaves BSY set, and its end is seen in the status and by
+ * the interrupt.
  *
  * Device 1 is not there: device 0 answers for it with a status of 0, and its commands are ignored.
  *
@@ -25,6 +26,7 @@
 #include "block/block.h"
 #include "common/list.h"
 #include "tests/harness/atapi.h"
+#include "tests/harness/guest_memory.h"
 #include "tests/harness/ide_address.h"
 #include "tests/harness/ide_dma.h"
 
@@ -110,8 +112,7 @@ struct ide_channel;
 struct ide_config {
     bool is_cd;
     struct block_backend *backend; /* NULL: a CD drive without a medium */
-    uint8_t *memory;               /* the guest's */
-    uint32_t memory_bytes;
+    const struct guest_memory *memory;
     /* The line has changed. On the loop, also inside of a port access. */
     void (*interrupt)(void *arg, bool is_raised);
     void *interrupt_arg;
@@ -141,8 +142,8 @@ struct ide_channel {
 
 /* The backend, the memory and the channel's own stay where they are until the end. */
 void ide_channel_init(struct ide_channel *channel, const struct ide_config *config);
-/* Nothing is in flight: drain the backend before. */
-void ide_channel_fini(struct ide_channel *channel);
+/* What is in flight is left behind, and waited for. */
+void ide_channel_co_fini(struct ide_channel *channel);
 /* The RESET- line: everything is as after power on. What is in flight is left behind. */
 void ide_channel_hard_reset(struct ide_channel *channel);
 

@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include "common/align.h"
-#include "common/checked.h"
 #include "common/endian.h"
 
 void ide_bus_master_reset(struct ide_channel *channel)
@@ -28,11 +27,12 @@ static void stop_with_error(struct ide_bus_master *master)
 static bool load_region(struct ide_channel *channel)
 {
     struct ide_bus_master *master = &channel->bus_master;
-    if (!range_is_inside(master->next, IDE_PRD_BYTES, channel->config.memory_bytes)) {
+    const uint8_t *descriptor =
+        guest_memory_range(channel->config.memory, master->next, IDE_PRD_BYTES);
+    if (!descriptor) {
         stop_with_error(master);
         return false;
     }
-    const uint8_t *descriptor = channel->config.memory + master->next;
     uint32_t count = load_le16(descriptor + 4) & 0xfffe;
     master->region = load_le32(descriptor) & ~1u;
     master->region_left = count > 0 ? count : 65536;
@@ -47,14 +47,15 @@ static void move_piece(struct ide_channel *channel)
     struct ide_bus_master *master = &channel->bus_master;
     uint8_t *device = channel->buffer + channel->data_at;
     uint32_t length = (uint32_t)smaller(master->region_left, channel->data_end - channel->data_at);
-    if (!range_is_inside(master->region, length, channel->config.memory_bytes)) {
+    uint8_t *host = guest_memory_range(channel->config.memory, master->region, length);
+    if (!host) {
         stop_with_error(master);
         return;
     }
     if (channel->phase == IDE_DMA_IN)
-        memcpy(channel->config.memory + master->region, device, length);
+        memcpy(host, device, length);
     else
-        memcpy(device, channel->config.memory + master->region, length);
+        memcpy(device, host, length);
     master->region += length;
     master->region_left -= length;
     channel->data_at += length;

@@ -328,21 +328,26 @@ int ide_driver_co_poll_read(struct ide_driver *driver, uint64_t lba, uint8_t *by
  */
 
 struct ide_config ide_driver_init(struct ide_driver *driver, struct ide_channel *channel,
-                                  struct loop *loop, uint8_t *memory, struct block_backend *backend)
+                                  struct loop *loop, struct guest_memory *memory,
+                                  uint8_t bytes[IDE_DRIVER_MEMORY_BYTES],
+                                  struct block_backend *backend)
 {
     *driver = (struct ide_driver){
         .channel = channel,
         .loop = loop,
-        .memory = memory,
+        .memory = bytes,
         .timeout_ns = IDE_DRIVER_TIMEOUT_NS,
         .region_bytes = 65536,
     };
     driver->timer.expired = timer_expired;
     link_init(&driver->timer.link);
+    *memory = (struct guest_memory){
+        .region_count = 1,
+        .regions = {{.length = IDE_DRIVER_MEMORY_BYTES, .host = bytes}},
+    };
     return (struct ide_config){
         .backend = backend,
         .memory = memory,
-        .memory_bytes = IDE_DRIVER_MEMORY_BYTES,
         .interrupt = line_changed,
         .interrupt_arg = driver,
     };

@@ -58,9 +58,11 @@ struct ide_driver {
     bool is_late;
 };
 
-/* Before the channel's own: its config is made here. */
+/* Before the channel's own: its config is made here. `memory` is set up to be those bytes, from
+ * guest address 0 on; all of it is the caller's and stays. */
 struct ide_config ide_driver_init(struct ide_driver *driver, struct ide_channel *channel,
-                                  struct loop *loop, uint8_t *memory,
+                                  struct loop *loop, struct guest_memory *memory,
+                                  uint8_t bytes[IDE_DRIVER_MEMORY_BYTES],
                                   struct block_backend *backend);
 
 /* Soft reset, IDENTIFY, transfer mode, MULTIPLE. */

@@ -21,8 +21,9 @@ static struct ide_machine *co_new(struct fixture *fixture, bool is_cd)
         co_open(fixture);
     machine->fixture = fixture;
     assert_int_equal(block_backend_new(&machine->backend, fixture->node, is_cd, NULL), 0);
-    struct ide_config config = ide_driver_init(&machine->driver, &machine->channel, fixture->loop,
-                                               machine->memory, machine->backend);
+    struct ide_config config =
+        ide_driver_init(&machine->driver, &machine->channel, fixture->loop, &machine->guest_memory,
+                        machine->memory, machine->backend);
     config.is_cd = is_cd;
     ide_channel_init(&machine->channel, &config);
     return machine;
@@ -45,9 +46,7 @@ struct ide_machine *ide_machine_co_new_cd(struct fixture *fixture)
 
 void ide_machine_co_free(struct ide_machine *machine)
 {
-    block_co_backend_drain(machine->backend);
-    ide_channel_fini(&machine->channel);
-    block_backend_resume(machine->backend);
+    ide_channel_co_fini(&machine->channel);
     assert_int_equal(block_co_backend_free(machine->backend), 0);
     free(machine);
 }

@@ -12,6 +12,7 @@ struct ide_machine {
     struct block_backend *backend;
     struct ide_channel channel;
     struct ide_driver driver;
+    struct guest_memory guest_memory;
     uint8_t memory[IDE_DRIVER_MEMORY_BYTES];
     uint8_t bytes[IDE_DRIVER_BYTES_MAX]; /* for the test's own use */
 };
@@ -20,7 +21,7 @@ struct ide_machine {
 struct ide_machine *ide_machine_co_new(struct fixture *fixture);
 /* The same with a CD drive and the disk as its medium, not started. */
 struct ide_machine *ide_machine_co_new_cd(struct fixture *fixture);
-/* Nothing but what a reset left behind is in flight. */
+/* What is in flight is waited for. */
 void ide_machine_co_free(struct ide_machine *machine);
 
 /* The disk's bytes, as the medium holds them. */

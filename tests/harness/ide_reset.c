@@ -11,6 +11,8 @@
 #include <assert.h>
 #include <string.h>
 
+#include "block/coroutine.h"
+
 #define DIAGNOSTIC_PASSED 0x01
 
 void ide_reset_begin(struct ide_channel *channel)
@@ -60,10 +62,12 @@ void ide_channel_init(struct ide_channel *channel, const struct ide_config *conf
     ide_channel_hard_reset(channel);
 }
 
-void ide_channel_fini(struct ide_channel *channel)
+/* A drain would not do: what came during the one before is not waited for. */
+void ide_channel_co_fini(struct ide_channel *channel)
 {
-    assert(list_is_empty(&channel->requests));
-    assert(list_is_empty(&channel->left_behind));
+    ide_io_leave_behind(channel);
+    while (!list_is_empty(&channel->left_behind))
+        coroutine_co_pause();
 }
 
 uint64_t ide_channel_sectors(const struct ide_channel *channel)

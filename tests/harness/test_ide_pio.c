@@ -362,9 +362,7 @@ static void co_a_flush_that_fails_is_aborted(struct fixture *fixture, void *arg)
     assert_int_equal(driver->error, IDE_ABRT);
     assert_int_equal(ide_driver_co_set_feature(driver, 0x82, 0), -EIO);
     assert_true(machine->channel.settings.write_cache); /* it could not be written */
-    block_co_backend_drain(machine->backend);
-    ide_channel_fini(&machine->channel);
-    block_backend_resume(machine->backend);
+    ide_channel_co_fini(&machine->channel);
     assert_int_equal(block_co_backend_free(machine->backend), -EIO); /* which is never forgotten */
     free(machine);
 }
