@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What the guests' tests share: where things are, how they fail, and the server."""
 import os
+import random
 import shutil
 import signal
 import socket
@@ -35,6 +36,12 @@ def need_root(what):
         raise Skip(what + " needs root")
 
 
+def tool(name):
+    """A program that the build makes for the guests."""
+    return os.path.join(os.environ.get("PLATTER_GUEST_TOOLS", os.path.join(TOP, "build/tests/guest")),
+                        name)
+
+
 def be_nice():
     os.nice(10)
 
@@ -57,6 +64,20 @@ def wait_until(what, is_true, limit_s=60):
         if time.monotonic() > until:
             raise Failure("waited %d s: %s" % (limit_s, what))
         time.sleep(0.05)
+
+
+def some_port():
+    """A TCP port of the loopback that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def seed():
+    """The seed of what a case draws; printed, and taken back from the environment."""
+    value = int(os.environ.get("PLATTER_GUEST_SEED") or random.SystemRandom().randrange(1 << 31))
+    print("seed %d" % value, flush=True)
+    return value
 
 
 def allocated(path):
@@ -116,14 +137,14 @@ class Server:
         self.process.kill()
         self.process.wait()
 
-    def stop(self):
+    def stop(self, expected=0):
         """SIGTERM, to which a server answers with a clean end."""
         self.process.send_signal(signal.SIGTERM)
         try:
             status = self.process.wait(60)
         except subprocess.TimeoutExpired:
             raise Failure("the server does not end: " + self.log()) from None
-        if status != 0:
+        if status != expected:
             raise Failure("the server ended with status %d: %s" % (status, self.log()))
         if self.path and os.path.exists(self.path):
             raise Failure("the server left its socket behind")

@@ -30,14 +30,14 @@ class Dialogue:
                 self.lines.put(line.decode(errors="replace").strip())
         self.lines.put(None)
 
-    def _line(self, limit_s):
+    def _line(self, limit_s, may_fail=False):
         try:
             line = self.lines.get(timeout=max(0.1, limit_s))
         except queue.Empty:
             raise common.Failure(self._story("nothing more is said")) from None
         if line is not None:
             self.said.append(line)
-            if line.startswith("FAIL"):
+            if line.startswith("FAIL") and not may_fail:
                 raise common.Failure(self._story(line))
         return line
 
@@ -56,9 +56,19 @@ class Dialogue:
         """Reads on to `? WORDS`. The program waits until go()."""
         self.expect(r"\? " + words, limit_s)
 
-    def go(self):
-        self.process.stdin.write(b"go\n")
+    def rest(self, pattern):
+        """What a killed program had said before, line by line, as far as it matches; a FAIL may be there."""
+        while (line := self._line(60, may_fail=True)) is not None:
+            match = re.fullmatch(pattern, line)
+            if match:
+                yield match
+
+    def tell(self, word):
+        self.process.stdin.write(word.encode() + b"\n")
         self.process.stdin.flush()
+
+    def go(self):
+        self.tell("go")
 
     def passes(self, limit_s=None):
         """The program says PASS and ends."""

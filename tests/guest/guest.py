@@ -16,8 +16,14 @@ EXT4 = ["crc32c_generic", "ext4"]
 XFS = ["crc32c_generic", "xfs"]
 VIRTIO_DISK = ["virtio_pci", "virtio_blk"]
 IDE_DISK = ["ata_piix", "sd_mod"]
+MODULES_OF = {"ext4": EXT4, "xfs": XFS, "virtio": VIRTIO_DISK, "ide": IDE_DISK}
+NBD = ["e1000", "nbd"]
+NAME_OF = {"virtio": "/dev/vda", "ide": "/dev/sda"}
 
-KERNEL_SAYS = "console=ttyS0 quiet panic=-1 random.trust_cpu=on"
+# The guest's 10.0.2.2 is this machine's loopback.
+NET = ["-netdev", "user,id=net", "-device", "e1000,netdev=net,romfile="]
+# no_timer_check: on a busy machine the emulated timer is late, and the kernel would take it for broken.
+KERNEL_SAYS = "console=ttyS0 quiet panic=-1 random.trust_cpu=on no_timer_check"
 
 
 def need():
@@ -31,12 +37,12 @@ def need():
         raise common.Failure("build-initramfs: " + done.stdout)
 
 
-def disk(server, kind, *more):
+def disk(server, kind, *more, device=()):
     """qemu's options for a disk on the server's export; `more` goes to its NBD client."""
     node = ["driver=nbd,node-name=disk,discard=unmap", "server.type=unix", "server.path=" + server.path,
             *more]
-    device = {"virtio": "virtio-blk-pci", "ide": "ide-hd"}[kind]
-    return ["-blockdev", ",".join(node), "-device", device + ",drive=disk"]
+    front = [{"virtio": "virtio-blk-pci", "ide": "ide-hd"}[kind], "drive=disk", *device]
+    return ["-blockdev", ",".join(node), "-device", ",".join(front)]
 
 
 def packed_scripts(folder):
@@ -46,6 +52,8 @@ def packed_scripts(folder):
     shutil.copytree(os.path.join(HERE, "inside"), os.path.join(root, "inside"))
     shutil.move(os.path.join(root, "inside/init"), os.path.join(root, "init"))
     os.chmod(os.path.join(root, "init"), 0o755)
+    if os.path.exists(common.tool("nbd_link")):
+        shutil.copy(common.tool("nbd_link"), os.path.join(root, "inside"))
     names = subprocess.run(["find", ".", "-mindepth", "1"], cwd=root, check=True,
                            stdout=subprocess.PIPE).stdout
     return subprocess.run(["cpio", "--quiet", "-o", "-H", "newc", "-R", "0:0"], cwd=root, check=True,
@@ -68,7 +76,7 @@ class Guest(dialogue.Dialogue):
     """One boot. `devices` are qemu's options; `words` go to the case's function in inside/cases.sh."""
 
     def __init__(self, folder, case, words=(), modules=(), devices=(), with_fio=False, kernel_says="",
-                 limit_s=240):
+                 limit_s=480):
         self.console = os.path.join(folder, "console.log")
         says = [KERNEL_SAYS, "case=" + case, "words=" + ",".join(words), "modules=" + ",".join(modules),
                 kernel_says]

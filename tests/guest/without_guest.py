@@ -6,6 +6,7 @@ import subprocess
 
 import common
 import dialogue
+import rounds
 
 SHELL = r"""
 set -e
@@ -62,21 +63,6 @@ def mount_point(folder):
         os.rmdir(path)
 
 
-def expect_round(talk, file_system, image):
-    """The other side of file_system_round: the image has what was written, and less after the trim."""
-    talk.expect_question("filled " + file_system)
-    filled = common.allocated(image)
-    talk.go()
-    talk.expect_question("trimmed " + file_system)
-    if filled < 110 << 20:
-        raise common.Failure("110 MiB and more are written, and the image has %d bytes" % filled)
-    # A format may give space back some time after the flush.
-    common.wait_until("90 MiB of %d come back" % filled,
-                      lambda: common.allocated(image) <= filled - (90 << 20), 30)
-    talk.go()
-    talk.passes()
-
-
 def mounted(folder, kind, file_system):
     common.need_root("mounting")
     common.need("nbdfuse", "losetup", "fstrim", "mkfs." + file_system)
@@ -88,7 +74,8 @@ def mounted(folder, kind, file_system):
              mount_point(folder) as where:
             command = ["sh", "-c", SHELL, "sh", common.HERE, file_system, device, where]
             with dialogue.Dialogue(command, 120) as talk:
-                expect_round(talk, file_system, image)
+                rounds.expect_round(talk, file_system, image)
+                talk.passes()
         server.stop()
     common.check_image(image, kind)
 

@@ -2,6 +2,11 @@
 # shellcheck shell=sh
 # File systems and files, as both the guests and the test without a guest use them. Callers set -e.
 
+# What coreutils calls sync: one file.
+fsync() { # FILE
+    /bin/sync "$1"
+}
+
 # make_fs ext4|xfs DEVICE
 make_fs() {
     case $1 in
