@@ -57,6 +57,12 @@ static int file_options(const char *path, struct node_options **ret_options, str
 int block_co_create_file(struct block_env *env, const char *path, uint64_t size_bytes,
                          struct error *err)
 {
+    return block_co_create_file_as(env, path, size_bytes, "off", err);
+}
+
+int block_co_create_file_as(struct block_env *env, const char *path, uint64_t size_bytes,
+                            const char *preallocation, struct error *err)
+{
     struct node_options *options = NULL;
     char size[24];
     int rc = file_options(path, &options, err);
@@ -64,6 +70,8 @@ int block_co_create_file(struct block_env *env, const char *path, uint64_t size_
         return rc;
     snprintf(size, sizeof(size), "%" PRIu64, size_bytes);
     rc = node_options_set(options, "size", size, err);
+    if (rc == 0)
+        rc = node_options_set(options, "preallocation", preallocation, err);
     if (rc < 0) {
         node_options_free(options);
         return rc;

@@ -94,6 +94,9 @@ int block_co_create(struct block_env *env, struct node_options *options, struct 
  * file opened by itself, to be written. What has that name loses its content. May wait. */
 int block_co_create_file(struct block_env *env, const char *path, uint64_t size_bytes,
                          struct error *err);
+/* The same; preallocation is the option of posix_create.c: off, falloc, full. */
+int block_co_create_file_as(struct block_env *env, const char *path, uint64_t size_bytes,
+                            const char *preallocation, struct error *err);
 int block_co_open_file(struct block_env *env, const char *path, struct block_node **ret_file,
                        struct error *err);
 

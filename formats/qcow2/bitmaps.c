@@ -86,10 +86,11 @@ static void bitmaps_free(struct qcow2_bitmaps *bitmaps)
     free(bitmaps);
 }
 
-static int co_read_directory(struct qcow2_bitmaps *bitmaps, struct error *err)
+static int co_read_directory(struct qcow2_bitmaps *bitmaps, struct block_node *file,
+                             struct error *err)
 {
-    struct qcow2_image *image = bitmaps->image;
-    uint64_t file_bytes = atomic_load(&image->node->file->size_bytes);
+    struct iovec iov;
+    uint64_t file_bytes = atomic_load(&file->size_bytes);
     if (!range_is_inside(bitmaps->directory_offset, bitmaps->directory_bytes, file_bytes))
         return error_set(err, -EINVAL,
                          "its bitmap_directory_offset is 0x%" PRIx64
@@ -107,8 +108,8 @@ static int co_read_directory(struct qcow2_bitmaps *bitmaps, struct error *err)
     bitmaps->kept = calloc(bitmaps->count, sizeof(*bitmaps->kept));
     if (!bitmaps->directory || !bitmaps->all || !bitmaps->kept)
         return error_set(err, -ENOMEM, "no memory for its bitmap directory");
-    int ret = qcow2_co_read_bytes(image, bitmaps->directory_offset, bitmaps->directory,
-                                  bitmaps->directory_bytes);
+    struct block_vec vec = vec_of_buffer(&iov, bitmaps->directory, bitmaps->directory_bytes);
+    int ret = node_co_read(file, bitmaps->directory_offset, &vec);
     if (ret < 0)
         return error_set(err, ret, "its bitmap directory cannot be read: %s", error_text(ret));
     return take_directory(bitmaps, err);
@@ -120,8 +121,11 @@ static bool has_bitmaps(const struct qcow2_image *image)
            (image->header.autoclear_features & QCOW2_AUTOCLEAR_BITMAPS);
 }
 
-static int co_load_directory(struct qcow2_image *image, struct error *err)
+int qcow2_bitmaps_co_load_directory(struct qcow2_image *image, struct block_node *file,
+                                    struct error *err)
 {
+    if (!has_bitmaps(image))
+        return 0;
     const struct qcow2_bitmaps_extension *extension = &image->extensions.bitmaps;
     struct qcow2_bitmaps *bitmaps = calloc(1, sizeof(*bitmaps));
     if (!bitmaps)
@@ -131,7 +135,7 @@ static int co_load_directory(struct qcow2_image *image, struct error *err)
     bitmaps->directory_offset = extension->directory_offset;
     bitmaps->directory_bytes = extension->directory_size;
     range_lock_init(&bitmaps->lock);
-    int ret = co_read_directory(bitmaps, err);
+    int ret = co_read_directory(bitmaps, file, err);
     if (ret < 0)
         bitmaps_free(bitmaps);
     else
@@ -270,7 +274,7 @@ int qcow2_bitmaps_co_prepare(struct qcow2_image *image, struct error *err)
                     image->node->name);
     if (!has_bitmaps(image))
         return 0;
-    int ret = image->bitmaps ? 0 : co_load_directory(image, &why);
+    int ret = image->bitmaps ? 0 : qcow2_bitmaps_co_load_directory(image, image->node->file, &why);
     if (ret == 0)
         ret = co_keep_enabled(image->bitmaps, &why);
     return ret < 0 ? refuse(image, ret, &why, err) : 0;
@@ -333,7 +337,7 @@ int qcow2_co_find_bitmap(struct block_node *node, const char *name,
                          "a bitmap is of the disk, and a snapshot of '%.200s' is shown; leave one "
                          "of -B and -l out",
                          node->name);
-    int ret = image->bitmaps ? 0 : co_load_directory(image, &why);
+    int ret = image->bitmaps ? 0 : qcow2_bitmaps_co_load_directory(image, node->file, &why);
     if (ret < 0)
         return refuse_bitmap(image, ret, &why, err);
     for (uint32_t i = 0; i < image->bitmaps->count; i++) {

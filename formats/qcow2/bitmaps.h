@@ -65,6 +65,10 @@ struct qcow2_bitmaps {
 /* --- bitmaps.c ----------------------------------------------------------------------------------
  */
 
+/* image->bitmaps, from the directory in its file; no bits. NULL where there are none, also where
+ * the image says that they are out of date. */
+int qcow2_bitmaps_co_load_directory(struct qcow2_image *image, struct block_node *file,
+                                    struct error *err);
 /* Of an image that is being made writable, for the first time or again: loads and keeps the enabled
  * bitmaps, and warns of the inconsistent ones. Writes nothing. Refuses what would become untrue.
  * Nothing where there are none. */

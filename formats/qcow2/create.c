@@ -11,11 +11,16 @@
  *   backing_file, backing_fmt      both or none; the name is stored, the file is not opened
  *   data_file            a second file, made beside the image unless its path is absolute, for the
  * data data_file_raw        on: that file is also a raw image; all L2 tables are made at once
- *   preallocation        off (the default) or metadata: all tables are made at once
+ *   preallocation        off (the default); metadata: all tables are made at once, and the file is
+ *                        as long as it can become; falloc, full: it also has its space from the
+ *                        host, reserved or filled with zeroes, as the file with the data has
  *
  * The header comes last, so what was not made whole is no image. The parts lie one behind the
  * other: header, refcount table, refcount blocks, L1 table, and with preallocation L2 tables and
  * data.
+ *
+ * With a backing file, preallocation needs extended_l2: only there can a cluster have its place and
+ * show what is below it.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -38,7 +43,8 @@ struct request {
     uint64_t cluster_bytes;
     uint64_t refcount_bits;
     bool lazy_refcounts, extended_l2, data_file_raw;
-    bool has_tables; /* preallocation=metadata */
+    bool has_tables;      /* any preallocation, or data_file_raw */
+    const char *of_files; /* preallocation, as the driver file has it */
     struct qcow2_header header;
 };
 
@@ -60,7 +66,7 @@ static int take_options(struct node_options *options, struct request *request, s
 {
     static const char *const compats[] = {"1.1", "v3", "0.10", "v2", NULL};
     static const char *const types[] = {"zlib", "zstd", NULL};
-    static const char *const preallocations[] = {"off", "metadata", NULL};
+    static const char *const preallocations[] = {"off", "metadata", "falloc", "full", NULL};
     struct qcow2_header *header = &request->header;
     unsigned compat = 0, type = 0, preallocation = 0;
     request->filename = node_options_take(options, "filename");
@@ -88,7 +94,8 @@ static int take_options(struct node_options *options, struct request *request, s
             node_options_take_choice(options, "preallocation", preallocations, &preallocation, err);
     header->version = compat < 2 ? 3 : 2;
     header->compression_type = (uint8_t)type;
-    request->has_tables = preallocation == 1 || request->data_file_raw;
+    request->has_tables = preallocation > 0 || request->data_file_raw;
+    request->of_files = preallocation > 1 ? preallocations[preallocation] : "off";
     return ret == 0 ? node_options_check_all_taken(options, "the driver qcow2", err) : ret;
 }
 
@@ -131,10 +138,14 @@ static int check_together(const struct request *request, struct error *err)
                          "backing_file is given without backing_fmt; say its format as well");
     if (request->backing_format && !request->backing_file)
         return error_set(err, -EINVAL, "backing_fmt is given without backing_file");
-    if (request->backing_file && request->has_tables)
+    if (request->backing_file && request->data_file_raw)
         return error_set(err, -EINVAL,
-                         "a backing_file excludes preallocation and data_file_raw: the new tables "
-                         "would hide it");
+                         "a backing_file excludes data_file_raw, which shows the data file alone");
+    if (request->backing_file && request->has_tables && !request->extended_l2)
+        return error_set(
+            err, -EINVAL,
+            "a backing_file excludes preallocation, whose clusters would hide it; with "
+            "extended_l2=on they do not");
     if (request->backing_file && strlen(request->backing_file) > QCOW2_BACKING_NAME_MAX)
         return error_set(err, -EINVAL, "the name of the backing_file has %zu bytes; at most %d fit",
                          strlen(request->backing_file), QCOW2_BACKING_NAME_MAX);
@@ -283,13 +294,17 @@ static int co_write_refcounts(const struct maker *maker)
     return ret;
 }
 
-/* All guest clusters have their place: here, or at the same offset of the data file. */
+/* All guest clusters have their place: here, or at the same offset of the data file. Subclusters
+ * are not allocated, as with qemu, but where the data file is what is to be read. */
 static int co_write_l2(const struct maker *maker)
 {
     const struct plan *plan = maker->plan;
     const struct qcow2_geometry *geometry = &plan->geometry;
     uint64_t guest_clusters = qcow2_clusters_of(geometry, maker->request->header.size);
     uint64_t first = geometry->has_data_file ? 0 : plan->data_at;
+    uint32_t allocated = !geometry->is_extended          ? 1
+                         : maker->request->data_file_raw ? UINT32_MAX
+                                                         : 0;
     int ret = 0;
     for (uint64_t i = 0; i < plan->l2_count && ret == 0; i++) {
         memset(maker->cluster, 0, geometry->cluster_bytes);
@@ -299,7 +314,7 @@ static int co_write_l2(const struct maker *maker)
                 .is_copied = true,
                 .has_host = true,
                 .host_offset = (first + guest) << geometry->cluster_bits,
-                .allocated_bits = geometry->is_extended ? UINT32_MAX : 1,
+                .allocated_bits = allocated,
             };
             uint64_t entry, bitmap;
             if (guest >= guest_clusters)
@@ -373,28 +388,41 @@ static int co_write_all(const struct maker *maker, struct error *err)
 /* --- files --------------------------------------------------------------------------------------
  */
 
-/* Beside the image, where whoever opens it looks for it. */
-static int co_create_data_file(struct block_env *env, const struct request *request,
-                               struct error *err)
+/* Beside the image, where whoever opens it looks for it. NULL: no memory. */
+static char *data_file_path(const struct request *request)
 {
     const char *slash = strrchr(request->filename, '/');
     int directory = *request->data_file == '/' || !slash ? 0 : (int)(slash - request->filename) + 1;
     char *path;
-    if (asprintf(&path, "%.*s%s", directory, request->filename, request->data_file) < 0)
-        return error_set(err, -ENOMEM, "no memory to make '%s'", request->data_file);
-    int ret = block_co_create_file(env, path, request->header.size, err);
-    free(path);
-    return ret;
+    return asprintf(&path, "%.*s%s", directory, request->filename, request->data_file) < 0 ? NULL
+                                                                                           : path;
 }
 
-static int co_make(struct block_env *env, const struct request *request, const struct plan *plan,
-                   struct error *err)
+/* The image's file, empty or with the space of all its clusters. */
+static int co_create_image_file(struct block_env *env, const struct request *request,
+                                const struct plan *plan, struct error *err)
+{
+    bool is_sparse = strcmp(request->of_files, "off") == 0;
+    uint64_t size_bytes = is_sparse ? 0 : plan->end << plan->geometry.cluster_bits;
+    return block_co_create_file_as(env, request->filename, size_bytes, request->of_files, err);
+}
+
+/* The space of a file that nobody needs now. */
+static void co_give_back(struct block_env *env, const char *path)
+{
+    struct block_node *file;
+    if (block_co_open_file(env, path, &file, NULL) < 0)
+        return;
+    node_co_resize(file, 0, NULL);
+    block_co_node_unref(file);
+}
+
+static int co_make_image(struct block_env *env, const struct request *request,
+                         const struct plan *plan, struct error *err)
 {
     struct maker maker = {.request = request, .plan = plan};
     struct error why = {.message = ""};
-    int ret = block_co_create_file(env, request->filename, 0, err);
-    if (ret == 0 && request->data_file)
-        ret = co_create_data_file(env, request, err);
+    int ret = co_create_image_file(env, request, plan, err);
     if (ret == 0)
         ret = block_co_open_file(env, request->filename, &maker.file, err);
     if (ret < 0)
@@ -409,6 +437,25 @@ static int co_make(struct block_env *env, const struct request *request, const s
         return error_set(err, ret, "cannot make '%.200s': %s", request->filename,
                          *why.message ? why.message : error_text(ret));
     return 0;
+}
+
+/* The data file is the larger one, so it comes first. */
+static int co_make(struct block_env *env, const struct request *request, const struct plan *plan,
+                   struct error *err)
+{
+    if (!request->data_file)
+        return co_make_image(env, request, plan, err);
+    char *path = data_file_path(request);
+    if (!path)
+        return error_set(err, -ENOMEM, "no memory to make '%s'", request->data_file);
+    int ret = block_co_create_file_as(env, path, request->header.size, request->of_files, err);
+    if (ret == 0) {
+        ret = co_make_image(env, request, plan, err);
+        if (ret < 0)
+            co_give_back(env, path);
+    }
+    free(path);
+    return ret;
 }
 
 int qcow2_co_create(struct block_env *env, struct node_options *options, struct error *err)

@@ -8,6 +8,8 @@
  *     image_tool resize qcow2 IMAGE SIZE [shrink] [metadata]
  *                             shrink: it may; metadata: with tables for what is added
  *     image_tool info FORMAT IMAGE                    prints some fields of the header
+ *     image_tool bitmaps qcow2 IMAGE                  prints "NAME GRANULARITY [in-use] [auto]" for
+ * each
  *
  * The options are those of the opening: check opens for reading unless they say otherwise. Exit
  * status 1, with a sentence, where it could not be done.
@@ -149,6 +151,20 @@ static int co_gow1_info(struct block_node *file, struct error *err)
     return ret;
 }
 
+static int co_list_bitmaps(struct block_node *file, struct error *err)
+{
+    struct qcow2_bitmaps_info info;
+    int ret = qcow2_co_info_bitmaps(file, &info, err);
+    if (ret < 0)
+        return ret;
+    for (uint32_t i = 0; i < info.count; i++)
+        printf("%s %" PRIu64 "%s%s\n", info.all[i].name, info.all[i].granularity_bytes,
+               info.all[i].is_in_use ? " in-use" : "", info.all[i].is_enabled ? " auto" : "");
+    qcow2_bitmaps_info_fini(&info);
+    return 0;
+}
+
+/* Also "bitmaps". */
 static int co_info(struct command *command)
 {
     struct block_node *file;
@@ -159,7 +175,9 @@ static int co_info(struct command *command)
     int ret = block_co_open(command->env, options, &file, &command->err);
     if (ret < 0)
         return ret;
-    if (strcmp(command->format, "qcow2") == 0)
+    if (strcmp(command->verb, "bitmaps") == 0)
+        ret = co_list_bitmaps(file, &command->err);
+    else if (strcmp(command->format, "qcow2") == 0)
         ret = co_qcow2_info(file, &command->err);
     else if (strcmp(command->format, "gow1") == 0)
         ret = co_gow1_info(file, &command->err);
@@ -178,7 +196,7 @@ static void run(void *arg)
         command->ret = co_check(command);
     else if (strcmp(command->verb, "resize") == 0)
         command->ret = co_resize(command);
-    else if (strcmp(command->verb, "info") == 0)
+    else if (strcmp(command->verb, "info") == 0 || strcmp(command->verb, "bitmaps") == 0)
         command->ret = co_info(command);
     else
         command->ret = error_set(&command->err, -1, "there is no command '%s'", command->verb);
@@ -191,7 +209,7 @@ int main(int argc, char **argv)
     struct block_env env;
     struct command command = {.env = &env};
     if (argc < 4) {
-        fputs("usage: image_tool create|check|resize|info FORMAT ARGUMENT...\n", stderr);
+        fputs("usage: image_tool create|check|resize|info|bitmaps FORMAT ARGUMENT...\n", stderr);
         return 1;
     }
     command.verb = argv[1];
