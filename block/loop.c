@@ -362,7 +362,9 @@ static bool poll_busily(struct loop *loop, int64_t timeout_ns)
         came = wait_without_sleep(loop) ||
                atomic_load_explicit(&loop->inbox, memory_order_relaxed) != NULL;
     } while (!came && loop->clock->now_ns(loop->clock) < end_ns);
-    judge_busy_poll(busy, came);
+    /* What came after its time came while another had the processor, which is wanted, then: who
+     * yields it goes to the back of the queue, who sleeps is let in when he is woken. */
+    judge_busy_poll(busy, came && loop_now_ns(loop) < end_ns);
     return came;
 }
 

@@ -170,6 +170,8 @@ void loop_set_busy_poll(struct loop *loop, uint64_t limit_ns);
 #define LOOP_TURN_BYTES (256 << 10)
 bool loop_has_room(const struct loop *loop);
 void loop_count_work(struct loop *loop, size_t bytes);
+/* To hand the disk a read that is not in memory takes the loop as long as to copy so much. */
+#define LOOP_LATE_READ_BYTES (32 << 10)
 
 /* A source stays until it is removed. */
 void loop_source_add(struct loop *loop, struct loop_source *source);

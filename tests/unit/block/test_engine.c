@@ -362,9 +362,79 @@ static void a_refused_engine_is_replaced_by_the_threads_and_asked_once(void **st
         "sync: " #test, test, NULL, NULL, (void *)&engine_sync          \
     }
 
+/* --- a turn's share ----------------------------------------------------------------------------
+ */
+
+#define LATE_READS 32
+
+struct late_reads {
+    struct loop_source source;
+    unsigned rounds;
+    struct engine_op ops[LATE_READS];
+    struct iovec iov[LATE_READS];
+    char bytes[LATE_READS];
+};
+
+static bool count_round(struct loop_source *source)
+{
+    container_of(source, struct late_reads, source)->rounds++;
+    return false;
+}
+
+static void end_late_read(struct engine_op *op)
+{
+    assert_int_equal(op->result, 1);
+    running->ended++;
+}
+
+/* An empty pipe's bytes are as late as a slow disk's. */
+static void queue_late_reads(struct late_reads *late, struct engine *engine, int fd)
+{
+    for (unsigned i = 0; i < LATE_READS; i++) {
+        late->iov[i] = (struct iovec){&late->bytes[i], 1};
+        late->ops[i] = (struct engine_op){.kind = ENGINE_READ,
+                                          .fd = fd,
+                                          .iov = &late->iov[i],
+                                          .iov_count = 1,
+                                          .done = end_late_read};
+        engine_queue(engine, &late->ops[i]);
+    }
+}
+
+static void a_turn_hands_the_disk_a_piece_of_late_reads_and_looks_at_the_sockets(void **state)
+{
+    struct fixture fixture = {.ops = &engine_uring};
+    struct late_reads late = {.source.turn = count_round};
+    int ends[2];
+    (void)state;
+    running = &fixture;
+    assert_int_equal(pipe(ends), 0);
+    assert_int_equal(loop_new(&fixture.loop, 0, &poller_ev, &clock_monotonic, NULL), 0);
+    assert_int_equal(loop_run_co(fixture.loop, open_engine, &fixture), 0);
+    bool opened = fixture.engine != NULL;
+    if (opened) {
+        link_init(&late.source.link);
+        loop_source_add(fixture.loop, &late.source);
+        queue_late_reads(&late, fixture.engine, ends[0]);
+        loop_turn(fixture.loop, false);
+        assert_int_equal(late.rounds, 1); /* then the poller had its share */
+        assert_int_equal(write(ends[1], late.bytes, LATE_READS), LATE_READS);
+        while (fixture.ended < LATE_READS)
+            loop_turn(fixture.loop, true);
+        loop_source_remove(&late.source);
+        fixture.ops->close(fixture.engine);
+    }
+    loop_free(fixture.loop);
+    close(ends[0]);
+    close(ends[1]);
+    if (!opened)
+        skip();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_turn_hands_the_disk_a_piece_of_late_reads_and_looks_at_the_sockets),
         ON_EACH_ENGINE(what_was_written_is_read),
         ON_EACH_ENGINE(vectors_of_one_to_the_most_iovecs_are_transferred),
         ON_EACH_ENGINE(a_read_is_short_at_the_end_of_the_file),

@@ -316,6 +316,7 @@ struct looks {
     unsigned without_sleep;
     struct loop *post_to; /* at the third look */
     struct loop_job *job;
+    uint64_t lost_ns; /* the processor, to somebody else, before that */
 };
 
 static void count_look(void *arg)
@@ -323,8 +324,10 @@ static void count_look(void *arg)
     struct looks *looks = arg;
     fake_now_ns += 1000;
     looks->without_sleep += looks->poller->timeout_ns == 0;
-    if (looks->post_to && looks->without_sleep == 3)
+    if (looks->post_to && looks->without_sleep == 3) {
+        fake_now_ns += looks->lost_ns;
         loop_post(looks->post_to, looks->job);
+    }
 }
 
 static struct looks busy_poll_of_50_us(struct loop *loop)
@@ -357,6 +360,24 @@ static void a_job_posted_during_a_busy_poll_ends_it_without_a_wake_up(void **sta
     assert_int_equal(atomic_load(&looks.poller->wakes), 0);
     loop_turn(*state, false);
     assert_string_equal(trace, "j");
+}
+
+static void a_busy_poll_that_lost_the_processor_did_not_pay(void **state)
+{
+    struct lettered_job job = {{.run = run_lettered_job}, 'j'};
+    struct looks looks = busy_poll_of_50_us(*state);
+    looks.poller->on_wait = count_look;
+    looks.poller->arg = &looks;
+    looks.post_to = *state;
+    looks.job = &job.job;
+    looks.lost_ns = 3000000;
+    assert_true(loop_turn(*state, true));
+    loop_turn(*state, false); /* runs the job */
+    looks.without_sleep = 3;
+    looks.post_to = NULL;
+    loop_turn(*state, true);
+    assert_int_equal(looks.without_sleep, 3); /* it slept at once */
+    assert_int_equal(looks.poller->timeout_ns, -1);
 }
 
 static void busy_polls_that_bring_nothing_become_rare(void **state)
@@ -563,6 +584,7 @@ int main(void)
         on_fake(a_turn_that_may_not_sleep_only_looks),
         on_fake(a_busy_poll_ends_after_its_limit_in_a_sleep),
         on_fake(a_job_posted_during_a_busy_poll_ends_it_without_a_wake_up),
+        on_fake(a_busy_poll_that_lost_the_processor_did_not_pay),
         on_fake(busy_polls_that_bring_nothing_become_rare),
         on_fake(a_busy_poll_does_not_miss_a_timer),
         on_fake(timers_expire_by_due_time_and_then_in_the_order_they_were_set),
