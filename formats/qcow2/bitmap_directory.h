@@ -33,9 +33,13 @@ struct qcow2_bitmap_entry {
     const char *name; /* in the directory's bytes, without a 0 at the end */
 };
 
+static inline int qcow2_bitmap_shown_bytes(const struct qcow2_bitmap_entry *entry)
+{
+    return entry->name_bytes < 64 ? (int)entry->name_bytes : 64;
+}
+
 /* For messages: printf("%.*s", QCOW2_BITMAP_NAME(entry)). */
-#define QCOW2_BITMAP_NAME(entry) \
-    (int)((entry)->name_bytes < 64 ? (entry)->name_bytes : 64), (entry)->name
+#define QCOW2_BITMAP_NAME(entry) qcow2_bitmap_shown_bytes(entry), (entry)->name
 
 /* The entry at the beginning of `length` bytes, for a disk of disk_bytes. -EINVAL, -EFBIG; a
  * sentence names the bitmap and the field. What is decoded can be followed: its table is known. */

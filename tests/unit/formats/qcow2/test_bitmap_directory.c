@@ -77,6 +77,12 @@ static void entries_that_break_a_rule_are_refused(void **state)
     REFUSED(-EINVAL, "a bitmap's granularity_bits is 64;", bytes[17] = 64);
     REFUSED(-EINVAL, "the bitmap 'backup-1' has the bitmap_table_offset 0x80200;",
             store_be64(bytes, 0x80200));
+    REFUSED(-EINVAL, "the bitmap 'backup-1' has the bitmap_table_offset 0x0;",
+            store_be64(bytes, 0));
+    REFUSED(-EINVAL, "the bitmap 'backup-1' has the bitmap_table_offset 0xffffffffffff0000;",
+            store_be64(bytes, UINT64_C(0xffffffffffff0000)));
+    REFUSED(-EFBIG, "the bitmap 'backup-1' has a bitmap_table_size of 0 entries",
+            store_be32(bytes + 8, 0));
     REFUSED(-EFBIG, "the bitmap 'backup-1' has a bitmap_table_size of 134217729",
             store_be32(bytes + 8, 134217729));
     REFUSED(-EINVAL,
