@@ -9,6 +9,7 @@
 #include "common/endian.h"
 #include "formats/qcow2/bitmap_directory.h"
 #include "formats/qcow2/entry.h"
+#include "formats/qcow2/snapshot_table.h"
 
 static uint64_t l1_clusters(const struct qcow2_header *header,
                             const struct qcow2_geometry *geometry)
@@ -23,7 +24,8 @@ void memory_image_make(struct memory_disk *disk, const struct memory_image *imag
         .version = 3,
         .cluster_bits = image->cluster_bits,
         .size = image->disk_bytes,
-        .incompatible_features = image->is_extended ? QCOW2_INCOMPATIBLE_EXTENDED_L2 : 0,
+        .incompatible_features = (image->is_extended ? QCOW2_INCOMPATIBLE_EXTENDED_L2 : 0) |
+                                 (image->has_data_file ? QCOW2_INCOMPATIBLE_DATA_FILE : 0),
         .refcount_order = image->refcount_order,
         .header_length = QCOW2_HEADER_OURS_BYTES,
         .refcount_table_clusters = 1,
@@ -40,6 +42,94 @@ void memory_image_make(struct memory_disk *disk, const struct memory_image *imag
     for (uint32_t i = 0; i < clusters; i++)
         qcow2_refcount_set(disk->data + 2 * geometry.cluster_bytes, image->refcount_order, i, 1);
     disk->size_bytes = clusters << image->cluster_bits;
+}
+
+/* --- a snapshot ---------------------------------------------------------------------------------
+ */
+
+struct taker {
+    struct memory_disk *disk;
+    struct qcow2_header header;
+    struct qcow2_geometry geometry;
+};
+
+static void add_users(struct taker *taker, uint64_t offset, uint64_t bytes)
+{
+    uint8_t *block =
+        taker->disk->data + load_be64(taker->disk->data + taker->header.refcount_table_offset);
+    uint64_t first = offset >> taker->geometry.cluster_bits;
+    uint64_t last = (offset + bytes - 1) >> taker->geometry.cluster_bits;
+    assert(last < UINT64_C(1) << taker->geometry.refcount_block_bits);
+    for (uint64_t i = first; i <= last; i++) {
+        uint64_t count = qcow2_refcount_get(block, taker->geometry.refcount_order, (uint32_t)i);
+        qcow2_refcount_set(block, taker->geometry.refcount_order, (uint32_t)i, count + 1);
+    }
+}
+
+static void clear_copied(uint8_t *entry)
+{
+    store_be64(entry, load_be64(entry) & ~QCOW2_ENTRY_COPIED);
+}
+
+static void share_l2(struct taker *taker, uint8_t *l2)
+{
+    const struct qcow2_geometry *geometry = &taker->geometry;
+    for (uint32_t i = 0; i < geometry->l2_entries; i++) {
+        uint8_t *bytes = l2 + (size_t)i * geometry->l2_entry_bytes;
+        struct qcow2_cluster cluster;
+        const char *why;
+        bool is_sound =
+            qcow2_l2_decode(geometry, load_be64(bytes),
+                            geometry->is_extended ? load_be64(bytes + 8) : 0, &cluster, &why);
+        assert(is_sound);
+        if (!is_sound || !cluster.has_host || geometry->has_data_file)
+            continue;
+        add_users(taker, cluster.host_offset,
+                  cluster.is_compressed ? cluster.compressed_bytes : geometry->cluster_bytes);
+        clear_copied(bytes);
+    }
+}
+
+static uint64_t take_at_end(struct taker *taker, uint64_t bytes)
+{
+    uint64_t clusters = qcow2_clusters_of(&taker->geometry, bytes);
+    uint64_t offset = qcow2_clusters_of(&taker->geometry, taker->disk->size_bytes)
+                      << taker->geometry.cluster_bits;
+    taker->disk->size_bytes = offset + (clusters << taker->geometry.cluster_bits);
+    assert(taker->disk->size_bytes <= taker->disk->capacity_bytes);
+    add_users(taker, offset, bytes);
+    return offset;
+}
+
+void memory_image_add_snapshot(struct memory_disk *disk)
+{
+    struct taker taker = {.disk = disk};
+    int rc = qcow2_header_decode(disk->data, 4096, &taker.header, NULL);
+    assert(rc == 0 && taker.header.nb_snapshots == 0);
+    (void)rc;
+    qcow2_geometry_init(&taker.geometry, &taker.header);
+    uint8_t *l1 = disk->data + taker.header.l1_table_offset;
+    for (uint32_t i = 0; i < taker.header.l1_size; i++) {
+        uint64_t l2_offset = load_be64(l1 + (size_t)i * 8) & QCOW2_ENTRY_OFFSET;
+        if (l2_offset == 0)
+            continue;
+        add_users(&taker, l2_offset, taker.geometry.cluster_bytes);
+        share_l2(&taker, disk->data + l2_offset);
+        clear_copied(l1 + (size_t)i * 8);
+    }
+    uint64_t l1_bytes = (uint64_t)taker.header.l1_size * 8;
+    struct qcow2_snapshot snapshot = {
+        .l1_table_offset = take_at_end(&taker, l1_bytes),
+        .l1_size = taker.header.l1_size,
+        .disk_bytes = taker.header.size,
+        .id = "1",
+        .name = "then",
+    };
+    memcpy(disk->data + snapshot.l1_table_offset, l1, l1_bytes);
+    taker.header.nb_snapshots = 1;
+    taker.header.snapshots_offset = take_at_end(&taker, qcow2_snapshot_encoded_bytes(&snapshot));
+    qcow2_snapshot_encode(&snapshot, disk->data + taker.header.snapshots_offset);
+    qcow2_header_encode(&taker.header, disk->data);
 }
 
 /* --- bitmaps ------------------------------------------------------------------------------------
@@ -224,7 +314,7 @@ static void check_copied(struct check *check, uint64_t entry, uint64_t offset)
         fault(check, "COPIED is not true", offset);
 }
 
-static void check_l2(struct check *check, uint64_t l2_offset)
+static void check_l2(struct check *check, uint64_t l2_offset, bool is_active)
 {
     const struct qcow2_geometry *geometry = &check->geometry;
     for (uint32_t i = 0; i < geometry->l2_entries; i++) {
@@ -238,7 +328,7 @@ static void check_l2(struct check *check, uint64_t l2_offset)
             fault(check, why, l2_offset + (uint64_t)i * geometry->l2_entry_bytes);
             continue;
         }
-        if (!cluster.has_host)
+        if (!cluster.has_host || geometry->has_data_file)
             continue;
         if (cluster.is_compressed) {
             uint64_t last =
@@ -249,8 +339,35 @@ static void check_l2(struct check *check, uint64_t l2_offset)
             continue;
         }
         count(check, cluster.host_offset, 1);
-        check_copied(check, entry, cluster.host_offset);
+        if (is_active)
+            check_copied(check, entry, cluster.host_offset);
     }
+}
+
+static void check_l1(struct check *check, uint64_t l1_offset, uint32_t l1_size, bool is_active)
+{
+    for (uint64_t i = 0; i < l1_size; i++) {
+        uint64_t entry = load_be64(check->disk->data + l1_offset + i * 8);
+        uint64_t l2_offset = entry & QCOW2_ENTRY_OFFSET;
+        if (l2_offset == 0)
+            continue;
+        count(check, l2_offset, 1);
+        if (is_active)
+            check_copied(check, entry, l2_offset);
+        check_l2(check, l2_offset, is_active);
+    }
+}
+
+/* The one of memory_image_add_snapshot(), if there is one. */
+static void check_snapshot(struct check *check)
+{
+    const uint8_t *entry = check->disk->data + check->header.snapshots_offset;
+    if (check->header.nb_snapshots == 0)
+        return;
+    count(check, check->header.snapshots_offset, 1);
+    count(check, load_be64(entry),
+          qcow2_clusters_of(&check->geometry, (uint64_t)load_be32(entry + 8) * 8));
+    check_l1(check, load_be64(entry), load_be32(entry + 8), false);
 }
 
 static void count_references(struct check *check)
@@ -267,15 +384,8 @@ static void count_references(struct check *check)
         if (block != 0)
             count(check, block, 1);
     }
-    for (uint64_t i = 0; i < header->l1_size; i++) {
-        uint64_t entry = load_be64(data + header->l1_table_offset + i * 8);
-        uint64_t l2_offset = entry & QCOW2_ENTRY_OFFSET;
-        if (l2_offset == 0)
-            continue;
-        count(check, l2_offset, 1);
-        check_copied(check, entry, l2_offset);
-        check_l2(check, l2_offset);
-    }
+    check_l1(check, header->l1_table_offset, header->l1_size, true);
+    check_snapshot(check);
 }
 
 static void count_bitmaps(struct check *check)

@@ -4,8 +4,8 @@
 
 /*
  * An empty qcow2 image in a disk in memory, put together by hand, and a checker that shares no code
- * with the driver but the codecs: it counts what points to each cluster. Persistent bitmaps on
- * demand.
+ * with the driver but the codecs: it counts what points to each cluster. Persistent bitmaps and a
+ * snapshot on demand.
  */
 
 #include "formats/qcow2/geometry.h"
@@ -13,12 +13,16 @@
 
 struct memory_image {
     uint32_t cluster_bits, refcount_order;
-    bool is_extended;
+    bool is_extended, has_data_file;
     uint64_t disk_bytes; /* what a client sees */
 };
 
 /* Clusters: header, refcount table, refcount block, L1. The disk's capacity is large enough. */
 void memory_image_make(struct memory_disk *disk, const struct memory_image *image);
+
+/* A snapshot "1" of a closed image: its L1 table, then the snapshot table, in new clusters at the
+ * end of the file, all of which the first refcount block counts. */
+void memory_image_add_snapshot(struct memory_disk *disk);
 
 /* A persistent bitmap, all clean. */
 struct memory_bitmap {

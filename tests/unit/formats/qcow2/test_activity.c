@@ -325,6 +325,65 @@ static void co_expect_not_taken(struct server *server, const char *why)
     assert_int_equal(co_read(server, 0, 100, 0), -EPERM);
 }
 
+/* Whatever the tables in memory and the other files depend on. */
+static void co_an_image_of_another_kind_is_not_taken(struct fixture *fixture, void *arg)
+{
+    static const struct {
+        uint8_t at[3], byte[3];
+    } changes[] = {
+        {{7}, {2}},                     /* version */
+        {{99}, {3}},                    /* refcount_order */
+        {{79, 104}, {8, 1}},            /* compression_type */
+        {{79}, {4}},                    /* the data is in another file */
+        {{15, 19, 200}, {200, 1, 'x'}}, /* a backing file */
+    };
+    struct memory_disk *disk = &fixture->disk;
+    struct server server;
+    uint8_t head[4096];
+    (void)arg;
+    the_disk = disk;
+    memory_image_make(disk, &shapes[0]);
+    co_start(fixture, &server, "");
+    assert_int_equal(co_write(&server, 0, 1000, 5), 0);
+    co_leave(&server);
+    memcpy(head, disk->data, sizeof(head));
+    for (size_t i = 0; i < sizeof(changes) / sizeof(*changes); i++) {
+        for (unsigned n = 0; n < 3 && changes[i].at[n] != 0; n++)
+            disk->data[changes[i].at[n]] = changes[i].byte[n];
+        co_expect_not_taken(&server, "is another image now");
+        memcpy(disk->data, head, sizeof(head));
+    }
+    store_be32(disk->data + QCOW2_HEADER_OURS_BYTES, QCOW2_EXTENSION_DATA_FILE);
+    store_be32(disk->data + QCOW2_HEADER_OURS_BYTES + 4, 1);
+    disk->data[QCOW2_HEADER_OURS_BYTES + 8] = 'x';
+    co_expect_not_taken(&server, "is another image now");
+    memcpy(disk->data, head, sizeof(head));
+    co_take(&server);
+    assert_int_equal(co_read(&server, 0, 1000, 5), 0);
+    co_stop(&server);
+    expect_sound(disk);
+}
+
+FIXTURE_TEST_WITH(an_image_of_another_kind_is_not_taken, drivers, 0, CAPACITY_BYTES)
+
+/* Its snapshot may be deleted meanwhile. */
+static void co_who_shows_a_snapshot_stays_active(struct fixture *fixture, void *arg)
+{
+    struct server server;
+    struct error err;
+    (void)arg;
+    the_disk = &fixture->disk;
+    memory_image_make(&fixture->disk, &shapes[0]);
+    memory_image_add_snapshot(&fixture->disk);
+    co_start(fixture, &server, "read-only=on,load-snapshot=1");
+    assert_int_equal(block_co_inactivate(server.backend, &err), -ENOTSUP);
+    assert_non_null(strstr(err.message, "a snapshot is shown"));
+    assert_int_equal(co_read(&server, 0, 1000, 0), 0);
+    co_stop(&server);
+}
+
+FIXTURE_TEST_WITH(who_shows_a_snapshot_stays_active, drivers, 0, CAPACITY_BYTES)
+
 static void co_another_image_is_not_taken(struct fixture *fixture, void *arg)
 {
     struct memory_disk *disk = &fixture->disk;
@@ -352,8 +411,14 @@ static void co_another_image_is_not_taken(struct fixture *fixture, void *arg)
         disk->fail_code = 0;
     }
     disk->fail_at_call = UINT64_MAX;
-    /* The other one was cut off: it is repaired. */
+    /* The other one was cut off: it is repaired, or not taken. */
     disk->data[INCOMPATIBLE_LAST_BYTE] = QCOW2_INCOMPATIBLE_DIRTY;
+    memory_disk_forget_calls(disk);
+    disk->fail_at_call = 1;
+    disk->fail_code = -EIO;
+    co_expect_not_taken(&server, "cannot be read");
+    disk->fail_code = 0;
+    disk->fail_at_call = UINT64_MAX;
     store_be16(disk->data + 2 * 4096 + 5 * 2, 0);
     co_take(&server);
     assert_int_equal(disk->data[INCOMPATIBLE_LAST_BYTE], 0);
@@ -388,6 +453,8 @@ int main(void)
         cmocka_unit_test(compressed_clusters_are_read_anew),
         cmocka_unit_test(bitmaps_go_along),
         cmocka_unit_test(what_cannot_be_written_is_not_left),
+        cmocka_unit_test(an_image_of_another_kind_is_not_taken),
+        cmocka_unit_test(who_shows_a_snapshot_stays_active),
         cmocka_unit_test(another_image_is_not_taken),
     };
     disk_driver = *memory_drivers[1]; /* growing */

@@ -80,11 +80,39 @@ static void unknown_features_are_named_from_the_images_own_table(void **state)
     assert_int_equal(qcow2_features_check(cluster, &header, &found, &err), 0);
 }
 
+/* Names of all, or none; a table that ends inside an entry; something else before it. */
+static void what_features_are_called_is_shown_as_far_as_it_goes(void **state)
+{
+    struct qcow2_header header = header_of_writer();
+    struct qcow2_header_writer writer = begin();
+    uint8_t names[30 * 48 + 47] = {0};
+    struct error err;
+    (void)state;
+    for (unsigned i = 0; i < 30; i++) {
+        names[i * 48 + 1] = (uint8_t)(5 + i);
+        memset(&names[i * 48 + 2], i == 0 ? '\0' : i == 1 ? 0x7f : 'x', 46);
+    }
+    qcow2_header_writer_extension(&writer, 0x1111, "12345678", 8);
+    qcow2_header_writer_extension(&writer, QCOW2_EXTENSION_FEATURE_NAMES, names, sizeof(names));
+    header.incompatible_features = 1 << 5 | 1 << 6;
+    assert_int_equal(qcow2_header_writer_finish(&writer, &header, NULL), 0);
+    assert_int_equal(qcow2_extensions_decode(cluster, sizeof(cluster), &header, &found, NULL), 0);
+    assert_int_equal(qcow2_features_check(cluster, &header, &found, &err), -ENOTSUP);
+    assert_non_null(strstr(err.message, ": bit 5, bit 6 '???"));
+    header.incompatible_features = UINT64_MAX; /* more than a sentence holds */
+    assert_int_equal(qcow2_features_check(cluster, &header, &found, &err), -ENOTSUP);
+    assert_non_null(strstr(err.message, "bit 7 'xxx"));
+    assert_null(strstr(err.message, "bit 40"));
+}
+
+static uint32_t crypt_method; /* of the images below */
+
 static void refused(uint32_t type, const void *data, size_t length, const char *begin_of_sentence)
 {
     struct qcow2_header header = header_of_writer();
     struct qcow2_header_writer writer = begin();
     struct error err = {.message = ""};
+    header.crypt_method = crypt_method;
     qcow2_header_writer_extension(&writer, type, data, length);
     assert_int_equal(qcow2_header_writer_finish(&writer, &header, NULL), 0);
     assert_int_equal(qcow2_extensions_decode(cluster, sizeof(cluster), &header, &found, &err),
@@ -119,8 +147,48 @@ static void extensions_that_break_a_rule_are_refused(void **state)
             "its header extension for bitmaps has 0x1 in the reserved field; it must be 0");
     bitmaps[3] = 0;
     refused(QCOW2_EXTENSION_BITMAPS, bitmaps, 24, "its nb_bitmaps is 0;");
+    bitmaps[1] = 1;
+    refused(QCOW2_EXTENSION_BITMAPS, bitmaps, 24, "its nb_bitmaps is 65536;");
+    memcpy(bitmaps, (const uint8_t[]){0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0}, 12);
+    bitmaps[16] = 0x80;
+    refused(QCOW2_EXTENSION_BITMAPS, bitmaps, 24,
+            "its bitmap_directory_offset is 0x8000000000010000;");
     refused(QCOW2_EXTENSION_CRYPTO, crypto, 16,
             "it has a header extension for encryption, but its crypt_method is 0");
+    crypt_method = QCOW2_CRYPT_LUKS;
+    refused(QCOW2_EXTENSION_CRYPTO, crypto, 8,
+            "its header extension for encryption has the length 8; it must be 16");
+    crypto[6] = 1;
+    refused(QCOW2_EXTENSION_CRYPTO, crypto, 16, "its encryption header lies at 0x100;");
+    crypt_method = QCOW2_CRYPT_NONE;
+}
+
+/* Some programs write it for "not known". */
+static void an_empty_backing_format_is_none(void **state)
+{
+    struct qcow2_header header = header_of_writer();
+    struct qcow2_header_writer writer = begin();
+    (void)state;
+    qcow2_header_writer_extension(&writer, QCOW2_EXTENSION_BACKING_FORMAT, NULL, 0);
+    assert_int_equal(qcow2_header_writer_finish(&writer, &header, NULL), 0);
+    assert_int_equal(qcow2_extensions_decode(cluster, sizeof(cluster), &header, &found, NULL), 0);
+    assert_string_equal(found.backing_format, "");
+}
+
+/* A file that is shorter than its first cluster; a name that lies behind the cluster. */
+static void extensions_end_with_what_there_is(void **state)
+{
+    struct qcow2_header header = header_of_writer();
+    struct qcow2_header_writer writer = begin();
+    (void)state;
+    qcow2_header_writer_extension(&writer, 0x1111, "12345678", 8);
+    assert_int_equal(qcow2_header_writer_finish(&writer, &header, NULL), 0);
+    assert_int_equal(qcow2_extensions_decode(cluster, 128, &header, &found, NULL), 0);
+    assert_int_equal(found.count, 1);
+    assert_int_equal(qcow2_extensions_decode(cluster, 127, &header, &found, NULL), -EINVAL);
+    header.backing_file_offset = CLUSTER_BYTES;
+    assert_int_equal(qcow2_extensions_decode(cluster, sizeof(cluster), &header, &found, NULL), 0);
+    assert_int_equal(found.count, 1);
 }
 
 static void an_extension_does_not_leave_the_header(void **state)
@@ -187,6 +255,12 @@ static void what_does_not_fit_is_told_at_the_end(void **state)
     qcow2_header_writer_extension(&writer, 0x1111, name, 393);
     assert_int_equal(qcow2_header_writer_finish(&writer, &header, NULL), -ENOSPC);
     qcow2_header_writer_init(&writer, small, sizeof(small), 112);
+    qcow2_header_writer_extension(&writer, 0x1111, name, 400); /* without its head it would fit */
+    assert_int_equal(qcow2_header_writer_finish(&writer, &header, NULL), -ENOSPC);
+    qcow2_header_writer_init(&writer, small, sizeof(small), 112);
+    qcow2_header_writer_extension(&writer, 0x1111, name, 1000);
+    assert_int_equal(qcow2_header_writer_finish(&writer, &header, NULL), -ENOSPC);
+    qcow2_header_writer_init(&writer, small, sizeof(small), 112);
     name[392] = '\0';
     assert_int_equal(qcow2_header_writer_finish(&writer, &header, (char *)name), 0);
     assert_int_equal(header.backing_file_offset + header.backing_file_size, 512);
@@ -197,7 +271,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_written_is_found),
         cmocka_unit_test(unknown_features_are_named_from_the_images_own_table),
+        cmocka_unit_test(what_features_are_called_is_shown_as_far_as_it_goes),
         cmocka_unit_test(extensions_that_break_a_rule_are_refused),
+        cmocka_unit_test(an_empty_backing_format_is_none),
+        cmocka_unit_test(extensions_end_with_what_there_is),
         cmocka_unit_test(an_extension_does_not_leave_the_header),
         cmocka_unit_test(a_known_extension_is_there_once),
         cmocka_unit_test(more_extensions_than_the_limit_are_refused),

@@ -122,12 +122,57 @@ static void entries_that_break_a_rule_are_refused(void **state)
     encode_both(bytes);
     store_be64(bytes, 0x90200);
     refused(bytes, length, 1, -EINVAL, "the snapshot '1' has the l1_table_offset 0x90200;");
+    store_be64(bytes, UINT64_C(1) << 63);
+    refused(bytes, length, 1, -EINVAL, "the snapshot '1' has the l1_table_offset 0x8000000000000");
+    store_be64(bytes, 0);
+    refused(bytes, length, 1, -EINVAL, "the snapshot '1' has the l1_table_offset 0x0;");
     encode_both(bytes);
     store_be32(bytes + 8, 1);
     refused(bytes, length, 1, -EINVAL,
             "the snapshot '1' has an l1_size of 1 entries; a disk with the size 1073741824 needs");
     store_be32(bytes + 8, 4194305);
     refused(bytes, length, 1, -EFBIG, "the snapshot '1' has an l1_size of 4194305 entries;");
+}
+
+static void an_empty_disk_needs_no_table(void **state)
+{
+    struct qcow2_geometry geometry = geometry_of_test();
+    struct qcow2_snapshots snapshots;
+    struct qcow2_snapshot empty = second;
+    uint8_t bytes[512];
+    (void)state;
+    empty.disk_bytes = empty.l1_table_offset = empty.l1_size = 0;
+    qcow2_snapshot_encode(&empty, bytes);
+    assert_int_equal(
+        qcow2_snapshots_decode(&geometry, bytes, sizeof(bytes), 1, 1, &snapshots, NULL), 0);
+    assert_int_equal(snapshots.all[0].l1_table_offset, 0);
+    qcow2_snapshots_fini(&snapshots);
+    assert_int_equal(
+        qcow2_snapshots_decode(&geometry, bytes, sizeof(bytes), 0, 1, &snapshots, NULL), 0);
+    assert_null(snapshots.all);
+}
+
+static void the_list_of_many_ends_somewhere(void **state)
+{
+    struct qcow2_geometry geometry = geometry_of_test();
+    struct qcow2_snapshots snapshots;
+    struct error err = {.message = ""};
+    static uint8_t bytes[100 * 128];
+    char wanted[2000];
+    size_t length = 0;
+    (void)state;
+    for (unsigned i = 0; i < 100; i++, length += qcow2_snapshot_encoded_bytes(&first))
+        qcow2_snapshot_encode(&first, bytes + length);
+    assert_int_equal(
+        qcow2_snapshots_decode(&geometry, bytes, sizeof(bytes), 100, 1, &snapshots, NULL), 0);
+    assert_null(qcow2_snapshots_find(&snapshots, "x", &err));
+    assert_non_null(strstr(err.message, "it has: 1 (before the update), 1 (before"));
+    memset(wanted, 'x', sizeof(wanted));
+    memcpy(wanted, "snapshot.id=", 12);
+    wanted[sizeof(wanted) - 1] = '\0';
+    assert_null(qcow2_snapshots_find(&snapshots, wanted, &err));
+    assert_non_null(strstr(err.message, "is not understood"));
+    qcow2_snapshots_fini(&snapshots);
 }
 
 static void a_snapshot_is_found_by_id_then_by_name(void **state)
@@ -149,6 +194,8 @@ static void a_snapshot_is_found_by_id_then_by_name(void **state)
     assert_null(qcow2_snapshots_find(&snapshots, "snapshot.id=1,snapshot.name=1", &err));
     assert_string_equal(err.message, "it has no snapshot 'snapshot.id=1,snapshot.name=1'; it has: "
                                      "1 (before the update), 2 (1)");
+    assert_ptr_equal(qcow2_snapshots_find(&snapshots, "snapshot.id=2", &err), &all[1]);
+    assert_null(qcow2_snapshots_find(&snapshots, "snapshot.", &err));
     assert_null(qcow2_snapshots_find(&snapshots, "snapshot.number=1", &err));
     assert_non_null(strstr(err.message, "is not understood; say snapshot.id=ID"));
     qcow2_snapshots_fini(&snapshots);
@@ -162,6 +209,8 @@ int main(void)
         cmocka_unit_test(entries_come_back_as_they_were_written),
         cmocka_unit_test(an_old_entry_has_the_disks_size_and_a_short_vm_state),
         cmocka_unit_test(entries_that_break_a_rule_are_refused),
+        cmocka_unit_test(an_empty_disk_needs_no_table),
+        cmocka_unit_test(the_list_of_many_ends_somewhere),
         cmocka_unit_test(a_snapshot_is_found_by_id_then_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
