@@ -152,7 +152,7 @@ stage_guests()
 covered_folders=(cache formats/qcow2)
 stage_coverage()
 {
-  local -x PLATTER_CRASH_STATES=${PLATTER_CRASH_STATES:-3000}
+  local -x PLATTER_CRASH_STATES=${PLATTER_CRASH_STATES:-3000} PLATTER_FAILURES_STRIDE=1
   local -x LLVM_PROFILE_FILE=$PWD/build-coverage/profiles/%4m.profraw
   local others report=$logs/coverage.txt
   CC=clang-14 build coverage build-coverage -Dbuildtype=plain -Doptimization=1 -Db_lundef=false -Dwerror=false \
