@@ -37,6 +37,7 @@
 
 #include "block/engine.h"
 #include "block/loop.h"
+#include "block/loop_backlog.h"
 #include "block/memory_tools.h"
 #include "common/log.h"
 
@@ -95,15 +96,17 @@ static void prepare_sqe(struct io_uring_sqe *sqe, struct engine_op *op)
 
 static void prepare_waiting(struct uring_engine *uring)
 {
+    unsigned prepared_before = uring->prepared;
     while (!list_is_empty(&uring->waiting) && uring->prepared < URING_PIECE &&
            uring->prepared + uring->in_flight < uring->in_flight_max) {
         struct io_uring_sqe *sqe = io_uring_get_sqe(&uring->ring);
         if (!sqe)
-            return;
+            break;
         struct list_link *link = list_pop(&uring->waiting);
         prepare_sqe(sqe, container_of(link, struct engine_op, link));
         uring->prepared++;
     }
+    loop_backlog_fell(uring->loop, uring->prepared - prepared_before);
 }
 
 /* False when the kernel cannot take more just now: what is prepared stays so for the next turn. */
@@ -304,6 +307,7 @@ static void uring_queue(struct engine *engine, struct engine_op *op)
     struct uring_engine *uring = container_of(engine, struct uring_engine, engine);
     link_init(&op->link);
     list_append(&uring->waiting, &op->link);
+    loop_backlog_grew(uring->loop);
 }
 
 const struct engine_ops engine_uring = {

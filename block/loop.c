@@ -25,6 +25,7 @@
 
 #include "block/coroutine_pool.h"
 #include "block/coroutine_private.h"
+#include "block/loop_backlog.h"
 
 #define ROUNDS_MAX 16 /* in one turn, before the poller has its share */
 #define BUSY_POLL_SLEEPS_MAX 255
@@ -58,6 +59,8 @@ struct loop {
     struct list timers; /* by due_ns, then in the order they were set */
     struct list tasks;
     struct list sources;
+    struct list backlog_tasks; /* of those who wait until the backlog falls */
+    unsigned backlog;
     struct busy_poll busy_poll;
     unsigned round_operations; /* see loop_count_work() */
     size_t round_bytes, turn_bytes;
@@ -109,6 +112,7 @@ int loop_new(struct loop **ret_loop, unsigned index, const struct poller_ops *po
     list_init(&loop->timers);
     list_init(&loop->tasks);
     list_init(&loop->sources);
+    list_init(&loop->backlog_tasks);
     coroutine_pool_init(&loop->coroutine_pool);
     int rc = poller_ops->open(loop, &loop->poller, err);
     if (rc < 0) {
@@ -128,6 +132,7 @@ void loop_free(struct loop *loop)
     (void)left;
     assert(list_is_empty(&loop->ready) && list_is_empty(&loop->timers));
     assert(list_is_empty(&loop->tasks) && list_is_empty(&loop->sources));
+    assert(list_is_empty(&loop->backlog_tasks) && loop->backlog == 0);
     while (atomic_load(&loop->wakes_given) != loop->wakes_owed)
         sched_yield(); /* a poster is between its push and the end of its wake-up */
     coroutine_pool_fini(&loop->coroutine_pool);
@@ -265,6 +270,19 @@ static bool run_tasks(struct loop *loop)
     return true;
 }
 
+/* In order, each as long as those before it did not bring the backlog back. */
+static bool run_backlog_tasks(struct loop *loop)
+{
+    bool any = false;
+    struct list_link *link;
+    while (!loop_is_backlogged(loop) && (link = list_pop(&loop->backlog_tasks))) {
+        struct loop_task *task = container_of(link, struct loop_task, link);
+        task->run(task);
+        any = true;
+    }
+    return any;
+}
+
 static bool run_round(struct loop *loop)
 {
     loop->round_operations = 0;
@@ -272,8 +290,10 @@ static bool run_round(struct loop *loop)
     bool any = run_posted(loop);
     any |= resume_ready(loop);
     any |= run_tasks(loop);
+    any |= run_backlog_tasks(loop);
     any |= turn_sources(loop);
-    return any;
+    /* The sources may have brought it down without anything to resume. */
+    return any || (!list_is_empty(&loop->backlog_tasks) && !loop_is_backlogged(loop));
 }
 
 /* True when anything was done; *ret_idle when nothing is left to do without the poller. */
@@ -505,6 +525,29 @@ void loop_count_work(struct loop *loop, size_t bytes)
     loop->round_operations++;
     loop->round_bytes += bytes;
     loop->turn_bytes += bytes;
+}
+
+void loop_backlog_grew(struct loop *loop)
+{
+    loop->backlog++;
+}
+
+void loop_backlog_fell(struct loop *loop, unsigned count)
+{
+    assert(count <= loop->backlog);
+    loop->backlog -= count;
+}
+
+bool loop_is_backlogged(const struct loop *loop)
+{
+    return loop->backlog >= LOOP_BACKLOG_MAX;
+}
+
+void loop_when_backlog_falls(struct loop *loop, struct loop_task *task)
+{
+    assert(loop_is_backlogged(loop));
+    if (!link_is_listed(&task->link))
+        list_append(&loop->backlog_tasks, &task->link);
 }
 
 void loop_set_busy_poll(struct loop *loop, uint64_t limit_ns)

@@ -20,6 +20,7 @@
 #include "block/coroutine.h"
 #include "block/env.h"
 #include "block/loop.h"
+#include "block/loop_backlog.h"
 #include "block/posix.h"
 #include "common/align.h"
 
@@ -52,13 +53,16 @@ static bool may_write_inline(const struct posix_file *file, size_t length)
 static int64_t co_write_watched(struct posix_file *file, struct engine *engine,
                                 struct engine_op *op, size_t length)
 {
-    while (may_write_inline(file, length) && !loop_has_room(loop_current()))
+    struct loop *loop = loop_current();
+    loop_backlog_grew(loop);
+    while (may_write_inline(file, length) && !loop_has_room(loop))
         coroutine_co_pause();
+    loop_backlog_fell(loop, 1);
     uint64_t started_ns = clock_now_ns();
     int64_t result;
     if (may_write_inline(file, length)) {
         result = file->files->pwritev(file->files, op->fd, op->iov, (int)op->iov_count, op->offset);
-        loop_count_work(loop_current(), length);
+        loop_count_work(loop, length);
     } else {
         result = engine_co_run(engine, op);
     }

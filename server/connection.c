@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "block/loop_backlog.h"
 #include "common/log.h"
 #include "server/connection_private.h"
 #include "server/dispatch.h"
@@ -22,6 +23,7 @@
 
 static void send_at_round_end(struct loop_task *task);
 static void forget_started_reads(struct loop_task *task);
+static void receive_late(struct loop_task *task);
 
 struct connection *connection_new(struct server_lane *lane, struct export *export,
                                   struct stream *stream)
@@ -48,6 +50,8 @@ struct connection *connection_new(struct server_lane *lane, struct export *expor
     link_init(&connection->send_task.link);
     connection->turn_task.run = forget_started_reads;
     link_init(&connection->turn_task.link);
+    connection->receive_task.run = receive_late;
+    link_init(&connection->receive_task.link);
     return connection;
 }
 
@@ -79,6 +83,7 @@ static void close_stream(struct connection *connection)
     loop_timer_clear(&connection->deadline);
     loop_task_cancel(&connection->send_task);
     loop_task_cancel(&connection->turn_task);
+    loop_task_cancel(&connection->receive_task);
     connection_drop_input(connection);
 
     struct list dropped;
@@ -164,6 +169,32 @@ static void watch_for_stall(struct connection *connection)
                    connection->received_ns + timeout_ns);
 }
 
+static void receive_or_discard(struct connection *connection)
+{
+    loop_task_cancel(&connection->receive_task);
+    connection->passed_over = 0;
+    if (!connection->lingering)
+        connection_receive(connection);
+    else if (!connection_discard(connection))
+        close_stream(connection);
+}
+
+/* But for the loop's backlog. */
+static bool may_receive(const struct connection *connection)
+{
+    return connection->lingering || (!connection->input_ended && !connection_is_paused(connection));
+}
+
+static void receive_late(struct loop_task *task)
+{
+    struct connection *connection = container_of(task, struct connection, receive_task);
+    connection_enter(connection);
+    connection->passed_over = 0;
+    if (may_receive(connection))
+        receive_or_discard(connection);
+    connection_leave(connection);
+}
+
 static void stream_ready(struct stream *stream, unsigned events)
 {
     struct connection *connection = stream->owner;
@@ -171,10 +202,12 @@ static void stream_ready(struct stream *stream, unsigned events)
     if (events & LOOP_WRITABLE)
         loop_at_round_end(connection->lane->loop, &connection->send_task);
     if ((events & LOOP_READABLE) && (connection->wanted & LOOP_READABLE)) {
-        if (!connection->lingering)
-            connection_receive(connection);
-        else if (!connection_discard(connection))
-            close_stream(connection);
+        if (loop_is_backlogged(connection->lane->loop)) {
+            connection->passed_over++;
+            loop_when_backlog_falls(connection->lane->loop, &connection->receive_task);
+        } else {
+            receive_or_discard(connection);
+        }
     }
     connection_leave(connection);
 }
@@ -307,7 +340,7 @@ static void finish_stream(struct connection *connection)
 static void update_wanted(struct connection *connection)
 {
     unsigned wanted = connection->write_blocked ? LOOP_WRITABLE : 0;
-    if (connection->lingering || (!connection->input_ended && !connection_is_paused(connection)))
+    if (may_receive(connection) && connection->passed_over < CONNECTION_PASSED_OVER_MAX)
         wanted |= LOOP_READABLE;
     if (wanted == connection->wanted)
         return;

@@ -60,6 +60,9 @@ struct server_request;
 struct stream;
 
 #define CONNECTION_LINGER_MS 500
+/* A stream that is not received from for the loop's backlog tells again and again that it could be.
+ * After so many times it is not watched: the backlog may stand still for as long as a disk does. */
+#define CONNECTION_PASSED_OVER_MAX 8
 #define CONNECTION_REQUESTS_MAX 256
 #define CONNECTION_BYTES_MAX ((size_t)24 << 20)
 /* Replies to READs on their way to the stream: so many bytes are read ahead of it, no more. */
@@ -100,6 +103,8 @@ struct connection {
     } unseen;
     struct server_request *receiving; /* a WRITE whose payload is not yet whole */
     size_t receiving_filled;          /* bytes of its buffer that came */
+    struct loop_task receive_task;    /* listed: it can be read, and waits for the loop's backlog */
+    unsigned passed_over;             /* how often it was told so meanwhile */
     uint64_t received_ns;             /* when bytes last came, or were last looked at */
     struct list_link waiting_link;    /* on lane->waiting: the held request is too much now */
     struct loop_job resume_job;

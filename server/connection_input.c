@@ -46,6 +46,7 @@ bool connection_is_mid_request(const struct connection *connection)
 {
     return connection->in_transmission && !connection->input_ended &&
            !connection_is_paused(connection) &&
+           !link_is_listed(&connection->receive_task.link) && /* it is we who do not look */
            transmission_eof(&connection->transmission, connection->head_length) != NULL;
 }
 

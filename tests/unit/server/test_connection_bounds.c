@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "block/loop_backlog.h"
 #include "common/endian.h"
 #include "common/random.h"
 #include "protocol/wire.h"
@@ -75,6 +76,52 @@ static void a_client_that_does_not_read_is_not_read_past_the_requests_bound(void
     assert_in_range(read, CONNECTION_REQUESTS_MAX, CONNECTION_REQUESTS_MAX + 128);
     receive_all(&plant, NULL, COUNT * ((size_t)LENGTH + NBD_SIMPLE_REPLY_SIZE));
     assert_int_equal(plant.fixture.disk.counts[MEMORY_READ], COUNT);
+    plant_close(&plant);
+}
+
+static void grow_backlog(struct plant *plant)
+{
+    while (!loop_is_backlogged(plant->fixture.loop))
+        loop_backlog_grew(plant->fixture.loop);
+}
+
+static void a_loop_with_much_to_begin_receives_nothing_and_does_not_spin(void **state)
+{
+    (void)state;
+    struct plant plant;
+    plant_open(&plant, &plant_usual);
+    shake_hands(&plant);
+    grow_backlog(&plant);
+    uint8_t request[NBD_REQUEST_SIZE];
+    put_request(request, NBD_CMD_READ, 7, 0, 4096);
+    send_all(&plant, request, sizeof(request));
+    plant_turn(&plant); /* ends: the socket is not looked at again and again */
+    assert_int_equal(plant.fixture.disk.counts[MEMORY_READ], 0);
+    loop_backlog_fell(plant.fixture.loop, LOOP_BACKLOG_MAX);
+    plant_turn(&plant);
+    assert_int_equal(plant.fixture.disk.counts[MEMORY_READ], 1);
+    expect_reply(&plant, 7, NBD_SUCCESS);
+    receive_all(&plant, NULL, 4096);
+    /* And it is looked at again. */
+    send_request(&plant, NBD_CMD_READ, 8, 0, 4096);
+    expect_reply(&plant, 8, NBD_SUCCESS);
+    receive_all(&plant, NULL, 4096);
+    plant_close(&plant);
+}
+
+static void who_is_not_received_from_may_be_closed(void **state)
+{
+    (void)state;
+    struct plant plant;
+    plant_open(&plant, &plant_usual);
+    shake_hands(&plant);
+    grow_backlog(&plant);
+    send_all(&plant, "x", 1);
+    plant_turn(&plant);
+    server_stop(plant.server); /* nothing of it is under way: it is closed at once */
+    expect_end(&plant);
+    loop_backlog_fell(plant.fixture.loop, LOOP_BACKLOG_MAX);
+    plant_turn(&plant);
     plant_close(&plant);
 }
 
@@ -222,6 +269,8 @@ int main(void)
         cmocka_unit_test(a_slow_disk_gets_requests_up_to_the_bytes_bound),
         cmocka_unit_test(a_client_that_does_not_read_is_not_read_ahead_of),
         cmocka_unit_test(a_client_that_does_not_read_is_not_read_past_the_requests_bound),
+        cmocka_unit_test(a_loop_with_much_to_begin_receives_nothing_and_does_not_spin),
+        cmocka_unit_test(who_is_not_received_from_may_be_closed),
         cmocka_unit_test(one_request_goes_on_however_large),
         cmocka_unit_test(who_does_not_finish_the_handshake_in_time_is_left),
         cmocka_unit_test(who_sends_a_part_of_a_request_and_no_more_is_left),
