@@ -56,8 +56,8 @@ def full_disk_waits(folder):
             with guest.Guest(folder, "write_all", ["/dev/vda"], guest.VIRTIO_DISK,
                              guest.disk(server, "virtio")) as machine:
                 machine.expect("begins")
-                common.wait_until("the server says that it waits",
-                                  lambda: "SIGUSR2" in server.log(), 120)
+                common.wait_until("the server says that it is stopped",
+                                  lambda: "is stopped" in server.log(), 120)
                 make_room(where)
                 server.process.send_signal(signal.SIGUSR2)
                 machine.passes()
