@@ -11,6 +11,7 @@
 #include <errno.h>
 
 #include "block/activity.h"
+#include "block/buffer.h"
 #include "block/reopen.h"
 #include "common/endian.h"
 #include "common/log.h"
@@ -230,6 +231,14 @@ static void co_do_well(struct stage *stage)
     check_sound(stage);
 }
 
+/* So that who wants one must ask for memory. Nothing is in flight. */
+static void forget_buffers(struct stage *stage)
+{
+    struct buffer_pool *pool = &block_env_local(&stage->fixture.env)->buffers;
+    buffer_pool_fini(pool);
+    buffer_pool_init(pool);
+}
+
 static bool co_fail(struct stage *stage, enum way way, unsigned at)
 {
     struct error err = {.message = ""};
@@ -239,6 +248,7 @@ static bool co_fail(struct stage *stage, enum way way, unsigned at)
         assert_int_equal(co_open(stage, options, &err), 0);
         options = NULL;
     }
+    forget_buffers(stage);
     arm(&stage->fixture.disk, way, at);
     arm(&stage->other, way, at);
     crash_no_memory_arm(way >= MEMORY_ONCE ? at + 1 : 0, way == MEMORY_ON);

@@ -12,6 +12,7 @@
 #include "formats/qcow2/driver.h"
 #include "formats/qcow2/image.h"
 #include "tests/unit/block/block_fixture.h"
+#include "tests/unit/formats/qcow2/memory_image.h"
 
 #define CLUSTER 512u
 #define USED_BYTES (8 * CLUSTER)
@@ -166,12 +167,174 @@ static void a_repair_that_fails_at_any_call_can_be_made_again(void **state)
     assert_true(failing.at > 10);
 }
 
+/* --- of every shape -----------------------------------------------------------------------------
+ *
+ * An image whose first guest clusters have data, and one is compressed; then something of it is
+ * broken.
+ */
+
+#define LARGE 16384u
+#define PAST_THE_END (UINT64_C(1) << 40)
+
+struct broken {
+    struct memory_image image;
+    bool is_version_2;
+    const char *repair;
+    void (*break_it)(uint8_t *file, uint8_t *l1, uint8_t *l2);
+    int code; /* of the opening */
+    const char *why;
+};
+
+static int co_open_repairing(struct fixture *fixture, const char *what, struct error *err)
+{
+    struct node_options *options = node_options_new();
+    node_options_set(options, "driver", "qcow2", NULL);
+    node_options_set(options, "repair", what, NULL);
+    memory_disk_options(&fixture->disk, options, "file.", "growing");
+    return block_co_open(&fixture->env, options, &fixture->node, err);
+}
+
+static void co_write_some(struct fixture *fixture, const struct broken *broken)
+{
+    static uint8_t data[4 * LARGE];
+    memory_image_make(&fixture->disk, &broken->image);
+    if (broken->is_version_2)
+        fixture->disk.data[7] = 2;
+    assert_int_equal(co_open(fixture, NULL), 0);
+    memset(data, 0x5a, sizeof(data));
+    assert_int_equal(fixture_co_write(fixture->node, 0, data, sizeof(data), 0), 0);
+    assert_int_equal(fixture_co_write(fixture->node, 2 * LARGE, data, LARGE, BLOCK_COMPRESS), 0);
+    fixture_co_close(fixture);
+}
+
+static void co_mend(struct fixture *fixture, void *arg)
+{
+    const struct broken *broken = arg;
+    struct error err = {.message = ""};
+    struct qcow2_check check;
+    co_write_some(fixture, broken);
+    uint8_t *file = fixture->disk.data;
+    uint8_t *l1 = file + load_be64(file + 40);
+    broken->break_it(file, l1, file + (load_be64(l1) & QCOW2_ENTRY_OFFSET));
+    int rc = co_open_repairing(fixture, broken->repair, &err);
+    if (rc != broken->code || (broken->why && !strstr(err.message, broken->why)))
+        fail_msg("%d, '%s'; wanted %d, '%s'", rc, err.message, broken->code, broken->why);
+    if (rc < 0)
+        return;
+    assert_int_equal(qcow2_co_check(fixture->node, NULL, NULL, &check, &err), 0);
+    assert_int_equal(check.errors + check.leaks + check.unreadable, 0);
+    uint8_t byte = 0; /* the fourth cluster is never broken */
+    assert_int_equal(fixture_co_read(fixture->node, 3 * LARGE, &byte, 1), 0);
+    assert_int_equal(byte, 0x5a);
+    byte = 1; /* what the file never had is zeroes, where something was lost */
+    assert_int_equal(fixture_co_read(fixture->node, 0, &byte, 1), 0);
+    assert_true(byte == 0 || byte == 0x5a);
+}
+
+static void lose_the_first_cluster(uint8_t *file, uint8_t *l1, uint8_t *l2)
+{
+    (void)file;
+    (void)l1;
+    store_be64(l2, PAST_THE_END | QCOW2_ENTRY_COPIED);
+}
+
+/* The compressed one: as qemu says places, one sector of 512 bytes. */
+static void lose_the_compressed_cluster(uint8_t *file, uint8_t *l1, uint8_t *l2)
+{
+    unsigned per_entry = load_be64(file + 72) & QCOW2_INCOMPATIBLE_EXTENDED_L2 ? 16 : 8;
+    unsigned cluster = 2 * LARGE >> load_be32(file + 20);
+    (void)l1;
+    assert_true(load_be64(l2 + cluster * per_entry) & QCOW2_ENTRY_COMPRESSED);
+    store_be64(l2 + cluster * per_entry, QCOW2_ENTRY_COMPRESSED | PAST_THE_END);
+}
+
+static void give_the_first_cluster_twice(uint8_t *file, uint8_t *l1, uint8_t *l2)
+{
+    (void)file;
+    (void)l1;
+    memcpy(l2, l2 + 8, 8);
+}
+
+static void point_l1_nowhere(uint8_t *file, uint8_t *l1, uint8_t *l2)
+{
+    (void)l2;
+    (void)file;
+    store_be64(l1 + 8, 512 | QCOW2_ENTRY_COPIED);
+}
+
+static void point_l1_past_the_end(uint8_t *file, uint8_t *l1, uint8_t *l2)
+{
+    (void)l2;
+    (void)file;
+    store_be64(l1 + 8, PAST_THE_END);
+}
+
+/* A second refcount block, which counts nothing, where the compressed cluster was before; and what
+ * is compressed is counted twice. */
+static void leak_and_more_blocks(uint8_t *file, uint8_t *l1, uint8_t *l2)
+{
+    uint8_t *table = file + load_be64(file + 48);
+    uint8_t *block = file + load_be64(table);
+    (void)l1;
+    (void)l2;
+    assert_int_equal(load_be16(block + 2 * 7), 0);
+    store_be16(block + 2 * 7, 1);
+    memset(file + 7 * LARGE, 0, LARGE);
+    store_be64(table + 8, 7 * LARGE);
+    assert_int_equal(load_be16(block + 2 * 9), 1);
+    store_be16(block + 2 * 9, 2);
+}
+
+static void break_a_table_entry(uint8_t *file, uint8_t *l1, uint8_t *l2)
+{
+    leak_and_more_blocks(file, l1, l2);
+    store_be64(file + load_be64(file + 48) + 16, 512);
+}
+
+#define SHAPE(order, clusters, extended)                                      \
+    {                                                                         \
+        .cluster_bits = 14, .refcount_order = order, .is_extended = extended, \
+        .disk_bytes = UINT64_C(clusters) * LARGE                              \
+    }
+#define FEW 32
+#define MANY 3000 /* two L1 entries */
+
+static const struct broken broken_ones[] = {
+    {SHAPE(4, FEW, false), false, "all", lose_the_first_cluster, 0, NULL},
+    {SHAPE(4, FEW, true), false, "all", lose_the_first_cluster, 0, NULL},
+    {SHAPE(4, FEW, true), false, "all", lose_the_compressed_cluster, 0, NULL},
+    {SHAPE(4, FEW, false), false, "all", lose_the_compressed_cluster, 0, NULL},
+    {SHAPE(4, FEW, false), true, "all", lose_the_first_cluster, 0, NULL},
+    {SHAPE(4, FEW, false), false, "all", give_the_first_cluster_twice, 0, NULL},
+    {SHAPE(0, FEW, false), false, "all", give_the_first_cluster_twice, -ERANGE,
+     "a cluster has more references than its refcount can say"},
+    {SHAPE(4, MANY, false), false, "all", point_l1_nowhere, -EIO, "1 errors are left"},
+    {SHAPE(4, MANY, false), false, "all", point_l1_past_the_end, -EIO, "errors are left"},
+    {SHAPE(4, MANY, false), false, "leaks", point_l1_nowhere, -EINVAL, "repair it with"},
+    {SHAPE(4, FEW, false), false, "leaks", leak_and_more_blocks, 0, NULL},
+    {SHAPE(4, FEW, false), false, "leaks", break_a_table_entry, -EINVAL, "refcount table"},
+    {SHAPE(4, FEW, false), false, "all", break_a_table_entry, 0, NULL},
+};
+
+static void what_is_broken_is_mended_or_refused(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof(broken_ones) / sizeof(*broken_ones); i++) {
+        struct fixture fixture;
+        fixture_init(&fixture, drivers, 0, 64 * LARGE, 1);
+        print_message("broken %zu\n", i);
+        fixture_run(&fixture, co_mend, (void *)(uintptr_t)&broken_ones[i]);
+        fixture_fini(&fixture);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_dirty_image_is_repaired_before_it_is_written),
         cmocka_unit_test(what_points_past_the_end_is_gone_before_something_is_written_there),
         cmocka_unit_test(a_repair_that_fails_at_any_call_can_be_made_again),
+        cmocka_unit_test(what_is_broken_is_mended_or_refused),
     };
     drivers[0] = &format_qcow2;
     drivers[1] = memory_drivers[0];
