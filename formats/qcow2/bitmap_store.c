@@ -20,6 +20,8 @@ static int co_write(const struct qcow2_image *image, uint64_t host_offset, void 
 {
     struct iovec iov;
     struct block_vec vec = vec_of_buffer(&iov, bytes, length);
+    if (qcow2_is_corrupt(image)) /* clusters that are freed meanwhile may have shown it */
+        return -EIO;
     return node_co_write(image->node->file, host_offset, &vec, 0);
 }
 

@@ -108,6 +108,8 @@ static int co_begin_call(struct memory_disk *disk, enum memory_op op, uint64_t o
     bool fails = disk->fail_code < 0 &&
                  ((disk->fail_ops & (1u << op)) || disk->call_count == disk->fail_at_call ||
                   disk->call_count >= disk->fail_from_call);
+    void (*at_call)(struct memory_disk *) =
+        disk->call_count == disk->fail_at_call ? disk->at_call : NULL;
     disk->call_count++;
     disk->active_count++;
     disk->active_flush_count += op == MEMORY_FLUSH;
@@ -120,6 +122,8 @@ static int co_begin_call(struct memory_disk *disk, enum memory_op op, uint64_t o
         co_queue_wait(&disk->held, &disk->mutex);
     disk->held_count--;
     pthread_mutex_unlock(&disk->mutex);
+    if (at_call)
+        at_call(disk);
     co_pause_somewhat(disk);
     return fails ? disk->fail_code : 0;
 }

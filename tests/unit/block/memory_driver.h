@@ -68,6 +68,11 @@ struct memory_disk {
     uint64_t fail_from_call; /* or every call from this one on */
     int fail_code;           /* 0: nothing fails */
 
+    /* Called when the call has begun that fail_at_call names. Does not wait.
+     */
+    void (*at_call)(struct memory_disk *disk);
+    void *at_call_arg; /* its own */
+
     unsigned lends_refused_from; /* so many loans are given, then -EAGAIN; UINT_MAX at first */
     unsigned lend_count;
 

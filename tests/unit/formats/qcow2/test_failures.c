@@ -12,6 +12,7 @@
 
 #include "block/activity.h"
 #include "block/buffer.h"
+#include "block/coroutine.h"
 #include "block/reopen.h"
 #include "common/endian.h"
 #include "common/log.h"
@@ -27,6 +28,7 @@
 
 #define CAPACITY_BYTES (2u << 20)
 #define STORED_BYTES 40000u /* at the front of the disk, which no scene changes */
+#define FEATURES_AT 72
 #define INCOMPATIBLE_LAST_BYTE 79
 
 /* What is open: the image's backend, above fixture.node. */
@@ -34,6 +36,8 @@ struct stage {
     struct fixture fixture;
     struct memory_disk other; /* a backing or data file */
     struct block_backend *backend;
+    unsigned calls_until_corrupt; /* of the file, when that was found */
+    bool is_marking;
 };
 
 struct scene {
@@ -191,23 +195,43 @@ static void co_prepare(struct stage *stage)
 /* --- what fails ---------------------------------------------------------------------------------
  */
 
-enum way { CALL_ONCE, CALL_ON, MEMORY_ONCE, MEMORY_ON, WAY_COUNT };
+/* CORRUPT: in the middle of the call somebody else finds that the image is damaged. */
+enum way { CALL_ONCE, CALL_ON, MEMORY_ONCE, MEMORY_ON, CORRUPT, WAY_COUNT };
 
-static void arm(struct memory_disk *disk, enum way way, unsigned at)
+static void find_damage(void *arg)
+{
+    struct stage *stage = arg;
+    struct qcow2_image *image = qcow2_of(stage->fixture.node);
+    assert_int_equal(qcow2_co_corrupt(image, "it is the test's wish", "test", 0, 0), -EIO);
+    stage->is_marking = false;
+}
+
+static void at_call(struct memory_disk *disk)
+{
+    struct stage *stage = disk->at_call_arg;
+    stage->calls_until_corrupt = stage->fixture.disk.log_count;
+    stage->is_marking = true;
+    assert_int_equal(coroutine_start(stage->fixture.loop, find_damage, stage), 0);
+}
+
+static void arm(struct stage *stage, struct memory_disk *disk, enum way way, unsigned at)
 {
     memory_disk_forget_calls(disk);
     disk->fail_code = way == CALL_ONCE || way == CALL_ON ? -EIO : 0;
-    disk->fail_at_call = way == CALL_ONCE ? at : UINT64_MAX;
+    disk->fail_at_call = way == CALL_ONCE || way == CORRUPT ? at : UINT64_MAX;
     disk->fail_from_call = way == CALL_ON ? at : UINT64_MAX;
+    disk->at_call = way == CORRUPT ? at_call : NULL;
+    disk->at_call_arg = stage;
 }
 
 static bool disarm(struct stage *stage, enum way way, unsigned at)
 {
     bool happened = crash_no_memory_failed() > 0;
     crash_no_memory_disarm();
-    if (way == CALL_ONCE || way == CALL_ON)
+    if (way != MEMORY_ONCE && way != MEMORY_ON)
         happened = stage->fixture.disk.call_count > at || stage->other.call_count > at;
     stage->fixture.disk.fail_code = stage->other.fail_code = 0;
+    stage->fixture.disk.at_call = stage->other.at_call = NULL;
     return happened;
 }
 
@@ -216,6 +240,22 @@ static void check_sound(const struct stage *stage)
     struct memory_image_faults faults = memory_image_check(&stage->fixture.disk);
     if (faults.errors > 0)
         fail_msg("%s: %u errors", scene->name, faults.errors);
+}
+
+/* Nothing was written but the mark, which is taken away. */
+static void check_left_alone(struct stage *stage)
+{
+    struct memory_disk *disk = &stage->fixture.disk;
+    for (unsigned i = stage->calls_until_corrupt; i < disk->log_count; i++) {
+        enum memory_op op = disk->log[i].op;
+        if (op == MEMORY_WRITE && disk->log[i].offset == FEATURES_AT)
+            continue;
+        if (op == MEMORY_WRITE || op == MEMORY_ZERO || op == MEMORY_DISCARD || op == MEMORY_RESIZE)
+            fail_msg("%s: a call %d at 0x%llx after the image was found to be corrupt", scene->name,
+                     op, (unsigned long long)disk->log[i].offset);
+    }
+    assert_true(disk->data[INCOMPATIBLE_LAST_BYTE] & QCOW2_INCOMPATIBLE_CORRUPT);
+    disk->data[INCOMPATIBLE_LAST_BYTE] &= (uint8_t)~QCOW2_INCOMPATIBLE_CORRUPT;
 }
 
 /* Nothing fails any more. */
@@ -249,16 +289,20 @@ static bool co_fail(struct stage *stage, enum way way, unsigned at)
         options = NULL;
     }
     forget_buffers(stage);
-    arm(&stage->fixture.disk, way, at);
-    arm(&stage->other, way, at);
-    crash_no_memory_arm(way >= MEMORY_ONCE ? at + 1 : 0, way == MEMORY_ON);
+    arm(stage, &stage->fixture.disk, way, at);
+    arm(stage, &stage->other, way, at);
+    crash_no_memory_arm(way == MEMORY_ONCE || way == MEMORY_ON ? at + 1 : 0, way == MEMORY_ON);
     rc = scene->is_opening ? co_open(stage, options, &err) : scene->co_do(stage, &err);
     bool happened = disarm(stage, way, at);
-    if (rc < 0 && rc != -EIO && rc != -ENOMEM)
+    while (stage->is_marking)
+        coroutine_co_pause();
+    if (rc < 0 && rc != -EIO && rc != -ENOMEM && rc != (way == CORRUPT ? -EACCES : 0))
         fail_msg("%s, way %u, %u: %d, %s", scene->name, way, at, rc, err.message);
     if (rc < 0 && !happened)
         fail_msg("%s: %s", scene->name, err.message);
     co_close(stage);
+    if (way == CORRUPT && happened)
+        check_left_alone(stage);
     /* One that is dirty is repaired by the next opening. */
     bool is_dirty = stage->fixture.disk.data[INCOMPATIBLE_LAST_BYTE] & QCOW2_INCOMPATIBLE_DIRTY;
     if (!scene->damage && !is_dirty)
@@ -287,7 +331,7 @@ static void co_play(struct fixture *fixture, void *arg)
     memcpy(other, stage->other.data, CAPACITY_BYTES);
     file_bytes = stage->fixture.disk.size_bytes;
     other_bytes = stage->other.size_bytes;
-    for (enum way way = 0; way < WAY_COUNT; way++) {
+    for (enum way way = 0; way < (scene->is_opening ? CORRUPT : WAY_COUNT); way++) {
         unsigned stride = stride_of_scene(), at = (unsigned)way % stride;
         bool happened = true;
         for (; happened; at += stride) {
