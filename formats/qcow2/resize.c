@@ -200,7 +200,8 @@ static int co_grow(struct qcow2_image *image, const struct qcow2_resize *resize)
 /* --- shrinking ----------------------------------------------------------------------------------
  */
 
-/* What is not cut is only longer than it need be. */
+/* What is not cut is only longer than it need be. Where the refcounts turned out to be wrong, they
+ * do not say what is in use. */
 static void co_cut_file(struct qcow2_image *image)
 {
     struct block_node *file = image->node->file;
@@ -209,6 +210,8 @@ static void co_cut_file(struct qcow2_image *image)
     int ret = qcow2_co_drop_refcount_blocks(image);
     if (ret == 0)
         ret = qcow2_co_used_end(image, &end);
+    if (ret == 0 && qcow2_is_corrupt(image))
+        ret = -EIO;
     if (ret == 0 && end < atomic_load(&file->size_bytes))
         ret = node_co_resize(file, end, &why);
     if (ret < 0)

@@ -17,6 +17,7 @@
 #include "common/endian.h"
 #include "common/log.h"
 #include "formats/qcow2/bitmap_directory.h"
+#include "formats/qcow2/bitmaps.h"
 #include "formats/qcow2/check.h"
 #include "formats/qcow2/driver.h"
 #include "formats/qcow2/image.h"
@@ -45,7 +46,8 @@ struct scene {
     struct memory_image image;
     const char *options;
     bool has_backing, has_bitmaps, has_snapshot;
-    bool is_opening;                          /* what fails is the opening */
+    bool gives_up;   /* to write; nobody can find damage then, since nothing else is in flight */
+    bool is_opening; /* what fails is the opening */
     void (*damage)(struct memory_disk *disk); /* of the image, which is prepared and closed */
     int (*co_do)(struct stage *stage, struct error *err); /* the first error */
 };
@@ -243,7 +245,7 @@ static void check_sound(const struct stage *stage)
 }
 
 /* Nothing was written but the mark, which is taken away. */
-static void check_left_alone(struct stage *stage)
+static void check_left_alone(struct stage *stage, unsigned at)
 {
     struct memory_disk *disk = &stage->fixture.disk;
     for (unsigned i = stage->calls_until_corrupt; i < disk->log_count; i++) {
@@ -251,8 +253,8 @@ static void check_left_alone(struct stage *stage)
         if (op == MEMORY_WRITE && disk->log[i].offset == FEATURES_AT)
             continue;
         if (op == MEMORY_WRITE || op == MEMORY_ZERO || op == MEMORY_DISCARD || op == MEMORY_RESIZE)
-            fail_msg("%s: a call %d at 0x%llx after the image was found to be corrupt", scene->name,
-                     op, (unsigned long long)disk->log[i].offset);
+            fail_msg("%s, %u: a call %d at 0x%llx after the image was found to be corrupt",
+                     scene->name, at, op, (unsigned long long)disk->log[i].offset);
     }
     assert_true(disk->data[INCOMPATIBLE_LAST_BYTE] & QCOW2_INCOMPATIBLE_CORRUPT);
     disk->data[INCOMPATIBLE_LAST_BYTE] &= (uint8_t)~QCOW2_INCOMPATIBLE_CORRUPT;
@@ -302,7 +304,7 @@ static bool co_fail(struct stage *stage, enum way way, unsigned at)
         fail_msg("%s: %s", scene->name, err.message);
     co_close(stage);
     if (way == CORRUPT && happened)
-        check_left_alone(stage);
+        check_left_alone(stage, at);
     /* One that is dirty is repaired by the next opening. */
     bool is_dirty = stage->fixture.disk.data[INCOMPATIBLE_LAST_BYTE] & QCOW2_INCOMPATIBLE_DIRTY;
     if (!scene->damage && !is_dirty)
@@ -331,7 +333,8 @@ static void co_play(struct fixture *fixture, void *arg)
     memcpy(other, stage->other.data, CAPACITY_BYTES);
     file_bytes = stage->fixture.disk.size_bytes;
     other_bytes = stage->other.size_bytes;
-    for (enum way way = 0; way < (scene->is_opening ? CORRUPT : WAY_COUNT); way++) {
+    for (enum way way = 0; way < (scene->is_opening || scene->gives_up ? CORRUPT : WAY_COUNT);
+         way++) {
         unsigned stride = stride_of_scene(), at = (unsigned)way % stride;
         bool happened = true;
         for (; happened; at += stride) {
@@ -451,6 +454,13 @@ static int co_leave_and_take(struct stage *stage, struct error *err)
     return rc == 0 ? co_write(stage, 100000, 5000, 2, 0) : rc;
 }
 
+static int co_store_bitmaps(struct stage *stage, struct error *err)
+{
+    (void)err;
+    int rc = co_write(stage, 100000, 5000, 1, 0);
+    return rc == 0 ? qcow2_bitmaps_co_store(qcow2_of(stage->fixture.node)) : rc;
+}
+
 /* All counts are lost. */
 static void make_dirty(struct memory_disk *disk)
 {
@@ -498,9 +508,10 @@ static void make_leaks(struct memory_disk *disk)
     X(new_sizes_of_small_clusters, .image = TINY, .has_bitmaps = true, .co_do = co_resizes)        \
     X(new_sizes_above_a_backing_file, .image = EXTENDED, .has_backing = true, .co_do = co_resizes) \
     X(new_sizes_of_a_data_file, .image = EXTERNAL, .co_do = co_resizes)                            \
-    X(a_reopening, .image = SMALL, .has_bitmaps = true, .co_do = co_reopens)                       \
-    X(a_turn_of_another_server, .image = SMALL, .has_bitmaps = true, .has_snapshot = true,         \
-      .has_backing = true, .co_do = co_leave_and_take)                                             \
+    X(bitmaps_that_are_stored, .image = SMALL, .has_bitmaps = true, .co_do = co_store_bitmaps)     \
+    X(a_reopening, .gives_up = true, .image = SMALL, .has_bitmaps = true, .co_do = co_reopens)     \
+    X(a_turn_of_another_server, .gives_up = true, .image = SMALL, .has_bitmaps = true,             \
+      .has_snapshot = true, .has_backing = true, .co_do = co_leave_and_take)                       \
     X(an_opening, .image = SMALL, .has_bitmaps = true, .has_snapshot = true, .has_backing = true,  \
       .is_opening = true)                                                                          \
     X(an_opening_with_a_data_file, .image = EXTERNAL, .is_opening = true)                          \
