@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
 # The tests of the driver "file" on file systems of other kinds, mounted for it: what zeroing,
-# discarding, O_DIRECT and locks are there is the file system's matter. Usage: file-systems.sh KIND
+# discarding, O_DIRECT and locks are there is the file system's matter. Usage: file-systems.sh KIND [SCRIPT]:
+# with a script, that one is run there instead.
 # shellcheck source=tests/integration/lib.sh
 . "$(dirname "$0")/lib.sh"
 kind=$1
+script=${2:-}
 is_stand_in && skip "the stand-in has no unit tests"
 [ "$(id -u)" -eq 0 ] || skip "mounting needs root"
 [ -n "${UNIT_TESTS:-}" ] || skip "no folder of unit tests (UNIT_TESTS)"
@@ -14,7 +16,7 @@ need mount unshare
 if [ "${MOUNTED_APART:-}" != 1 ]; then
     unshare -m true 2>/dev/null || skip "this container may not mount"
     status=0
-    MOUNTED_APART=1 unshare -m --propagation private bash "$0" "$kind" || status=$?
+    MOUNTED_APART=1 unshare -m --propagation private bash "$0" "$@" || status=$?
     exit "$status"
 fi
 
@@ -30,6 +32,12 @@ tmpfs) mount -t tmpfs -o size=512m none "$dir/m" || skip "no tmpfs can be mounte
     ;;
 esac
 export TMPDIR=$dir/m
+if [ -n "$script" ]; then
+    status=0
+    bash "$(dirname "$0")/$script" || status=$?
+    [ "$status" -eq 0 ] || [ "$status" -eq 77 ] || fail "$script on $kind"
+    exit "$status"
+fi
 
 dd if=/dev/zero of="$TMPDIR/direct" bs=4096 count=1 oflag=direct status=none 2>/dev/null ||
     skip "this kernel's $kind has no O_DIRECT"
