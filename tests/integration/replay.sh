@@ -4,7 +4,7 @@
 # images of their own: both must show the same, and nothing that nobody wrote. replay.sh PART:
 #   shipped   tests/traces/ on raw, qcow2 and gow1
 #   engines   a random trace on each AIO engine with each cache mode, a format each in turn
-#   product   the same on every format
+#   product   the same on every format, and with crashes; for tests/run --long
 # SEED in the environment makes random traces again.
 # shellcheck source=tests/integration/lib.sh
 . "$(dirname "$0")/lib.sh"

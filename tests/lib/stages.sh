@@ -15,7 +15,7 @@ packages_tests=(
 packages_long=(debootstrap)
 
 stages_default=(checks release asan tsan fuzz)
-stages_long=(chroot asan-slow fuzz-long sim-long crash-long differential-long valgrind guests kill-long soak)
+stages_long=(chroot asan-slow fuzz-long sim-long crash-long differential-long replay-long valgrind guests kill-long soak)
 
 stage_checks()
 {
@@ -117,6 +117,14 @@ stage_differential_long()
   local -x PLATTER_DIFFERENTIAL_CASES=${PLATTER_DIFFERENTIAL_CASES:-10000}
   build differential-long build --buildtype=release || return
   run_meson differential-long build --timeout-multiplier 200 'qcow2, differential'
+}
+
+# Some two hundred replays, each with the syncs of its cache mode.
+stage_replay_long()
+{
+  build replay-long build --buildtype=release || return
+  record_run 'replay-long: every engine and cache mode on every format' "$logs/replay-long.log" \
+    timeout 3600 bash tests/integration/replay.sh product
 }
 
 # A thousand over qcow2, 250 over raw; each takes some 100 ms, and the default run has 60 of them.
