@@ -14,6 +14,7 @@
 #include "block/sleep.h"
 #include "block/workers.h"
 #include "formats/registry.h"
+#include "tests/harness/ide_guest.h"
 #include "tests/harness/virtio_blk.h"
 #include "tests/harness/virtio_driver.h"
 
@@ -73,6 +74,14 @@ static int co_open(struct life *life, struct block_node **ret_node)
 /* --- the device --------------------------------------------------------------------------------
  */
 
+/* Ends the process where the trace says that who serves the disk is killed: nothing is closed. */
+static void co_replay(struct life *life, struct guest_device *guest)
+{
+    replay_co_run(life->trace, guest, life->content, life->result);
+    if (life->result->next_step < life->trace->step_count && !life->result->failure[0])
+        raise(SIGKILL);
+}
+
 static int co_with_virtio(struct life *life, struct block_backend *backend)
 {
     static struct virtio_driver driver; /* larger than a coroutine's stack */
@@ -91,9 +100,7 @@ static int co_with_virtio(struct life *life, struct block_backend *backend)
     code = virtio_blk_new(&device, backend, life->loop, &memory, &options, &life->err);
     if (code == 0) {
         virtio_driver_init(&driver, device, &memory, &driver_options);
-        replay_co_run(life->trace, &driver.guest, life->content, life->result);
-        if (life->result->next_step < life->trace->step_count && !life->result->failure[0])
-            raise(SIGKILL); /* the crash: nothing is closed */
+        co_replay(life, &driver.guest);
         virtio_driver_co_fini(&driver);
         virtio_blk_free(device);
     }
@@ -101,12 +108,27 @@ static int co_with_virtio(struct life *life, struct block_backend *backend)
     return code;
 }
 
+static int co_with_ide(struct life *life, struct block_backend *backend)
+{
+    struct ide_guest *guest;
+    int code = ide_guest_co_new(&guest, life->loop, backend);
+    if (code < 0)
+        return error_set(&life->err, code, "the IDE disk cannot be set up");
+    if (image_cache_writes_through(life->cache))
+        guest->guest.ops->co_set_write_cache(&guest->guest, false);
+    co_replay(life, &guest->guest);
+    ide_guest_co_free(guest);
+    return 0;
+}
+
 static int co_with_device(struct life *life, struct block_backend *backend)
 {
     const char *name = life->options->device ? life->options->device : life->trace->device;
     if (strcmp(name, "virtio-blk") == 0)
         return co_with_virtio(life, backend);
-    return error_set(&life->err, -EINVAL, "there is no device '%s'; say --device virtio-blk", name);
+    if (strcmp(name, "ide") == 0)
+        return co_with_ide(life, backend);
+    return error_set(&life->err, -EINVAL, "there is no device '%s'; say virtio-blk or ide", name);
 }
 
 static void co_live(void *arg)
