@@ -134,7 +134,7 @@ static void cut_power(struct sim_world *world)
         return;
     }
     struct random random = sim_random(&world->sim, "power cut", 0);
-    uint8_t *image = malloc(world->size_bytes);
+    uint8_t *image = malloc(world->file->room_bytes);
     assert(image);
     world->cuts++;
     sim_disk_forget_users(&world->disk, true);
