@@ -321,6 +321,62 @@ static void what_a_failed_write_left_is_never_shown(void **state)
     fixture_fini(&fixture);
 }
 
+/* --- many pieces --------------------------------------------------------------------------------
+ */
+
+/* More than one call to the host takes, in the middle of a cluster: what is copied around them goes
+ * apart. */
+static int co_write_pieces(struct fixture *fixture, uint64_t offset, int byte)
+{
+    static uint8_t data[100];
+    struct iovec iov[100];
+    memset(data, byte, sizeof(data));
+    for (unsigned i = 0; i < 100; i++)
+        iov[i] = (struct iovec){.iov_base = data + i, .iov_len = 1};
+    struct block_vec vec = {.iov = iov, .length = 100};
+    return node_co_write(fixture->node, offset, &vec, 0);
+}
+
+static void co_many_pieces(struct fixture *fixture, void *arg)
+{
+    struct memory_disk *disk = &fixture->disk;
+    (void)arg;
+    co_open(fixture);
+    const uint64_t cluster = 65536;
+    /* In the middle, at the front, and at the end of one; all that is around them reads as 0. */
+    const uint64_t places[] = {cluster + 5000, 3 * cluster, 6 * cluster - 100};
+    for (size_t i = 0; i < sizeof(places) / sizeof(*places); i++) {
+        unsigned at = 0;
+        co_discard(fixture, places[i] & ~(cluster - 1), cluster);
+        co_write(fixture, places[i] & ~(cluster - 1), cluster, 9); /* the place is not fresh */
+        co_discard(fixture, places[i] & ~(cluster - 1), cluster);
+        assert_int_equal(node_co_flush(fixture->node), 0);
+        for (int rc = -EIO; rc < 0; at++) {
+            memory_disk_forget_calls(disk);
+            disk->fail_at_call = at;
+            disk->fail_code = -EIO;
+            rc = co_write_pieces(fixture, places[i], 40 + (int)i);
+            disk->fail_code = 0;
+            assert_true(rc == 0 || rc == -EIO);
+        }
+        memset(model.bytes + places[i], 40 + (int)i, 100);
+        assert_true(at > 1);
+    }
+    co_check(fixture);
+    fixture_co_close(fixture);
+    struct memory_image_faults faults = memory_image_check(disk);
+    assert_int_equal(faults.errors + faults.leaks, 0);
+}
+
+static void more_pieces_than_the_host_takes_are_written_apart(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    set_up(&fixture, &shapes[2]);
+    fixture_run(&fixture, co_many_pieces, NULL);
+    fixture_fini(&fixture);
+}
+
 /* --- what is refused ----------------------------------------------------------------------------
  */
 
@@ -361,6 +417,7 @@ int main(void)
         cmocka_unit_test(a_failure_at_each_call_loses_and_leaks_nothing),
         cmocka_unit_test(what_a_failed_write_left_is_never_shown),
         cmocka_unit_test(no_cluster_is_taken_past_64_pib),
+        cmocka_unit_test(more_pieces_than_the_host_takes_are_written_apart),
         cmocka_unit_test(what_cannot_be_kept_true_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
