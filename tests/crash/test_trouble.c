@@ -20,8 +20,8 @@
 
 #define SEED_DEFAULT 20260701
 #define WORKLOADS_DEFAULT 2
-#define STRIDE_DEFAULT 7
-#define STRIDE_HOST_DEFAULT 29 /* of six faults */
+#define STRIDE_DEFAULT 17
+#define STRIDE_HOST_DEFAULT 61 /* of six faults */
 #define HANG_S 120             /* a shape that takes so long hangs: it takes a second or two */
 
 struct wanted {
