@@ -228,6 +228,21 @@ end_load() {
     for pid in "${loads[@]}"; do wait "$pid" || true; done
 }
 
+# nbdkit before its commit 9d82aa4f may die of an assertion when a client leaves: then the image alone is
+# judged.
+asserted() {
+    grep -q 'raw_send_socket: Assertion' "$log"
+}
+
+stop_what_lost_a_client() {
+    local status=0
+    kill -TERM "$server_pid" 2>/dev/null || true
+    "$HELPERS/wait_server" gone "$server_pid" "$limit_s" || fail "nbdkit does not end"
+    wait "$server_pid" || status=$?
+    no_sanitizer_report
+    [ "$status" -eq 0 ] || asserted || fail "nbdkit ended with status $status, not 0"
+}
+
 # Under AddressSanitizer it is tests/stress/host_threads.c alone that ends the image under load.
 part_ends() {
     need qemu-img qemu-io
@@ -245,8 +260,8 @@ part_ends() {
 
         serve "$image" format="$format"
         timeout -s KILL 1 qemu-img bench -f raw -w -c 10000000 -d 64 -s 64k "$uri" >/dev/null 2>&1 || true
-        io 'write -P 5 0 1M' 'read -P 5 0 1M'
-        stop_nbdkit
+        (io 'write -P 5 0 1M' 'read -P 5 0 1M') || asserted || fail "the next client is not served"
+        stop_what_lost_a_client
         check_image
         ok "$format: a client that is gone in the middle"
     done
