@@ -65,8 +65,8 @@ asan() # STAGE ARGUMENT...
 {
   local stage=$1
   shift
-  local -x PLATTER_SIM_SEEDS=250 # the release build runs them all; here each takes several times as long
-  local -x PLATTER_CRASH_STATES=2000 PLATTER_CRASH_STRIDE=41
+  local -x PLATTER_SIM_SEEDS=200 # the release build runs them all; here each takes several times as long
+  local -x PLATTER_CRASH_STATES=2000 PLATTER_CRASH_STRIDE=101
   build_asan "$stage" || return
   run_sanitized "$stage" build-asan --timeout-multiplier 5 --no-suite limits --no-suite soak "$@"
 }
