@@ -4,7 +4,8 @@
 
 /*
  * A loop's backlog (in block/loop.c): operations that an engine holds and will submit in the next
- * rounds: work that the loop has taken on and not begun. Who would take on more (receive from
+ * rounds, and writes that wait for a round with room for their copy (block/posix_transfer.c): work
+ * that the loop has taken on and not begun. Who would take on more (receive from
  * another client) and finds LOOP_BACKLOG_MAX of them leaves a task that runs when there are less:
  * else hundreds of clients' requests all begin at once, each with a stack and a buffer that are not
  * in the processor's cache when it is their turn. What the disk has is not counted.

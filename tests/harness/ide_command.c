@@ -17,11 +17,6 @@ void ide_command_end(struct ide_channel *channel)
     channel->moved = NULL;
 }
 
-void ide_command_done_quietly(struct ide_channel *channel)
-{
-    ide_command_end(channel);
-}
-
 void ide_command_done(struct ide_channel *channel)
 {
     ide_command_end(channel);

@@ -180,6 +180,6 @@ void ide_identify_start(struct ide_channel *channel, unsigned flags)
         ide_identify_cd(&identity, channel->buffer);
     else
         ide_identify_disk(&identity, channel->buffer);
-    ide_data_offer(channel, false, IDE_SECTOR, ide_command_done_quietly);
+    ide_data_offer(channel, false, IDE_SECTOR, ide_command_end);
     ide_interrupt_set(channel);
 }

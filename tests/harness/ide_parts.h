@@ -43,10 +43,9 @@ enum ide_command_flag {
 void ide_command_start(struct ide_channel *channel, uint8_t code);
 /* The end, with an interrupt. */
 void ide_command_done(struct ide_channel *channel);
-/* The end of a PIO data-in command: the guest knows, since it has read all of it. */
-void ide_command_done_quietly(struct ide_channel *channel);
 void ide_command_fail(struct ide_channel *channel, uint8_t error);
-/* The device is idle again; what Status and the interrupt say is the caller's. */
+/* The device is idle again; what Status and the interrupt say is the caller's. All there is to the
+ * end of a PIO data-in command: the guest knows, since it has read all of it. */
 void ide_command_end(struct ide_channel *channel);
 
 /* --- ide_data.c, ide_dma.c ---------------------------------------------------------------------
@@ -124,6 +123,9 @@ void atapi_read(struct ide_channel *channel, uint32_t lba, uint32_t count);
 void atapi_reset(struct ide_channel *channel);
 /* atapi_commands.c */
 void atapi_execute(struct ide_channel *channel, const uint8_t *packet);
+
+/* --- ide_features.c ---------------------------------------------------------------------------
+ */
 
 /* SET FEATURES as after power on, and after a soft reset. */
 void ide_settings_init(struct ide_channel *channel);

@@ -55,7 +55,7 @@ static void chunk_is_moved_in(struct ide_channel *channel)
     else if (transfer->flags & (IDE_BY_DMA | IDE_VERIFY))
         ide_command_done(channel);
     else
-        ide_command_done_quietly(channel);
+        ide_command_end(channel);
 }
 
 static void chunk_is_read(struct ide_channel *channel)
