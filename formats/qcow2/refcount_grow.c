@@ -214,18 +214,24 @@ static int own_growth(struct qcow2_image *image, const struct growth *growth)
     return ret;
 }
 
+static void encode_fields(uint64_t table_offset, uint32_t table_clusters, uint8_t bytes[static 12])
+{
+    store_be64(bytes, table_offset);
+    store_be32(bytes + 8, table_clusters);
+}
+
 /* Offset and size of the table change in one write of one sector. */
 static int co_switch_header(struct qcow2_image *image, const struct growth *growth)
 {
-    uint8_t field[12];
+    uint8_t old[12], new[12];
+    const struct qcow2_header *header = &image->header;
     uint64_t table_offset = (growth->first_cluster + growth->block_count)
                             << image->geometry.cluster_bits;
-    store_be64(field, table_offset);
-    store_be32(field + 8, (uint32_t)growth->table_clusters);
+    encode_fields(header->refcount_table_offset, header->refcount_table_clusters, old);
+    encode_fields(table_offset, (uint32_t)growth->table_clusters, new);
     node_co_event(image->node, "refblock_alloc_switch_table");
-    if (qcow2_is_corrupt(image))
-        return -EIO;
-    int ret = qcow2_co_write_header_bytes(image, QCOW2_HEADER_REFCOUNT_TABLE, field, sizeof(field));
+    int ret =
+        qcow2_co_replace_header_bytes(image, QCOW2_HEADER_REFCOUNT_TABLE, new, old, sizeof(new));
     if (ret < 0)
         return ret;
     pthread_mutex_lock(&image->monitor);

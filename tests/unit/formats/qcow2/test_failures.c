@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Whatever an image is asked to do, with each call of its files failing in turn, and each
- * allocation: once, and from then on. Afterwards there is an error or the effect, the image makes
- * sense, what was stored is there, and the same succeeds when nothing fails any more.
+ * Whatever an image is asked to do, with each call of its files failing in turn, each allocation,
+ * and each table that the cache is asked for: once, and from then on. Afterwards there is an error
+ * or the effect, the image makes sense, what was stored is there, and the same succeeds when
+ * nothing fails any more.
  *
- * The linker sends allocations to tests/crash/no_memory.c.
+ * The linker sends allocations to tests/crash/no_memory.c, and calls of the cache to no_table.c.
  */
 #include "tests/unit/unit.h"
 
@@ -22,12 +23,14 @@
 #include "formats/qcow2/driver.h"
 #include "formats/qcow2/image.h"
 #include "formats/qcow2/resize.h"
+#include "formats/qcow2/writer.h"
 #include "formats/raw.h"
 #include "tests/crash/no_memory.h"
 #include "tests/unit/block/block_fixture.h"
 #include "tests/unit/formats/qcow2/memory_image.h"
+#include "tests/unit/formats/qcow2/no_table.h"
 
-#define CAPACITY_BYTES (2u << 20)
+#define CAPACITY_BYTES ((2u << 20) + (128u << 10))
 #define STORED_BYTES 40000u /* at the front of the disk, which no scene changes */
 #define FEATURES_AT 72
 #define INCOMPATIBLE_LAST_BYTE 79
@@ -198,7 +201,17 @@ static void co_prepare(struct stage *stage)
  */
 
 /* CORRUPT: in the middle of the call somebody else finds that the image is damaged. */
-enum way { CALL_ONCE, CALL_ON, MEMORY_ONCE, MEMORY_ON, CORRUPT, WAY_COUNT };
+enum way { CALL_ONCE, CALL_ON, MEMORY_ONCE, MEMORY_ON, TABLE_ONCE, TABLE_ON, CORRUPT, WAY_COUNT };
+
+static bool is_of_memory(enum way way)
+{
+    return way == MEMORY_ONCE || way == MEMORY_ON;
+}
+
+static bool is_of_tables(enum way way)
+{
+    return way == TABLE_ONCE || way == TABLE_ON;
+}
 
 static void find_damage(void *arg)
 {
@@ -228,9 +241,10 @@ static void arm(struct stage *stage, struct memory_disk *disk, enum way way, uns
 
 static bool disarm(struct stage *stage, enum way way, unsigned at)
 {
-    bool happened = crash_no_memory_failed() > 0;
+    bool has_failed_table = no_table_disarm() > 0;
+    bool happened = is_of_tables(way) ? has_failed_table : crash_no_memory_failed() > 0;
     crash_no_memory_disarm();
-    if (way != MEMORY_ONCE && way != MEMORY_ON)
+    if (!is_of_memory(way) && !is_of_tables(way))
         happened = stage->fixture.disk.call_count > at || stage->other.call_count > at;
     stage->fixture.disk.fail_code = stage->other.fail_code = 0;
     stage->fixture.disk.at_call = stage->other.at_call = NULL;
@@ -293,7 +307,9 @@ static bool co_fail(struct stage *stage, enum way way, unsigned at)
     forget_buffers(stage);
     arm(stage, &stage->fixture.disk, way, at);
     arm(stage, &stage->other, way, at);
-    crash_no_memory_arm(way == MEMORY_ONCE || way == MEMORY_ON ? at + 1 : 0, way == MEMORY_ON);
+    crash_no_memory_arm(is_of_memory(way) ? at + 1 : 0, way == MEMORY_ON);
+    if (is_of_tables(way))
+        no_table_arm(at + 1, way == TABLE_ON);
     rc = scene->is_opening ? co_open(stage, options, &err) : scene->co_do(stage, &err);
     bool happened = disarm(stage, way, at);
     while (stage->is_marking)
@@ -337,7 +353,7 @@ static void co_play(struct fixture *fixture, void *arg)
          way++) {
         unsigned stride = stride_of_scene(), at = (unsigned)way % stride;
         bool happened = true;
-        for (; happened; at += stride) {
+        for (; happened; at += stride + (is_of_tables(way) ? at / 64 : 0)) {
             memcpy(stage->fixture.disk.data, file, CAPACITY_BYTES);
             memcpy(stage->other.data, other, CAPACITY_BYTES);
             stage->fixture.disk.size_bytes = file_bytes;
@@ -461,6 +477,17 @@ static int co_store_bitmaps(struct stage *stage, struct error *err)
     return rc == 0 ? qcow2_bitmaps_co_store(qcow2_of(stage->fixture.node)) : rc;
 }
 
+/* What comes next is taken behind the end of what a refcount table of one cluster can count. */
+static int co_grow_refcounts(struct stage *stage, struct error *err)
+{
+    (void)err;
+    struct qcow2_image *image = qcow2_of(stage->fixture.node);
+    uint64_t entries = image->geometry.cluster_bytes / 8;
+    image->writer->free_hint = entries << image->geometry.refcount_block_bits;
+    int rc = co_write(stage, 300000, 20000, 8, 0);
+    return rc == 0 ? node_co_flush(stage->fixture.node) : rc;
+}
+
 /* All counts are lost. */
 static void make_dirty(struct memory_disk *disk)
 {
@@ -507,6 +534,7 @@ static void make_leaks(struct memory_disk *disk)
     X(new_sizes, .image = SMALL, .has_bitmaps = true, .co_do = co_resizes)                         \
     X(new_sizes_of_small_clusters, .image = TINY, .has_bitmaps = true, .co_do = co_resizes)        \
     X(new_sizes_above_a_backing_file, .image = EXTENDED, .has_backing = true, .co_do = co_resizes) \
+    X(a_larger_refcount_table, .image = TINY, .co_do = co_grow_refcounts)                          \
     X(new_sizes_of_a_data_file, .image = EXTERNAL, .co_do = co_resizes)                            \
     X(bitmaps_that_are_stored, .image = SMALL, .has_bitmaps = true, .co_do = co_store_bitmaps)     \
     X(a_reopening, .gives_up = true, .image = SMALL, .has_bitmaps = true, .co_do = co_reopens)     \

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#ifndef TESTS_UNIT_FORMATS_QCOW2_NO_TABLE_H
+#define TESTS_UNIT_FORMATS_QCOW2_NO_TABLE_H
+
+/*
+ * Tables that cannot be had: as if the cache had thrown each out just before it is asked for, and
+ * could not read it again (or, for a new one, could not make room). cache_co_get, cache_co_get_new
+ * and cache_co_read are counted while armed (the linker puts no_table.c between); cache_try_read
+ * finds nothing then.
+ */
+
+#include <stdbool.h>
+
+/* From now on the fail_at-th call fails with -EIO, counted from 1, and with is_sticky all behind
+ * it. */
+void no_table_arm(unsigned fail_at, bool is_sticky);
+/* Returns how many have failed. */
+unsigned no_table_disarm(void);
+
+#endif
