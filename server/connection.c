@@ -45,6 +45,7 @@ struct connection *connection_new(struct server_lane *lane, struct export *expor
     link_init(&connection->link);
     link_init(&connection->deadline.link);
     link_init(&connection->waiting_link);
+    link_init(&connection->intake.link);
     sendq_init(&connection->sendq);
     connection->send_task.run = send_at_round_end;
     link_init(&connection->send_task.link);
@@ -182,7 +183,9 @@ static void receive_or_discard(struct connection *connection)
 /* But for the loop's backlog. */
 static bool may_receive(const struct connection *connection)
 {
-    return connection->lingering || (!connection->input_ended && !connection_is_paused(connection));
+    return connection->lingering ||
+           (!connection->input_ended && !connection_is_paused(connection) &&
+            !intake_waits(connection));
 }
 
 static void receive_late(struct loop_task *task)
@@ -202,7 +205,8 @@ static void stream_ready(struct stream *stream, unsigned events)
     if (events & LOOP_WRITABLE)
         loop_at_round_end(connection->lane->loop, &connection->send_task);
     if ((events & LOOP_READABLE) && (connection->wanted & LOOP_READABLE)) {
-        if (loop_is_backlogged(connection->lane->loop)) {
+        bool is_wanted = intake_has_reserve(connection); /* by those who wait for its end */
+        if (loop_is_backlogged(connection->lane->loop) && !is_wanted) {
             connection->passed_over++;
             loop_when_backlog_falls(connection->lane->loop, &connection->receive_task);
         } else {

@@ -27,7 +27,8 @@
  * payloads, that were received and not yet answered to the last byte, the socket is not read. One
  * request always goes on, however large.
  *
- * What all connections of the lane hold together is bounded by pressure.h.
+ * What all connections of the lane hold together is bounded by pressure.h, and what the WRITEs hold
+ * that came in part by intake.h.
  *
  * READs are started about CONNECTION_READ_AHEAD_BYTES at a time, and the next when those were sent
  * or turned out to need the disk. What the page cache has is so read into memory that is still in
@@ -50,6 +51,7 @@
 #include "common/list.h"
 #include "protocol/transmission.h"
 #include "protocol/wire.h"
+#include "server/intake.h"
 #include "server/sendq.h"
 
 struct connection_greeting;
@@ -103,6 +105,7 @@ struct connection {
     } unseen;
     struct server_request *receiving; /* a WRITE whose payload is not yet whole */
     size_t receiving_filled;          /* bytes of its buffer that came */
+    struct connection_intake intake;  /* of that WRITE */
     struct loop_task receive_task;    /* listed: it can be read, and waits for the loop's backlog */
     unsigned passed_over;             /* how often it was told so meanwhile */
     uint64_t received_ns;             /* when bytes last came, or were last looked at */

@@ -45,7 +45,7 @@ bool connection_is_paused(const struct connection *connection)
 bool connection_is_mid_request(const struct connection *connection)
 {
     return connection->in_transmission && !connection->input_ended &&
-           !connection_is_paused(connection) &&
+           !connection_is_paused(connection) && !intake_waits(connection) &&
            !link_is_listed(&connection->receive_task.link) && /* it is we who do not look */
            transmission_eof(&connection->transmission, connection->head_length) != NULL;
 }
@@ -110,6 +110,7 @@ static void drop_unseen(struct connection *connection)
 
 static void drop_receiving(struct connection *connection)
 {
+    intake_end(connection);
     if (connection->receiving)
         connection_free_request(connection, connection->receiving);
     connection->receiving = NULL;
@@ -186,10 +187,12 @@ static void start_write_in_parts(struct connection *connection, struct server_re
     }
     input_take(input, here);
     transmission_payload_taken(&connection->transmission, (uint32_t)here);
-    if (transmission_payload_left(&connection->transmission) == 0)
+    if (transmission_payload_left(&connection->transmission) == 0) {
         start_request(request);
-    else
+    } else {
         connection->receiving = request;
+        intake_begin(connection, length, here);
+    }
 }
 
 /* Starts or answers the held request. */
@@ -371,14 +374,30 @@ static size_t take_payload(struct connection *connection, size_t length)
     connection->receiving_filled += part;
     transmission_payload_taken(&connection->transmission, (uint32_t)part);
     if (part == left) {
+        intake_end(connection);
         connection->receiving = NULL;
         start_request(request);
+    } else {
+        intake_arrived(connection, part);
     }
     return part;
 }
 
+/* What the next receive may bring of the payload that is awaited; 0: it has to wait. A stop looks
+ * at what came just once, and what is not whole then is forgotten at once, so it waits for nothing.
+ */
+static size_t may_receive_of_payload(struct connection *connection)
+{
+    size_t left = transmission_payload_left(&connection->transmission);
+    bool is_last_look = connection->stopping && connection->request_count == 1;
+    return is_last_look ? left : intake_may_receive(connection, left);
+}
+
 void connection_receive(struct connection *connection)
 {
+    size_t payload = connection->receiving ? may_receive_of_payload(connection) : 0;
+    if (connection->receiving && payload == 0)
+        return;
     struct receive_pool *pool = &connection->lane->receive;
     struct stream *stream = connection->stream;
     struct receive_chunk *chunk;
@@ -392,15 +411,17 @@ void connection_receive(struct connection *connection)
     unsigned iov_count = 0;
     size_t head_length = connection->head_length;
     if (connection->receiving) {
-        struct server_request *request = connection->receiving;
+        char *buffer = connection->receiving->buffer;
         iov[iov_count++] = (struct iovec){
-            .iov_base = (char *)request->buffer + connection->receiving_filled,
-            .iov_len = request->buffer_length - connection->receiving_filled,
+            .iov_base = buffer + connection->receiving_filled,
+            .iov_len = payload,
         };
     }
     memcpy(memory, connection->head, head_length);
-    iov[iov_count++] =
-        (struct iovec){.iov_base = memory + head_length, .iov_len = space - head_length};
+    if (payload == transmission_payload_left(&connection->transmission)) {
+        size_t behind = intake_behind_bytes(connection->lane, space - head_length);
+        iov[iov_count++] = (struct iovec){.iov_base = memory + head_length, .iov_len = behind};
+    }
 
     ssize_t got = stream->ops->readv(stream, iov, iov_count);
     size_t looked_at = 0;

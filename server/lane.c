@@ -9,7 +9,7 @@
 #include "server/pressure.h"
 
 void lane_init(struct server_lane *lane, struct server *server, struct block_env *env,
-               unsigned index)
+               unsigned index, struct intake_reserve *reserve)
 {
     *lane = (struct server_lane){
         .server = server,
@@ -20,12 +20,14 @@ void lane_init(struct server_lane *lane, struct server *server, struct block_env
     list_init(&lane->spare_requests);
     list_init(&lane->connections);
     pressure_init(lane, env->loop_count);
+    intake_init(lane, reserve);
     link_init(&lane->stop_timer.link);
 }
 
 void lane_fini(struct server_lane *lane)
 {
     assert(list_is_empty(&lane->connections));
+    intake_fini(lane);
     pressure_fini(lane);
     receive_pool_fini(&lane->receive);
     struct list_link *link;

@@ -11,6 +11,7 @@
 
 #include "block/loop.h"
 #include "common/list.h"
+#include "server/intake.h"
 #include "server/receive.h"
 
 struct block_env;
@@ -36,6 +37,7 @@ struct server_lane {
     struct list waiting; /* struct connection.waiting_link, the longest first */
     struct loop_task feed_task;
     struct loop_timer waiting_timer; /* on while somebody waits */
+    struct lane_intake intake;
 
     bool stopping;
     struct loop_timer stop_timer; /* on while stopping and connections are left */
@@ -44,7 +46,7 @@ struct server_lane {
 };
 
 void lane_init(struct server_lane *lane, struct server *server, struct block_env *env,
-               unsigned index);
+               unsigned index, struct intake_reserve *reserve);
 /* No connection is left. */
 void lane_fini(struct server_lane *lane);
 

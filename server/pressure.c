@@ -26,8 +26,8 @@ void pressure_init(struct server_lane *lane, unsigned lane_count)
 void pressure_fini(struct server_lane *lane)
 {
     assert(list_is_empty(&lane->waiting) && lane->request_bytes == 0);
-    loop_timer_clear(&lane->waiting_timer);
-    loop_task_cancel(&lane->feed_task);
+    assert(!link_is_listed(&lane->feed_task.link) && !link_is_listed(&lane->waiting_timer.link));
+    (void)lane;
 }
 
 bool pressure_allows(const struct connection *connection, size_t cost_bytes)
@@ -73,8 +73,10 @@ void pressure_forget(struct connection *connection)
     if (!link_is_listed(&connection->waiting_link))
         return;
     list_remove(&connection->waiting_link);
-    if (list_is_empty(&lane->waiting))
+    if (list_is_empty(&lane->waiting)) { /* nothing comes back to the lane: it may be gone soon */
         loop_timer_clear(&lane->waiting_timer);
+        loop_task_cancel(&lane->feed_task);
+    }
     feed_soon(lane); /* it may have been the first */
 }
 

@@ -34,6 +34,7 @@ struct server {
     bool stopping;
     unsigned quiet_lanes;
 
+    struct intake_reserve intake_reserve;
     unsigned lane_count;
     struct server_lane lanes[];
 };
@@ -65,8 +66,10 @@ int server_new(struct server **ret_server, struct block_env *env, struct export 
     server->options = *options;
     server->events = *events;
     server->lane_count = env->loop_count;
+    intake_reserve_init(&server->intake_reserve, options->intake ? options->intake : &intake_usual,
+                        server->lane_count);
     for (unsigned i = 0; i < server->lane_count; i++)
-        lane_init(&server->lanes[i], server, env, i);
+        lane_init(&server->lanes[i], server, env, i, &server->intake_reserve);
     *ret_server = server;
     return 0;
 }
@@ -78,6 +81,7 @@ void server_free(struct server *server)
     assert(server->client_count == 0);
     for (unsigned i = 0; i < server->lane_count; i++)
         lane_fini(&server->lanes[i]);
+    intake_reserve_fini(&server->intake_reserve);
     free(server);
 }
 
@@ -228,15 +232,22 @@ static void quiet_on_home(struct loop_job *job)
     tell_when_stopped(server);
 }
 
-/* A lane that stops is quiet when it has no connection, no timer and no look at the image. */
+/* A lane that stops is quiet when it has no connection, no timer, no look at the image, and no job
+ * on its way. */
 static void lane_check_quiet(struct server_lane *lane)
 {
-    bool is_busy = !list_is_empty(&lane->connections) || lane->look_count > 0;
+    bool is_busy =
+        !list_is_empty(&lane->connections) || lane->look_count > 0 || !intake_is_quiet(lane);
     if (!lane->stopping || is_busy || lane->quiet_job.run)
         return;
     loop_timer_clear(&lane->stop_timer);
     lane->quiet_job.run = quiet_on_home;
     loop_post(home_loop(lane->server), &lane->quiet_job);
+}
+
+void server_lane_rests(struct server_lane *lane)
+{
+    lane_check_quiet(lane);
 }
 
 void server_connection_ended(struct connection *connection)

@@ -25,6 +25,7 @@
 
 struct block_env;
 struct export;
+struct intake_limits;
 struct server;
 struct stream;
 
@@ -45,6 +46,8 @@ struct server_options {
     uint32_t stall_timeout_ms;     /* nothing more of a request that came in part; 0: none */
     uint32_t stop_timeout_ms;      /* how long a client that does not read can hold up a stop */
     struct placement *placement;   /* stays the caller's */
+    /* Of WRITEs that come in part; stays the caller's. NULL: intake_usual. */
+    const struct intake_limits *intake;
 };
 
 #define SERVER_HANDSHAKE_TIMEOUT_MS 10000

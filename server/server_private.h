@@ -15,4 +15,7 @@ const struct server_options *server_options_of(const struct server *server);
  * freed on loop 0. */
 void server_connection_ended(struct connection *connection);
 
+/* On the lane's loop: something that kept the lane from being quiet is over. */
+void server_lane_rests(struct server_lane *lane);
+
 #endif

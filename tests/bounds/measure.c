@@ -42,6 +42,11 @@ unsigned long measure_resident_kib(const struct server *server)
     return status_kib(server, "VmRSS");
 }
 
+unsigned long measure_peak_kib(const struct server *server)
+{
+    return status_kib(server, "VmHWM");
+}
+
 unsigned measure_descriptors(const struct server *server)
 {
     char path[64];
@@ -129,6 +134,12 @@ static int compare(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
+uint64_t measure_median(uint64_t *values, unsigned count)
+{
+    qsort(values, count, sizeof(values[0]), compare);
+    return values[count / 2];
+}
+
 uint64_t measure_read_us(const struct raw_client *client)
 {
     enum { COUNT = 41 };
@@ -141,6 +152,5 @@ uint64_t measure_read_us(const struct raw_client *client)
         assert_int_equal(reply.error, 0);
         took_us[i] = (clock_monotonic.now_ns(&clock_monotonic) - from_ns) / 1000;
     }
-    qsort(took_us, COUNT, sizeof(took_us[0]), compare);
-    return took_us[COUNT / 2];
+    return measure_median(took_us, COUNT);
 }

@@ -19,6 +19,8 @@
 /* Whether memory figures mean anything; says once when they do not. */
 bool measure_memory(const struct server *server);
 unsigned long measure_resident_kib(const struct server *server);
+/* The most that was ever resident. */
+unsigned long measure_peak_kib(const struct server *server);
 unsigned measure_descriptors(const struct server *server);
 /* Processor time of all threads so far. */
 uint64_t measure_cpu_ms(const struct server *server);
@@ -37,6 +39,8 @@ unsigned measure_raise_descriptors(void);
 struct raw_client measure_open(const struct server *server);
 /* The same, after reads on every loop: what a loop opens and keeps at first use is there. */
 struct raw_client measure_open_warm(const struct server *server);
+/* Of count values, which it sorts. */
+uint64_t measure_median(uint64_t *values, unsigned count);
 /* Median of 41 reads of 4 KiB one after the other, in microseconds; each must succeed. */
 uint64_t measure_read_us(const struct raw_client *client);
 /* What the median may be: ten times the 5 ms aimed at. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Promises, halves, and answers nobody reads: what clients can make the server hold. */
+/* Promises and answers nobody reads: what clients can make the server hold. */
 #include "tests/bounds/measure.h"
 
 #include <errno.h>
@@ -14,21 +14,6 @@
 #define MIB (1u << 20)
 
 static const char *const open_house[] = {"-t", "-e", "0", NULL};
-
-/* Sends what the server takes within a moment; returns how much that was. */
-static size_t send_some(const struct raw_client *client, const uint8_t *from, size_t length)
-{
-    size_t sent = 0;
-    struct pollfd writable = {.fd = client->fd, .events = POLLOUT};
-    while (sent < length && poll(&writable, 1, 100) > 0) {
-        ssize_t put = send(client->fd, from + sent, length - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (put <= 0) {
-            break;
-        }
-        sent += (size_t)put;
-    }
-    return sent;
-}
 
 /* --- lengths that are a lie ---------------------------------------------------------------------
  */
@@ -140,112 +125,6 @@ static void giant_lengths_cost_less_than_1_MiB(void **state)
     assert_true(!memory || after_kib < before_kib + 1024);
     assert_true(measure_read_us(&good) < MEASURE_QUICK_US);
     raw_close(&good);
-    server_stop(server);
-}
-
-/* --- writes that come in part -------------------------------------------------------------------
- */
-
-/* Each of 100 clients promises `promised` bytes and sends the first `sent_max` of them, as far as
- * the server takes them. */
-static void promise_and_send_half(struct server *server, uint32_t promised, size_t sent_max,
-                                  unsigned long growth_max_kib)
-{
-    enum { COUNT = 100 };
-    struct raw_client clients[COUNT];
-    uint8_t *data = malloc(sent_max);
-    assert_non_null(data);
-    memset(data, 0xaa, sent_max);
-    struct raw_client good = measure_open_warm(server);
-    bool memory = measure_memory(server);
-    unsigned long before_kib = measure_resident_kib(server);
-    size_t taken = 0;
-    for (unsigned i = 0; i < COUNT; i++) {
-        clients[i] = measure_open(server);
-        assert_int_equal(raw_request(&clients[i], 0, RAW_CMD_WRITE, i, 0, promised), 0);
-        taken += send_some(&clients[i], data, sent_max);
-        if (i % 10 == 9) {
-            assert_true(measure_read_us(&good) < MEASURE_QUICK_US);
-        }
-    }
-    unsigned long after_kib = measure_resident_kib(server);
-    print_message("100 writes of %u KiB, %zu KiB of each sent, %zu KiB in all: %ld KiB more\n",
-                  promised / 1024, sent_max / 1024, taken / 1024, (long)(after_kib - before_kib));
-    assert_true(!memory || after_kib < before_kib + growth_max_kib);
-    assert_true(measure_read_us(&good) < MEASURE_QUICK_US);
-    for (unsigned i = 0; i < COUNT; i++) {
-        raw_close(&clients[i]);
-    }
-    assert_true(measure_read_us(&good) < MEASURE_QUICK_US);
-    raw_close(&good);
-    free(data);
-}
-
-static void half_sent_writes(struct server *server, uint32_t promised, size_t sent_max,
-                             unsigned long growth_max_kib)
-{
-    server_start(server, open_house);
-    promise_and_send_half(server, promised, sent_max, growth_max_kib);
-    server_stop(server);
-}
-
-static void half_sent_writes_of_32_MiB_cost_what_came(void **state)
-{
-    half_sent_writes(*state, 32 * MIB, 128 * 1024, 64 * 1024);
-}
-
-static void half_sent_writes_of_4_MiB_cost_what_came(void **state)
-{
-    half_sent_writes(*state, 4 * MIB, 128 * 1024, 64 * 1024);
-}
-
-static void half_sent_writes_of_32_MiB_that_came_half_are_bounded_together(void **state)
-{
-    half_sent_writes(*state, 32 * MIB, 16 * MIB, 280 * 1024);
-}
-
-/* Buffers of small classes are kept and used again: they may be resident whatever came. */
-static void half_sent_writes_cost_what_came_after_whole_ones(void **state)
-{
-    struct server *server = *state;
-    static uint8_t data[4 * MIB];
-    struct raw_client clients[16];
-    struct raw_reply reply;
-    server_start(server, open_house);
-    for (unsigned round = 0; round < 2; round++) {
-        for (unsigned i = 0; i < 16; i++) {
-            clients[i] = measure_open(server);
-            assert_int_equal(
-                raw_request(&clients[i], 0, RAW_CMD_WRITE, i, i * 4 * MIB / 2, sizeof(data)), 0);
-            assert_int_equal(raw_send(&clients[i], data, sizeof(data)), 0);
-        }
-        for (unsigned i = 0; i < 16; i++) {
-            assert_int_equal(raw_receive_reply(&clients[i], &reply, NULL, 0, 0), 0);
-            assert_int_equal(reply.error, 0);
-            raw_close(&clients[i]);
-        }
-    }
-    promise_and_send_half(server, 4 * MIB, 128 * 1024, 64 * 1024);
-    server_stop(server);
-}
-
-static void a_half_sent_write_is_closed_at_the_stall_limit(void **state)
-{
-    struct server *server = *state;
-    server_start(server, (const char *const[]){"-t", "-e", "0", "--stall-limit=1", NULL});
-    struct raw_client good = measure_open(server), idle = measure_open(server);
-    struct raw_client client = measure_open(server);
-    assert_int_equal(raw_request(&client, 0, RAW_CMD_WRITE, 1, 0, 32 * MIB), 0);
-    assert_int_equal(raw_send(&client, "half", 4), 0);
-    uint64_t from_ms = measure_now_ms();
-    assert_int_equal(raw_wait_closed(&client), 0);
-    assert_in_range(measure_now_ms() - from_ms, 900, 10000);
-    raw_close(&client);
-    measure_pause_ms(1500);
-    assert_true(measure_read_us(&good) < MEASURE_QUICK_US);
-    assert_true(measure_read_us(&idle) < MEASURE_QUICK_US); /* silent between requests */
-    raw_close(&good);
-    raw_close(&idle);
     server_stop(server);
 }
 
@@ -460,11 +339,6 @@ int main(void)
 #define with_server(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
         with_server(giant_lengths_cost_less_than_1_MiB),
-        with_server(half_sent_writes_of_32_MiB_cost_what_came),
-        with_server(half_sent_writes_of_4_MiB_cost_what_came),
-        with_server(half_sent_writes_cost_what_came_after_whole_ones),
-        with_server(a_half_sent_write_is_closed_at_the_stall_limit),
-        with_server(half_sent_writes_of_32_MiB_that_came_half_are_bounded_together),
         with_server(a_reader_that_never_reads_costs_less_than_32_MiB),
         with_server(readers_that_never_read_cost_less_than_280_MiB_together),
         with_server(who_never_reads_is_closed_when_others_need_the_memory),

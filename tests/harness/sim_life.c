@@ -248,8 +248,21 @@ static void life_ends(struct sim_event *event)
     event->sim->is_halted = true;
 }
 
+/* Mostly so little that WRITEs that come in part wait for each other. */
+static void draw_intake(struct sim_world *world)
+{
+    world->intake = intake_usual;
+    if (random_once_in(&world->random, 4))
+        return;
+    world->intake.small_bytes = draw_scaled(&world->random, 1, 4096);
+    world->intake.room_bytes = draw_scaled(&world->random, 1, 65536);
+    world->intake.reserve_bytes = draw_scaled(&world->random, 1, 65536);
+    world->intake.behind_bytes = draw_scaled(&world->random, 1, 4096);
+}
+
 static int set_up_server(struct sim_world *world)
 {
+    draw_intake(world);
     const struct server_options options = {
         .clients_max = world->config.clients_max,
         .persistent = true,
@@ -257,6 +270,7 @@ static int set_up_server(struct sim_world *world)
         .stall_timeout_ms = SERVER_STALL_TIMEOUT_MS,
         .stop_timeout_ms = SERVER_STOP_TIMEOUT_MS,
         .placement = &world->placement,
+        .intake = &world->intake,
     };
     const struct server_events events = {
         .room = room_event,

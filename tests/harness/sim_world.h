@@ -21,6 +21,7 @@
 #include "block/env.h"
 #include "block/loop.h"
 #include "server/config.h"
+#include "server/intake.h"
 #include "server/server.h"
 #include "tests/harness/oracle.h"
 #include "tests/harness/sim.h"
@@ -66,6 +67,7 @@ struct sim_world {
     struct export *export;
     struct server *server;
     struct placement placement;
+    struct intake_limits intake;
     struct error err;
     int result; /* of the coroutine that ran last */
     bool stopped;

@@ -29,6 +29,7 @@
 #include "block/sleep.h"
 #include "formats/registry.h"
 #include "server/export.h"
+#include "server/intake.h"
 #include "server/server.h"
 #include "tests/harness/sim_client.h"
 #include "tests/harness/sim_graph.h"
@@ -203,12 +204,26 @@ static void ignored(void *ctx)
     (void)ctx;
 }
 
+/* So little that WRITEs that come in part wait for each other, also for those of other loops. */
+static const struct intake_limits little_intake = {
+    .small_bytes = 1000,
+    .room_bytes = 4000,
+    .reserve_bytes = 4000,
+    .behind_bytes = 300,
+    .idle_ms = PATIENCE_MS,
+    .slowest_bytes = 1,
+};
+
 static void serve_until_they_are_gone(void)
 {
     struct error err;
     pthread_t clients;
     const struct server_options options = {
-        .persistent = true, .stop_timeout_ms = PATIENCE_MS, .placement = &placement_fewest};
+        .persistent = true,
+        .stop_timeout_ms = PATIENCE_MS,
+        .placement = &placement_fewest,
+        .intake = &little_intake,
+    };
     const struct server_events events = {
         .room = ignored, .last_left = ignored, .stopped = stopped, .ctx = &scene};
     must(server_new(&scene.server, &scene.env, scene.export, &options, &events, &err), &err,
