@@ -11,11 +11,16 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+
+#include "common/align.h"
 
 #define TOP_CAPACITY_MIN 8
 #define TOP_CAPACITY_MAX (UINT32_C(1) << 30)
 #define CHUNK_LEAVES_MIN 4
 #define CHUNK_LEAVES_MAX 512 /* 256 KiB at a time */
+#define PAGE_BYTES 4096
+#define TOUCHED_BYTES_MIN (128 << 10)
 
 /* --- memory -------------------------------------------------------------------------------------
  */
@@ -48,30 +53,63 @@ struct owned_top *owned_top_enlarge(struct owned *owned)
     return larger;
 }
 
+/* They will all be used soon. With millions of tables, to have the host find each page when it is
+ * written takes longer than all that is done with it. A wish: an older host finds them one by one.
+ */
+static void touch_pages(void *memory, size_t bytes)
+{
+#ifdef MADV_POPULATE_WRITE
+    uintptr_t from = align_up((uintptr_t)memory, PAGE_BYTES);
+    uintptr_t to = align_down((uintptr_t)memory + bytes, PAGE_BYTES);
+    if (bytes >= TOUCHED_BYTES_MIN)
+        madvise((void *)from, to - from, MADV_POPULATE_WRITE);
+#else
+    (void)memory;
+    (void)bytes;
+#endif
+}
+
+/* All leaves there are in use. */
+static int add_chunk(struct owned *owned)
+{
+    uint64_t more = owned->leaf_count < CHUNK_LEAVES_MIN   ? CHUNK_LEAVES_MIN
+                    : owned->leaf_count > CHUNK_LEAVES_MAX ? CHUNK_LEAVES_MAX
+                                                           : owned->leaf_count;
+    struct owned_chunk *chunk = malloc(sizeof(*chunk) + more * sizeof(chunk->leaves[0]));
+    if (!chunk)
+        return -ENOMEM;
+    chunk->next = owned->chunks;
+    owned->chunks = chunk;
+    owned->leaf_count += more;
+    owned->next_leaf = chunk->leaves;
+    owned->fresh_count = more;
+    touch_pages(chunk, sizeof(*chunk) + more * sizeof(chunk->leaves[0]));
+    return 0;
+}
+
 int owned_reserve_leaves(struct owned *owned, uint64_t count)
 {
-    while (owned->free_count < count) {
-        uint64_t more = owned->leaf_count < CHUNK_LEAVES_MIN   ? CHUNK_LEAVES_MIN
-                        : owned->leaf_count > CHUNK_LEAVES_MAX ? CHUNK_LEAVES_MAX
-                                                               : owned->leaf_count;
-        struct owned_chunk *chunk = malloc(sizeof(*chunk) + more * sizeof(chunk->leaves[0]));
-        if (!chunk)
-            return -ENOMEM;
-        chunk->next = owned->chunks;
-        owned->chunks = chunk;
-        owned->leaf_count += more;
-        for (uint64_t i = more; i > 0; i--)
-            owned_give_leaf(owned, &chunk->leaves[i - 1]);
+    int ret = 0;
+    while (owned->free_count + owned->fresh_count < count && ret == 0) {
+        /* What is left of the chunk is free as well. */
+        for (; owned->fresh_count > 0; owned->fresh_count--)
+            owned_give_leaf(owned, owned->next_leaf++);
+        ret = add_chunk(owned);
     }
-    return 0;
+    return ret;
 }
 
 struct owned_leaf *owned_take_leaf(struct owned *owned)
 {
     struct owned_leaf *leaf = owned->free_leaves;
-    assert(leaf);
-    owned->free_leaves = leaf->next_free;
-    owned->free_count--;
+    if (leaf) {
+        owned->free_leaves = leaf->next_free;
+        owned->free_count--;
+    } else {
+        assert(owned->fresh_count > 0);
+        leaf = owned->next_leaf++;
+        owned->fresh_count--;
+    }
     atomic_store_explicit(&leaf->count, 0, memory_order_release);
     return leaf;
 }

@@ -15,7 +15,8 @@
  *     5 * (S + 2 * R) + 528 * (parts of 2^27 clusters in which there are any)
  *
  * after a fill, and 9 for each of those that came later, one by one in the worst order. While it is
- * filled, 4 for each more.
+ * filled, up to 512 more for each of 16384 parts of the file at most, and 8 for each that the
+ * fullest of them has: mostly less than a MiB, 40 MiB where all that an image can have is in one.
  */
 
 #include <stdbool.h>
@@ -56,18 +57,28 @@ struct owned_conflict {
 };
 
 struct owned_part;
+struct owned_leaf;
 
 struct owned_filler {
     struct owned *owned;
-    struct owned_part **slots;
-    size_t slot_count, part_count;
+    unsigned part_bits; /* of the clusters of a part */
+    struct owned_part *parts;
+    size_t part_count;
+
+    struct owned_leaf *leaf; /* the last one; while it finishes */
+    uint64_t leaf_base, last_element;
+
     struct owned_conflict conflict; /* after -EEXIST */
 };
 
-/* The set is empty. */
-void owned_filler_init(struct owned_filler *filler, struct owned *owned);
-/* `count` clusters in a row, at least 1. 0 or -ENOMEM. */
+/* The set is empty. clusters_end: most of what will be added lies below it, in the usual case. */
+void owned_filler_init(struct owned_filler *filler, struct owned *owned, uint64_t clusters_end);
+/* `count` clusters in a row, at least 1. 0; -ENOMEM; -EFBIG: there are 2^34 clusters before it, and
+ * four times clusters_end or 2^41; no file has its tables there. */
 int owned_filler_add(struct owned_filler *filler, uint64_t first, uint64_t count, unsigned owner);
+/* The same of so many single clusters. */
+int owned_filler_add_each(struct owned_filler *filler, const uint64_t *clusters, size_t count,
+                          unsigned owner);
 /* The set has all that was added. 0; -ENOMEM or -EEXIST: the set is good for owned_free() alone. */
 int owned_filler_finish(struct owned_filler *filler);
 /* At the end, also after a failure. */

@@ -60,7 +60,8 @@ struct owned {
     _Atomic uint32_t sequence; /* odd while something changes */
     struct owned_chunk *chunks;
     struct owned_leaf *free_leaves;
-    uint64_t free_count, leaf_count;
+    struct owned_leaf *next_leaf; /* of the newest chunk: the fresh ones begin here */
+    uint64_t free_count, fresh_count, leaf_count; /* fresh ones never were in use; all there are */
 };
 
 static inline uint64_t owned_element(uint64_t cluster_index, enum owned_kind kind, unsigned owner)

@@ -14,11 +14,13 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "common/align.h"
 #include "common/endian.h"
 #include "common/log.h"
 #include "formats/qcow2/bitmaps.h"
 
 #define TABLE_PIECE_BYTES (256 << 10)
+#define PIECE_ENTRIES 128u
 
 static const char *const owner_names[] = {
     [QCOW2_OWNER_HEADER] = "the header",
@@ -43,6 +45,11 @@ static int refuse(const struct collection *collection, int ret, struct error *er
 {
     const struct qcow2_image *image = collection->image;
     const struct owned_conflict *conflict = &collection->filler.conflict;
+    if (ret == -EFBIG)
+        return error_set(err, -EINVAL,
+                         "cannot open '%.200s' for writing: it has tables far past the end of the "
+                         "file; repair it with qemu-img check -r all, or serve it with --read-only",
+                         image->node->name);
     if (ret != -EEXIST)
         return error_set(err, ret, "no memory to open '%.200s'", image->node->name);
     return error_set(err, -EINVAL,
@@ -73,42 +80,71 @@ struct pointers {
     const char *table;
     uint64_t offset, count;
     decode_pointer *decode;
+    uint64_t offset_bits; /* of an entry: what it decodes to, where it does */
     enum qcow2_owner owner;
 };
 
-static int own_entry(struct collection *collection, const struct pointers *pointers, uint64_t index,
-                     uint64_t entry, struct error *err)
+/* One of the entries is bad: which, and why. */
+static int refuse_entries(const struct qcow2_image *image, const struct pointers *pointers,
+                          uint64_t index, const uint8_t *bytes, uint64_t file_bytes,
+                          struct error *err)
+{
+    uint64_t entry = 0, offset = 0;
+    const char *why = NULL;
+    for (size_t i = 0; !why; i++) {
+        entry = load_be64(bytes + i * 8);
+        index += i > 0;
+        if (pointers->decode(&image->geometry, entry, &offset, &why) && offset >= file_bytes)
+            why = "it lies past the end of the file";
+    }
+    return error_set(err, -EINVAL,
+                     "cannot open '%.200s' for writing: entry %" PRIu64 " of the %s is 0x%" PRIx64
+                     ": %s; repair it with qemu-img check -r all, or serve it with --read-only",
+                     image->node->name, index, pointers->table, entry, why);
+}
+
+/* `count` of its entries, at most PIECE_ENTRIES, the first of which has that index. There may be
+ * millions of them, and mostly they are good, so they are decoded here in one go. */
+static int own_entries(struct collection *collection, const struct pointers *pointers,
+                       uint64_t index, const uint8_t *bytes, size_t count, struct error *err)
 {
     const struct qcow2_image *image = collection->image;
-    const char *why = "it lies past the end of the file";
-    uint64_t offset;
-    bool is_good = pointers->decode(&image->geometry, entry, &offset, &why);
-    if (is_good && offset == 0)
-        return 0;
-    if (!is_good || offset >= atomic_load(&image->node->file->size_bytes))
-        return error_set(err, -EINVAL,
-                         "cannot open '%.200s' for writing: entry %" PRIu64
-                         " of the %s is 0x%" PRIx64
-                         ": %s; repair it with qemu-img check -r all, or serve it with --read-only",
-                         image->node->name, index, pointers->table, entry, why);
-    return own(collection, offset, image->geometry.cluster_bytes, pointers->owner, err);
+    const struct qcow2_geometry *geometry = &image->geometry;
+    uint64_t file_bytes = atomic_load(&image->node->file->size_bytes);
+    uint64_t end = smaller(file_bytes, QCOW2_HOST_BYTES_MAX + 1);
+    uint64_t clusters[PIECE_ENTRIES], misplaced = 0;
+    size_t found = 0;
+    for (size_t i = 0; i < count; i++) {
+        uint64_t offset = load_be64(bytes + i * 8) & pointers->offset_bits;
+        clusters[found] = offset >> geometry->cluster_bits;
+        found += offset != 0;
+        misplaced |= qcow2_in_cluster(geometry, offset) | (offset >= end);
+    }
+    if (misplaced)
+        return refuse_entries(image, pointers, index, bytes, file_bytes, err);
+    int ret = owned_filler_add_each(&collection->filler, clusters, found, pointers->owner);
+    return ret < 0 ? refuse(collection, ret, err) : 0;
 }
 
 static int co_own_pointed(struct collection *collection, const struct pointers *pointers,
                           struct error *err)
 {
     struct qcow2_image *image = collection->image;
-    uint8_t *bytes = malloc(TABLE_PIECE_BYTES);
+    uint64_t bytes_left = pointers->count * 8, at = pointers->offset;
+    size_t piece_bytes = (size_t)smaller(bytes_left, TABLE_PIECE_BYTES);
+    uint8_t *bytes = malloc(piece_bytes + 1);
     int ret = bytes ? 0 : error_set(err, -ENOMEM, "no memory to open '%.200s'", image->node->name);
-    for (uint64_t at = 0; at < pointers->count * 8 && ret == 0; at += TABLE_PIECE_BYTES) {
-        uint64_t left = pointers->count * 8 - at;
-        size_t length = left < TABLE_PIECE_BYTES ? (size_t)left : TABLE_PIECE_BYTES;
-        ret = qcow2_co_read_bytes(image, pointers->offset + at, bytes, length);
+    while (bytes_left > 0 && ret == 0) {
+        size_t length = (size_t)smaller(bytes_left, piece_bytes);
+        ret = qcow2_co_read_bytes(image, at, bytes, length);
         if (ret < 0)
             error_set(err, ret, "cannot read the %s of '%.200s': %s", pointers->table,
                       image->node->name, error_text(ret));
-        for (size_t i = 0; i < length && ret == 0; i += 8)
-            ret = own_entry(collection, pointers, (at + i) / 8, load_be64(bytes + i), err);
+        for (size_t i = 0; i < length && ret == 0; i += PIECE_ENTRIES * 8)
+            ret = own_entries(collection, pointers, (at - pointers->offset + i) / 8, bytes + i,
+                              (size_t)smaller(PIECE_ENTRIES, (length - i) / 8), err);
+        at += length;
+        bytes_left -= length;
     }
     free(bytes);
     return ret;
@@ -131,10 +167,14 @@ static int co_collect(struct collection *collection, struct error *err)
     const struct qcow2_header *header = &image->header;
     const struct qcow2_geometry *geometry = &image->geometry;
     uint64_t table_bytes = (uint64_t)header->refcount_table_clusters << geometry->cluster_bits;
-    struct pointers blocks = {"refcount table", header->refcount_table_offset, table_bytes / 8,
-                              qcow2_refcount_table_decode, QCOW2_OWNER_REFCOUNT_BLOCK};
-    struct pointers l2_tables = {"L1 table", header->l1_table_offset, header->l1_size,
-                                 qcow2_l1_decode, QCOW2_OWNER_L2};
+    struct pointers blocks = {"refcount table",
+                              header->refcount_table_offset,
+                              table_bytes / 8,
+                              qcow2_refcount_table_decode,
+                              QCOW2_REFCOUNT_TABLE_OFFSET,
+                              QCOW2_OWNER_REFCOUNT_BLOCK};
+    struct pointers l2_tables = {"L1 table",      header->l1_table_offset, header->l1_size,
+                                 qcow2_l1_decode, QCOW2_ENTRY_OFFSET,      QCOW2_OWNER_L2};
     int ret = own(collection, 0, geometry->cluster_bytes, QCOW2_OWNER_HEADER, err);
     if (ret == 0)
         ret = own(collection, header->refcount_table_offset, table_bytes,
@@ -152,7 +192,9 @@ static int co_collect(struct collection *collection, struct error *err)
 static int co_own_metadata(struct qcow2_image *image, struct error *err)
 {
     struct collection collection = {.image = image};
-    owned_filler_init(&collection.filler, image->writer->owned);
+    uint64_t file_bytes = atomic_load(&image->node->file->size_bytes);
+    owned_filler_init(&collection.filler, image->writer->owned,
+                      qcow2_clusters_of(&image->geometry, file_bytes));
     int ret = co_collect(&collection, err);
     if (ret == 0) {
         ret = owned_filler_finish(&collection.filler);

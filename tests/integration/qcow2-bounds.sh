@@ -49,7 +49,7 @@ ok "large images are opened in little time and memory"
 
 # The most tables that there can be: 4 Mi L2 tables, as many as an L1 table has room for, and 1 Mi refcount
 # blocks.
-for layout in packed scattered; do
+for layout in packed backward scattered; do
     full_image most.qcow2 12 $((8 << 40)) $layout
     opens_both_ways most.qcow2
 done

@@ -4,11 +4,11 @@
 file has by then is counted by refcount blocks. Opening looks at no more than that; the L2 tables and the
 refcount blocks themselves are holes, so the file takes the space of its L1 and refcount table.
 
-    qcow2_full_image.py NAME CLUSTER_BITS SIZE packed|spread|scattered
+    qcow2_full_image.py NAME CLUSTER_BITS SIZE packed|spread|backward|scattered
 
 Where the L2 tables lie: packed, one behind the other, as preallocation leaves them; spread, each before
-what it maps, as in a disk that was written from its begin to its end; scattered, the same places in no
-order, as in one that was written here and there."""
+what it maps, as in a disk that was written from its begin to its end; backward, the same from its end to its
+begin; scattered, the same places in no order, as in one that was written here and there."""
 import array
 import struct
 import sys
@@ -41,6 +41,10 @@ class Layout:
             self.table_clusters = count_of(self.blocks * 8, cluster)
 
 
+def step_of(how, count):
+    return {"backward": count - 1, "scattered": STEP}.get(how, 1)
+
+
 def pointers(first, stride, count, cluster, flags, step):
     numbers = array.array("Q", [flags | (first + i * step % count * stride) * cluster for i in range(count)])
     numbers.byteswap()
@@ -58,7 +62,7 @@ def make(name, bits, size, how):
         pointers(layout.first_block, 1, layout.blocks, cluster, 0, 1).tofile(file)
         file.seek(l1_offset)
         pointers(layout.first_l2, layout.stride, layout.entries, cluster, COPIED,
-                 STEP if how == "scattered" else 1).tofile(file)
+                 step_of(how, layout.entries)).tofile(file)
         file.truncate(layout.total * cluster)
     print(f"{name}: {layout.entries} L2 tables, {layout.blocks} refcount blocks, read up to {l1_offset + layout.entries * 8}")
 

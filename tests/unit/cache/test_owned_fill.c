@@ -14,10 +14,10 @@ struct fill {
     struct owned_filler filler;
 };
 
-static void begin(struct fill *fill)
+static void begin(struct fill *fill, uint64_t clusters_end)
 {
     assert_int_equal(owned_new(&fill->owned), 0);
-    owned_filler_init(&fill->filler, fill->owned);
+    owned_filler_init(&fill->filler, fill->owned, clusters_end);
 }
 
 static void add(struct fill *fill, uint64_t first, uint64_t count, unsigned owner)
@@ -36,7 +36,7 @@ static void a_set_can_be_filled_with_nothing(void **state)
     (void)state;
     struct fill fill;
     uint64_t where;
-    begin(&fill);
+    begin(&fill, 1);
     assert_int_equal(owned_filler_finish(&fill.filler), 0);
     assert_int_equal(owned_first(fill.owned, 0, OWNED_CLUSTERS_MAX, &where), OWNED_NOBODY);
     assert_int_equal(owned_add(fill.owned, 5, 1, 1), 0);
@@ -59,7 +59,7 @@ static void all_that_was_added_is_there(void **state)
         indices[i] = indices[j];
         indices[j] = kept;
     }
-    begin(&fill);
+    begin(&fill, 1);
     for (unsigned i = 0; i < COUNT; i++)
         add(&fill, indices[i], 1 + indices[i] % 3, 1 + (unsigned)(indices[i] % 7));
     assert_int_equal(owned_filler_finish(&fill.filler), 0);
@@ -84,7 +84,7 @@ static void all_that_was_added_is_there(void **state)
 static uint64_t conflict_of(const struct owned_conflict *all, unsigned count, unsigned *owners)
 {
     struct fill fill;
-    begin(&fill);
+    begin(&fill, 1);
     for (unsigned i = 0; i < count; i++)
         add(&fill, all[i].cluster_index, all[i].owners[1], all[i].owners[0]);
     assert_int_equal(owned_filler_finish(&fill.filler), -EEXIST);
@@ -123,7 +123,7 @@ static void it_takes_five_bytes_a_cluster(void **state)
     (void)state;
     struct fill fill;
     uint64_t count = 500000, step = 7919; /* no order: prime to the count */
-    begin(&fill);
+    begin(&fill, 1);
     for (uint64_t i = 0; i < count; i++)
         add(&fill, i * step % count * 513, 1, 1);
     assert_int_equal(owned_filler_finish(&fill.filler), 0);
@@ -135,14 +135,94 @@ static void clusters_far_from_each_other_take_a_leaf_each(void **state)
 {
     (void)state;
     struct fill fill;
-    uint64_t count = 10000;
-    begin(&fill);
+    uint64_t count = 3000;
+    begin(&fill, (count + 1) * SEGMENT * 5);
     for (uint64_t i = count; i > 0; i--)
         add(&fill, i * SEGMENT * 5 + i, 1, 3);
     assert_int_equal(owned_filler_finish(&fill.filler), 0);
     for (uint64_t i = count; i > 0; i--)
         assert_int_equal(owned_by(fill.owned, i * SEGMENT * 5 + i), 3);
     assert_in_range(owned_bytes(fill.owned), count * 512, count * (5 + 528 + 48) + 262144);
+    end(&fill);
+}
+
+enum shape { FORWARD, BACKWARD, SHUFFLED, SHAPES };
+
+/* As an L1 table may have them. A prime: every place comes once. */
+static uint64_t nth_of(enum shape shape, uint64_t i, uint64_t count)
+{
+    return shape == FORWARD ? i : shape == BACKWARD ? count - 1 - i : i * 7919 % count;
+}
+
+/* With every width of the parts: the end of the file says which. */
+static void every_shape_of_a_table_is_taken(void **state)
+{
+    static const uint64_t ends[] = {
+        1, 1 << 20, UINT64_C(1) << 33, UINT64_C(1) << 36, UINT64_C(1) << 39, UINT64_C(1) << 40};
+    enum { COUNT = 30000, GROUP = 100 };
+    static uint64_t clusters[GROUP];
+    (void)state;
+    for (unsigned i = 0; i < 6 * SHAPES; i++) {
+        uint64_t file_end = ends[i / SHAPES], step = file_end / COUNT + 1 + i % 2;
+        struct fill fill;
+        begin(&fill, file_end);
+        for (uint64_t j = 0; j < COUNT; j += GROUP) {
+            for (uint64_t k = 0; k < GROUP; k++)
+                clusters[k] = nth_of(i % SHAPES, j + k, COUNT) * step;
+            assert_int_equal(owned_filler_add_each(&fill.filler, clusters, GROUP, 5), 0);
+        }
+        add(&fill, COUNT * step, 7, 6);
+        assert_int_equal(owned_filler_finish(&fill.filler), 0);
+        for (uint64_t j = 0; j < COUNT; j++) {
+            assert_int_equal(owned_by(fill.owned, j * step), 5);
+            assert_int_equal(owned_by(fill.owned, j * step + 1),
+                             step == 1 ? 5 + (j == COUNT - 1) : 0);
+        }
+        assert_int_equal(owned_by(fill.owned, COUNT * step + 6), 6);
+        end(&fill);
+    }
+}
+
+/* A part of 2^27 clusters whose elements differ in the lowest bits, in the highest, in all. */
+static void a_part_is_sorted_by_all_its_bits(void **state)
+{
+    (void)state;
+    struct random random;
+    random_seed(&random, fixture_seed("owned_fill_bits"));
+    for (unsigned shift = 0; shift <= 20; shift += 5) {
+        struct fill fill;
+        static bool is_there[128];
+        memset(is_there, 0, sizeof(is_there));
+        begin(&fill, UINT64_C(1) << 41);
+        for (unsigned i = 0; i < 60; i++) {
+            unsigned nth = (unsigned)random_below(&random, 128);
+            if (!is_there[nth])
+                add(&fill, SEGMENT * 3 + ((uint64_t)nth << shift), 1, 1);
+            is_there[nth] = true;
+        }
+        assert_int_equal(owned_filler_finish(&fill.filler), 0);
+        for (unsigned i = 0; i < 128; i++)
+            assert_int_equal(owned_by(fill.owned, SEGMENT * 3 + ((uint64_t)i << shift)),
+                             is_there[i]);
+        end(&fill);
+    }
+}
+
+/* However large the file is: there is no end to what it may cost otherwise. */
+static void what_lies_too_far_away_is_refused(void **state)
+{
+    (void)state;
+    struct fill fill;
+    begin(&fill, 1000);
+    assert_int_equal(owned_filler_add(&fill.filler, (UINT64_C(1) << 34) - 1, 1, 1), 0);
+    assert_int_equal(owned_filler_add(&fill.filler, UINT64_C(1) << 34, 1, 1), -EFBIG);
+    assert_int_equal(owned_filler_add(&fill.filler, OWNED_CLUSTERS_MAX - 1, 1, 1), -EFBIG);
+    const uint64_t far = UINT64_C(1) << 34;
+    assert_int_equal(owned_filler_add_each(&fill.filler, &far, 1, 1), -EFBIG);
+    end(&fill);
+    begin(&fill, OWNED_CLUSTERS_MAX);
+    assert_int_equal(owned_filler_add(&fill.filler, (UINT64_C(1) << 41) - 1, 1, 1), 0);
+    assert_int_equal(owned_filler_add(&fill.filler, UINT64_C(1) << 41, 1, 1), -EFBIG);
     end(&fill);
 }
 
@@ -154,6 +234,9 @@ int main(void)
         cmocka_unit_test(a_cluster_that_two_want_is_named),
         cmocka_unit_test(it_takes_five_bytes_a_cluster),
         cmocka_unit_test(clusters_far_from_each_other_take_a_leaf_each),
+        cmocka_unit_test(every_shape_of_a_table_is_taken),
+        cmocka_unit_test(a_part_is_sorted_by_all_its_bits),
+        cmocka_unit_test(what_lies_too_far_away_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

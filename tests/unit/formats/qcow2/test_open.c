@@ -98,6 +98,18 @@ static void co_a_snapshot_without_a_size_keeps_the_disks(struct fixture *fixture
     assert_non_null(strstr(err.message, "has no size of its own"));
 }
 
+/* There is no end to what remembering all such places would cost. */
+static void co_a_table_far_past_the_end(struct fixture *fixture, void *arg)
+{
+    struct error err = {.message = ""};
+    (void)arg;
+    make(&fixture->disk, 12, false);
+    memory_image_add_snapshot(&fixture->disk);
+    store_be64(fixture->disk.data + load_be64(fixture->disk.data + 64), UINT64_C(1) << 50);
+    co_refused(fixture, "", "it has tables far past the end of the file");
+    assert_int_equal(co_open(fixture, "read-only=on", false, &err), 0);
+}
+
 /* Who only reads may ask for a flush: of what others wrote, in both files. */
 static void co_a_flush_of_what_is_only_read(struct fixture *fixture, void *arg)
 {
@@ -134,6 +146,7 @@ static void co_probing_wants_a_version(struct fixture *fixture, void *arg)
     X(a_name_lies_in_the_file)                   \
     X(a_snapshot_is_only_read)                   \
     X(a_snapshot_without_a_size_keeps_the_disks) \
+    X(a_table_far_past_the_end)                  \
     X(a_flush_of_what_is_only_read)              \
     X(probing_wants_a_version)
 
