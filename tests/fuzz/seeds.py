@@ -255,6 +255,26 @@ def virtio_ring():
             "spans": queue(0, [desc(0x10000 + 12000, 1000, 0)], [0])}
 
 
+def vhost_user_message():
+    """What a front-end says to start a device, and some of it wrong."""
+    def message(number, payload=b"", fds=0, flags=1):
+        return bytes([fds]) + pack("<III", number, flags, len(payload)) + payload
+
+    def table(*regions):
+        return pack("<II", len(regions), 0) + b"".join(pack("<QQQQ", *region) for region in regions)
+
+    low, high = (0, 0xa0000, 0x7f00 << 32, 0), (0xc0000, 1 << 28, (0x7f00 << 32) + 0xc0000, 0xc0000)
+    ring = [message(number, pack("<II", 1, 128)) for number in (8, 10, 18, 11)]
+    files = [message(number, pack("<Q", 1), 1) for number in (12, 13, 14)]
+    ask = b"".join(message(number) for number in (1, 15, 17, 3, 34, 4))
+    return {"ask": ask, "features": message(2, pack("<Q", 1 << 32)) + message(16, pack("<Q", 9), flags=9),
+            "memory": message(5, table(low, high), 2), "overlap": message(5, table(low, low), 2),
+            "wraps": message(5, table((1 << 63, 1 << 63, 0, 0)), 1),
+            "ring": b"".join(ring) + message(9, pack("<IIQQQQ", 1, 0, 4096, 12288, 8192, 0)) + b"".join(files),
+            "polling": message(12, pack("<Q", 0x101)),
+            "config": message(24, pack("<III", 0, 60, 0) + bytes(60)) + message(25, pack("<IIIB", 32, 1, 0, 0))}
+
+
 def trace():
     head = b"platter-trace 1\ndevice virtio-blk\nsize 1048576\ndepth 32\n"
     return {"all": head + b"bad read 100 8\nbad write 9 1\n# a comment\nread 0 8\nread 100 1 eio\n"
@@ -328,6 +348,7 @@ TARGETS = {
     "qcow2_open": lambda: {name: data for name, data in qcow2_image().items() if len(data) < 1 << 14},
     "qcow2_snapshots": qcow2_snapshots,
     "trace": trace,
+    "vhost_user_message": vhost_user_message,
     "virtio_ring": virtio_ring,
 }
 

@@ -31,10 +31,13 @@ void virtio_request_free(struct virtio_request *request)
     }
 }
 
-static void break_device(struct virtio_blk *device, const char *why)
+static void break_device(struct virtio_blk_queue *queue, const char *why)
 {
+    struct virtio_blk *device = queue->device;
     device->broken = why;
     device->status |= VIRTIO_CONFIG_S_NEEDS_RESET;
+    if (device->on_broken)
+        device->on_broken(device->arg, (unsigned)(queue - device->queues), why);
 }
 
 static bool takes_requests(const struct virtio_blk_queue *queue)
@@ -66,7 +69,7 @@ static bool take(struct virtio_blk_queue *queue, struct virtio_collection *colle
     request = container_of(list_first(&queue->free), struct virtio_request, link);
     rc = virtio_ring_pop(&queue->ring, &request->chain);
     if (rc < 0)
-        break_device(device, queue->ring.broken);
+        break_device(queue, queue->ring.broken);
     if (rc <= 0)
         return false;
     list_remove(&request->link);
@@ -87,7 +90,7 @@ static bool take(struct virtio_blk_queue *queue, struct virtio_collection *colle
         break;
     case VIRTIO_BROKEN:
         virtio_ring_break(&queue->ring, why);
-        break_device(device, why);
+        break_device(queue, why);
         virtio_request_free(request);
     }
     return true;
@@ -118,10 +121,13 @@ static void kicked(struct loop_watch *watch, unsigned events)
 {
     struct virtio_blk_queue *queue = container_of(watch, struct virtio_blk_queue, kick);
     uint64_t count;
+    ssize_t got = read(watch->fd, &count, sizeof(count));
     (void)events;
-    if (read(watch->fd, &count, sizeof(count)) == sizeof(count)) {
+    if (got > 0) {
         queue->device->counters.kicks++;
         virtio_look(queue);
+    } else if (got == 0 || errno != EAGAIN) {
+        loop_watch_set(queue->device->loop, watch, 0); /* nobody will kick any more */
     }
 }
 
@@ -138,8 +144,10 @@ static void show_answers(struct loop_task *task)
     if (!virtio_ring_publish(&queue->ring))
         return;
     queue->device->counters.calls++;
+    /* If it fails, the guest has 2^64 - 1 calls before it already, or whoever gave us the
+     * descriptor does not listen. */
     if (queue->call_fd >= 0 && write(queue->call_fd, &one, sizeof(one)) < 0)
-        assert(errno == EAGAIN); /* the guest has 2^64 - 1 calls before it already */
+        queue->device->counters.calls_lost++;
 }
 
 /* --- queues ------------------------------------------------------------------------------------
@@ -185,6 +193,12 @@ int virtio_blk_start_queue(struct virtio_blk *device, unsigned index, uint16_t s
     if (kick_fd >= 0)
         loop_watch_set(device->loop, &queue->kick, LOOP_READABLE);
     return 0;
+}
+
+void virtio_blk_set_call_fd(struct virtio_blk *device, unsigned index, int call_fd)
+{
+    assert(index < device->queue_count && device->queues[index].ring.size > 0);
+    device->queues[index].call_fd = call_fd;
 }
 
 uint16_t virtio_blk_co_stop_queue(struct virtio_blk *device, unsigned index)
@@ -341,6 +355,8 @@ int virtio_blk_new(struct virtio_blk **ret_device, struct block_backend *backend
     };
     device->on_read = options->on_read;
     device->on_write = options->on_write;
+    device->on_broken = options->on_broken;
+    device->arg = options->arg;
     device->initial_write_cache = device->write_cache = !options->no_write_cache;
     device->queue_count = options->queue_count;
     list_init(&device->held);

@@ -60,12 +60,16 @@ struct virtio_blk_options {
     bool no_write_cache;  /* after a reset */
     bool no_merging;
     enum error_action on_read, on_write; /* all others are judged as writes */
+    /* The guest broke the device by what it wrote into that queue; NULL: its status says so alone.
+     */
+    void (*on_broken)(void *arg, unsigned queue, const char *why);
+    void *arg;
 };
 
 struct virtio_blk_counters {
-    uint64_t kicks, looks; /* looks: at a queue, that found a request */
-    uint64_t calls;
-    uint64_t submitted; /* requests to the block layer */
+    uint64_t kicks, looks;      /* looks: at a queue, that found a request */
+    uint64_t calls, calls_lost; /* lost: of them, those that the eventfd did not take */
+    uint64_t submitted;         /* requests to the block layer */
     uint64_t held, stops;
 };
 
@@ -77,6 +81,8 @@ struct virtio_blk {
     struct virtio_merge_limits merge_limits;
     enum error_action on_read, on_write;
     bool initial_write_cache;
+    void (*on_broken)(void *arg, unsigned queue, const char *why);
+    void *arg;
 
     uint64_t features; /* negotiated */
     uint8_t status;
@@ -123,6 +129,8 @@ void virtio_blk_write_config(struct virtio_blk *device, unsigned offset, const v
 int virtio_blk_start_queue(struct virtio_blk *device, unsigned index, uint16_t size,
                            const struct virtio_ring_place *place, uint16_t next, int kick_fd,
                            int call_fd);
+/* Calls of a started queue go there from now on; -1: nowhere. */
+void virtio_blk_set_call_fd(struct virtio_blk *device, unsigned index, int call_fd);
 /* Waits for what it has in flight. Returns the entry to go on with. */
 uint16_t virtio_blk_co_stop_queue(struct virtio_blk *device, unsigned index);
 void virtio_blk_kick(struct virtio_blk *device, unsigned index);

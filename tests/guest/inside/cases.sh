@@ -2,6 +2,11 @@
 # shellcheck shell=sh
 # What guests do, one function a case. They stop at the first command that fails.
 
+# No more than a boot.
+case_probe() {
+    :
+}
+
 # The smallest: a disk that is written, read again, and given back.
 case_smoke() { # DEVICE
     make_fs ext4 "$1"
@@ -52,18 +57,91 @@ case_nbd_client() { # PORT CONNECTIONS ext4|xfs
     disconnect
 }
 
+# What fio writes at random is what it reads.
+verify_random() { # DEVICE SEED
+    fio --thread --name=random --filename="$1" --offset=64M --size=24M --rw=randrw --bsrange=4k-64k \
+        --ioengine=libaio --direct=1 --iodepth=16 --verify=crc32c --fsync=64 --randseed="$2" \
+        --randrepeat=0
+}
+
 # A disk of the machine: what fio writes is what it reads, and a file system's life.
-case_disk() { # DEVICE ext4|xfs
+case_disk() { # DEVICE ext4|xfs SEED
     queue=/sys/block/${1#/dev/}/queue
     [ "$(cat "$queue/write_cache")" = "write back" ]
     [ "$(cat "$queue/discard_max_bytes")" -gt 0 ]
-    fio --thread --name=random --filename="$1" --offset=64M --size=24M --rw=randrw --bsrange=4k-64k \
-        --ioengine=libaio --direct=1 --iodepth=16 --verify=crc32c --fsync=64 --randseed="$3" \
-        --randrepeat=0
+    verify_random "$1" "$3"
     fio --thread --name=many --filename="$1" --offset=128M --size=8M --offset_increment=8M --numjobs=3 \
         --rw=write --bs=4k --ioengine=libaio --direct=1 --iodepth=8 --verify=sha256 --do_verify=1
     say "fio verified"
     file_system_round "$2" "$1" /mnt
+}
+
+# What a disk by vhost-user has, before and after its driver was taken away and given back.
+same_vhost_disk() { # DEVICE QUEUES
+    disk=/sys/block/${1#/dev/}
+    [ "$(cat "$disk/serial")" = platter-vhost-user ]
+    [ "$(ls "$disk/mq" | wc -l)" = "$2" ]
+    # Each processor writes and reads by its own queue, whose interrupts are counted.
+    for cpu in $(seq 0 $(($2 - 1))); do
+        before=$(interrupts "$cpu")
+        taskset -c "$cpu" dd if=/dev/zero of="$1" bs=64k count=16 seek=$((cpu * 16)) oflag=direct conv=notrunc
+        taskset -c "$cpu" dd if="$1" of=/dev/null bs=64k count=16 skip=$((cpu * 16)) iflag=direct
+        [ "$(interrupts "$cpu")" -gt "$before" ]
+    done
+}
+
+interrupts() { # QUEUE: how many it has had, on any processor
+    awk -v queue="virtio0-req.$1" '$NF == queue { for (i = 2; $i ~ /^[0-9]+$/; i++) sum += $i } END { print sum + 0 }' \
+        /proc/interrupts
+}
+
+# A disk by vhost-user: the same as any, its write cache, and a reset of the device. The driver is taken away
+# under a load, for which requests in flight are waited.
+case_vhost_user() { # DEVICE ext4|xfs SEED QUEUES
+    same_vhost_disk "$1" "$4"
+    case_disk "$1" "$2" "$3"
+    echo "write through" >"/sys/block/${1#/dev/}/cache_type"
+    [ "$(cat "/sys/block/${1#/dev/}/queue/write_cache")" = "write through" ]
+    dd if="$1" of=/dev/null bs=4k count=20000 iflag=direct 2>/run/reader &
+    echo virtio0 >/sys/bus/virtio/drivers/virtio_blk/unbind
+    wait
+    [ ! -e "/sys/block/${1#/dev/}" ]
+    echo virtio0 >/sys/bus/virtio/drivers/virtio_blk/bind
+    # The machine keeps what was written into the configuration, over a reset.
+    [ "$(cat "/sys/block/${1#/dev/}/queue/write_cache")" = "write through" ]
+    echo "write back" >"/sys/block/${1#/dev/}/cache_type"
+    say "bound again"
+    mount -t "$2" "$1" /mnt # what was there before the reset
+    same_files /mnt
+    umount /mnt
+    same_vhost_disk "$1" "$4"
+    verify_random "$1" "$3"
+}
+
+# Twice the same machine: the first time it resets itself in the middle of a load.
+case_reboot() { # DEVICE
+    if same_piece "$1" 500; then
+        say "booted again"
+        mount -t ext4 "$1" /mnt # the journal is replayed
+        umount /mnt
+        check_fs ext4 "$1"
+        mount -t ext4 "$1" /mnt
+        same_files /mnt
+        umount /mnt
+        return
+    fi
+    # The file system ends before the mark.
+    mke2fs -q -t ext4 -F "$1" 400M
+    mount -t ext4 "$1" /mnt
+    make_files /mnt 24
+    sync
+    write_piece "$1" 500
+    fio --thread --name=load --directory=/mnt --size=64M --rw=randwrite --bsrange=4k-64k --ioengine=libaio \
+        --direct=1 --iodepth=32 --fsync=32 --time_based --runtime=300 >/run/fio &
+    until [ "$(awk '{ print $9 }' "/sys/block/${1#/dev/}/stat")" -gt 4 ]; do :; done
+    say "reboots under a load"
+    reboot -f
+    sleep 60 # nothing more is done here
 }
 
 # Runs from the disk: files are made in the first boot and found in those that follow.
