@@ -36,7 +36,8 @@ class Dialogue:
         except queue.Empty:
             raise common.Failure(self._story("nothing more is said")) from None
         if line is not None:
-            self.said.append(line)
+            if line != ".": # said by a guest that waits for us
+                self.said.append(line)
             if line.startswith("FAIL") and not may_fail:
                 raise common.Failure(self._story(line))
         return line

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A guest: qemu, without an accelerator, with the kernel and the initramfs of build-initramfs.
+"""A guest: qemu, with the kernel and the initramfs of build-initramfs.
 
 Its two serial lines: the kernel's messages go to a file, what the case says comes line by line.
 """
+import functools
 import os
 import shutil
 import subprocess
+import tempfile
 
+import accelerator
 import common
 import dialogue
 
@@ -26,8 +29,12 @@ NET = ["-netdev", "user,id=net", "-device", "e1000,netdev=net,romfile="]
 KERNEL_SAYS = "console=ttyS0 quiet panic=-1 random.trust_cpu=on no_timer_check"
 
 
+# A processor that has what the kernel's user space wants, without what an emulation is slow at.
+PROCESSOR_OF = {"tcg": "qemu64,+rdrand", "kvm": "host"}
+
+
 def need():
-    """Skips where there is no qemu, or no kernel for it."""
+    """Skips where there is no qemu, or no kernel for it. Says by what the guests of this case will run."""
     common.need("qemu-system-x86_64", "qemu-img", "cpio")
     done = subprocess.run([os.path.join(HERE, "build-initramfs"), common.boot_folder()],
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
@@ -35,6 +42,20 @@ def need():
         raise common.Skip(done.stdout.strip().replace("SKIP: ", ""))
     if done.returncode:
         raise common.Failure("build-initramfs: " + done.stdout)
+    print("accelerator %s: %s" % accelerate(), flush=True)
+
+
+def probe(limit_s):
+    """A guest boots by KVM and says its line, or a Failure."""
+    with tempfile.TemporaryDirectory(prefix="platter-guest-probe.") as folder:
+        with Guest(folder, "probe", run_by="kvm", limit_s=limit_s) as machine:
+            machine.expect("PASS")
+
+
+@functools.lru_cache(maxsize=None)
+def accelerate():
+    """(By what guests run, why), found out once a process at most."""
+    return accelerator.choose(probe)
 
 
 def disk(server, kind, *more, device=()):
@@ -76,13 +97,14 @@ class Guest(dialogue.Dialogue):
     """One boot. `devices` are qemu's options; `words` go to the case's function in inside/cases.sh."""
 
     def __init__(self, folder, case, words=(), modules=(), devices=(), with_fio=False, kernel_says="",
-                 limit_s=480):
+                 run_by=None, limit_s=480):
+        run_by = run_by or accelerate()[0]
         self.console = os.path.join(folder, "console.log")
         says = [KERNEL_SAYS, "case=" + case, "words=" + ",".join(words), "modules=" + ",".join(modules),
                 kernel_says]
         super().__init__(
             ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
-             "-machine", "pc,accel=tcg", "-cpu", "qemu64,+rdrand", "-m", "640", "-no-reboot",
+             "-machine", "pc,accel=" + run_by, "-cpu", PROCESSOR_OF[run_by], "-m", "640", "-no-reboot",
              "-kernel", os.path.join(common.boot_folder(), "vmlinux"),
              "-initrd", initramfs(folder, with_fio), "-append", " ".join(says),
              "-serial", "file:" + self.console, "-serial", "stdio", *devices], limit_s)
