@@ -239,8 +239,8 @@ int cache_co_read(struct cache *cache, unsigned kind_index, uint64_t node_offset
         if (rc == 0) {
             cache_load(table, from, to, length);
             cache_put_locked(cache, table);
-        } else if (is_full && !table_find(kind, number)) {
-            rc = co_read_past(kind, node_offset, to, length);
+        } else if (is_full) { /* somebody may have found room for it meanwhile */
+            rc = table_find(kind, number) ? -EAGAIN : co_read_past(kind, node_offset, to, length);
         }
     } while (rc == -EAGAIN);
     pthread_mutex_unlock(cache->monitor);
@@ -277,7 +277,7 @@ static void co_forget_one(struct cache_kind *kind, uint64_t number)
     struct cache *cache = kind->cache;
     struct cache_table *table;
     while ((table = table_find(kind, number))) {
-        if (table->pins > 0 || table->state == TABLE_LOADING || table->state == TABLE_WRITING) {
+        if (table->pins > 0 || table->state == TABLE_WRITING) { /* who loads has a pin */
             co_queue_wait(&table->waiters, cache->monitor);
             continue;
         }

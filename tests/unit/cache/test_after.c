@@ -52,6 +52,80 @@ static void pause_some(void)
         coroutine_co_pause();
 }
 
+/* Is held up until the test says so. */
+struct slow {
+    struct cache_after after;
+    bool has_begun, may_end;
+};
+
+static void co_be_slow(struct cache_after *after)
+{
+    struct slow *slow = container_of(after, struct slow, after);
+    slow->has_begun = true;
+    while (!slow->may_end)
+        coroutine_co_pause();
+}
+
+static void settle_main(void *arg)
+{
+    assert_int_equal(cache_co_settle(arg), 0);
+}
+
+static void flush_main(void *arg)
+{
+    cache_co_flush(arg);
+}
+
+/* Nothing is dirty and nothing waits, but the copies are still on their way. */
+static void co_settling_waits_for_a_round(struct cache_fixture *fixture)
+{
+    struct group group;
+    struct waiting waiting;
+    co_remove(fixture, &waiting, 42);
+    group_init(&group, fixture->block.loop);
+    memory_disk_hold(&fixture->block.disk, 1u << MEMORY_WRITE);
+    group_start(&group, flush_main, fixture->cache);
+    memory_disk_co_wait_held(&fixture->block.disk, 1);
+    group_start(&group, settle_main, fixture->cache);
+    pause_some();
+    assert_int_equal(group.running, 2);
+    memory_disk_release(&fixture->block.disk);
+    group_co_wait(&group);
+    assert_int_equal(waiting.runs, 1);
+    assert_int_equal(waiting_count(fixture), 0);
+}
+CACHE_TEST(settling_waits_for_a_round)
+
+/* While it waits for the reaper, a round takes the next removal along. */
+static void co_settling_waits_for_what_a_round_has_taken(struct cache_fixture *fixture)
+{
+    struct group group;
+    struct waiting waiting;
+    struct slow slow = {.after = {.co_run = co_be_slow}};
+    pthread_mutex_lock(&fixture->monitor);
+    cache_after_durable(fixture->cache, &slow.after);
+    pthread_mutex_unlock(&fixture->monitor);
+    assert_int_equal(cache_co_flush(fixture->cache), 0);
+    while (!slow.has_begun)
+        coroutine_co_pause();
+    group_init(&group, fixture->block.loop);
+    group_start(&group, settle_main, fixture->cache);
+    co_remove(fixture, &waiting, 42);
+    memory_disk_hold(&fixture->block.disk, 1u << MEMORY_WRITE);
+    group_start(&group, flush_main, fixture->cache);
+    memory_disk_co_wait_held(&fixture->block.disk, 1);
+    slow.may_end = true;
+    pause_some();
+    assert_int_equal(group.running, 2);
+    assert_int_equal(waiting.runs, 0);
+    memory_disk_release(&fixture->block.disk);
+    group_co_wait(&group);
+    assert_int_equal(waiting.runs, 1);
+    assert_int_equal(waiting.seen, 42);
+    assert_int_equal(waiting_count(fixture), 0);
+}
+CACHE_TEST(settling_waits_for_what_a_round_has_taken)
+
 static void co_it_runs_once_the_removal_is_durable(struct cache_fixture *fixture)
 {
     struct waiting waiting;
@@ -66,11 +140,6 @@ static void co_it_runs_once_the_removal_is_durable(struct cache_fixture *fixture
     assert_int_equal(waiting_count(fixture), 0);
 }
 CACHE_TEST(it_runs_once_the_removal_is_durable)
-
-static void flush_main(void *arg)
-{
-    cache_co_flush(arg);
-}
 
 /* One that comes while a round runs has its change in the next one. */
 static void co_one_that_comes_during_a_round_waits_for_the_next(struct cache_fixture *fixture)
@@ -180,6 +249,8 @@ CACHE_TEST(what_can_never_run_is_given_back)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(settling_waits_for_a_round),
+        cmocka_unit_test(settling_waits_for_what_a_round_has_taken),
         cmocka_unit_test(it_runs_once_the_removal_is_durable),
         cmocka_unit_test(one_that_comes_during_a_round_waits_for_the_next),
         cmocka_unit_test(after_a_failed_round_it_still_waits),

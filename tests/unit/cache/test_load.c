@@ -220,6 +220,142 @@ static void co_forgetting_waits_for_a_pin(struct cache_fixture *fixture)
 }
 CACHE_TEST(forgetting_waits_for_a_pin)
 
+/* --- new tables --------------------------------------------------------------------------------
+ */
+
+static void new_main(void *arg)
+{
+    struct forgetter *maker = arg;
+    struct cache_table *table;
+    assert_int_equal(cache_co_get_new(maker->fixture->cache, LOW, place_of(LOW, 0), &table), 0);
+    cache_put(maker->fixture->cache, table);
+    maker->ended = true;
+}
+
+static void co_a_new_table_waits_for_a_load_and_a_write(struct cache_fixture *fixture)
+{
+    struct group group;
+    struct reader reader = {.fixture = fixture, .index = 0};
+    struct forgetter maker = {fixture, false};
+    uint64_t old = disk_u64(fixture, LOW, 0);
+    group_init(&group, fixture->block.loop);
+    memory_disk_hold(&fixture->block.disk, 1u << MEMORY_READ);
+    group_start(&group, reader_main, &reader);
+    memory_disk_co_wait_held(&fixture->block.disk, 1);
+    group_start(&group, new_main, &maker);
+    assert_false(maker.ended);
+    memory_disk_release(&fixture->block.disk);
+    group_co_wait(&group);
+    assert_true(maker.ended);
+    assert_int_equal(reader.value, old);
+    assert_int_equal(co_read_u64(fixture, LOW, 0), 0);
+
+    co_change_u64(fixture, LOW, 0, 42);
+    maker.ended = false;
+    memory_disk_hold(&fixture->block.disk, 1u << MEMORY_WRITE);
+    group_start(&group, flush_main, fixture->cache);
+    memory_disk_co_wait_held(&fixture->block.disk, 1);
+    group_start(&group, new_main, &maker);
+    assert_false(maker.ended);
+    memory_disk_release(&fixture->block.disk);
+    group_co_wait(&group);
+    assert_true(maker.ended);
+    assert_int_equal(disk_u64(fixture, LOW, 0), 42);
+    assert_int_equal(co_read_u64(fixture, LOW, 0), 0);
+}
+CACHE_TEST(a_new_table_waits_for_a_load_and_a_write)
+
+/* --- no room for a table ------------------------------------------------------------------------
+ */
+
+#define WANTED (CACHE_TABLES_MIN + 12)
+
+/* All tables but the last `spared` are dirty, and cannot be written. */
+static void co_fill_with_dirty(struct cache_fixture *fixture, unsigned spared)
+{
+    fixture->block.disk.fail_ops = 1u << MEMORY_WRITE;
+    fixture->block.disk.fail_code = -EIO;
+    for (unsigned i = 0; i < CACHE_TABLES_MIN - spared; i++)
+        co_change_u64(fixture, LOW, i, i + 1);
+}
+
+static void co_a_read_without_room_fails_as_the_disk_does(struct cache_fixture *fixture)
+{
+    uint64_t value = 0;
+    co_fill_with_dirty(fixture, 0);
+    assert_int_equal(co_read_u64(fixture, LOW, WANTED), disk_u64(fixture, LOW, WANTED));
+    fixture->block.disk.fail_ops |= 1u << MEMORY_READ;
+    assert_int_equal(cache_co_read(fixture->cache, LOW, place_of(LOW, WANTED), &value, 8), -EIO);
+    assert_int_equal(co_read_u64(fixture, LOW, 1), 2);
+    fixture->block.disk.fail_code = 0;
+    assert_int_equal(cache_co_flush(fixture->cache), 0);
+}
+CACHE_TEST(a_read_without_room_fails_as_the_disk_does)
+
+/* Its own bytes come from the disk, while another brings a newer state into memory. */
+static void co_a_read_without_room_sees_what_came_meanwhile(struct cache_fixture *fixture)
+{
+    struct group group;
+    struct reader reader = {.fixture = fixture, .index = WANTED};
+    co_fill_with_dirty(fixture, 0);
+    group_init(&group, fixture->block.loop);
+    memory_disk_hold(&fixture->block.disk, 1u << MEMORY_READ);
+    group_start(&group, reader_main, &reader);
+    memory_disk_co_wait_held(&fixture->block.disk, 1);
+    fixture->block.disk.fail_code = 0;
+    assert_int_equal(cache_co_flush(fixture->cache), 0);
+    struct cache_table *table;
+    uint64_t value = 99;
+    assert_int_equal(cache_co_get_new(fixture->cache, LOW, place_of(LOW, WANTED), &table), 0);
+    pthread_mutex_lock(&fixture->monitor);
+    cache_store(fixture->cache, table, 0, &value, sizeof(value));
+    cache_put_locked(fixture->cache, table);
+    pthread_mutex_unlock(&fixture->monitor);
+    memory_disk_release(&fixture->block.disk);
+    group_co_wait(&group);
+    assert_int_equal(reader.rc, 0);
+    assert_int_equal(reader.value, 99);
+}
+CACHE_TEST(a_read_without_room_sees_what_came_meanwhile)
+
+static void hold_writes(struct memory_disk *disk)
+{
+    memory_disk_hold(disk, 1u << MEMORY_WRITE);
+}
+
+/* It had to write first, and that fails; until then another one has found room for the same table.
+ */
+static void co_a_read_whose_table_came_meanwhile_does_not_fail(struct cache_fixture *fixture)
+{
+    struct group group;
+    struct cache_table *pinned;
+    struct reader readers[] = {{.fixture = fixture, .index = WANTED},
+                               {.fixture = fixture, .index = WANTED}};
+    unsigned last = CACHE_TABLES_MIN - 1;
+    co_fill_with_dirty(fixture, 1);
+    assert_int_equal(cache_co_get(fixture->cache, LOW, place_of(LOW, last), &pinned), 0);
+    group_init(&group, fixture->block.loop);
+    memory_disk_forget_calls(&fixture->block.disk);
+    fixture->block.disk.fail_at_call = 0; /* the end of its first round, which it can do without */
+    fixture->block.disk.at_call = hold_writes;
+    group_start(&group, reader_main, &readers[0]);
+    memory_disk_co_wait_held(&fixture->block.disk, last);
+    cache_put(fixture->cache, pinned);
+    group_start(&group, reader_main, &readers[1]);
+    while (!readers[1].ended)
+        coroutine_co_pause();
+    assert_false(readers[0].ended);
+    memory_disk_release(&fixture->block.disk);
+    group_co_wait(&group);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(readers[i].rc, 0);
+        assert_int_equal(readers[i].value, disk_u64(fixture, LOW, WANTED));
+    }
+    fixture->block.disk.fail_code = 0;
+    assert_int_equal(cache_co_flush(fixture->cache), 0);
+}
+CACHE_TEST(a_read_whose_table_came_meanwhile_does_not_fail)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -233,6 +369,10 @@ int main(void)
         cmocka_unit_test(what_is_forgotten_is_not_written),
         cmocka_unit_test(forgetting_waits_for_a_write_and_a_load),
         cmocka_unit_test(forgetting_waits_for_a_pin),
+        cmocka_unit_test(a_new_table_waits_for_a_load_and_a_write),
+        cmocka_unit_test(a_read_without_room_fails_as_the_disk_does),
+        cmocka_unit_test(a_read_without_room_sees_what_came_meanwhile),
+        cmocka_unit_test(a_read_whose_table_came_meanwhile_does_not_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -58,6 +58,9 @@ static void co_hits_and_misses_are_counted(struct cache_fixture *fixture)
     assert_int_equal(cache_table_offset(table), place_of(LOW, 1));
     cache_put(fixture->cache, table);
     cache_put(fixture->cache, NULL);
+    pthread_mutex_lock(&fixture->monitor);
+    cache_put_locked(fixture->cache, NULL);
+    pthread_mutex_unlock(&fixture->monitor);
     assert_int_equal(counters_of(fixture, LOW).hits, 2);
     assert_int_equal(counters_of(fixture, LOW).misses, 2);
     assert_int_equal(counters_of(fixture, LOW).tables, 2);
@@ -94,6 +97,77 @@ static void co_a_budget_that_cannot_be_had_is_refused(struct cache_fixture *fixt
 }
 CACHE_TEST(a_budget_that_cannot_be_had_is_refused)
 
+/* --- a cache of one kind ------------------------------------------------------------------------
+ */
+
+static struct cache *new_cache(struct cache_fixture *fixture, uint64_t end, uint64_t budget_bytes)
+{
+    struct cache *cache;
+    struct cache_config config = {
+        .env = &fixture->block.env,
+        .monitor = &fixture->monitor,
+        .nodes = {fixture->block.node},
+        .node_count = 1,
+        .kinds =
+            {{.name = "one", .table_bytes = TABLE_BYTES, .end = end, .budget_bytes = budget_bytes}},
+        .kind_count = 1,
+    };
+    assert_int_equal(cache_new(&cache, &config, NULL), 0);
+    return cache;
+}
+
+static void co_store_new(struct cache_fixture *fixture, struct cache *cache, uint64_t node_offset,
+                         uint64_t value)
+{
+    struct cache_table *table;
+    assert_int_equal(cache_co_get_new(cache, 0, node_offset, &table), 0);
+    pthread_mutex_lock(&fixture->monitor);
+    cache_store(cache, table, 0, &value, sizeof(value));
+    cache_put_locked(cache, table);
+    pthread_mutex_unlock(&fixture->monitor);
+}
+
+static void co_what_lies_behind_a_kinds_end_is_left_alone(struct cache_fixture *fixture)
+{
+    const uint64_t end = TABLE_BYTES + 100; /* in its second table */
+    const uint8_t *disk = fixture->block.disk.data;
+    struct cache *cache = new_cache(fixture, end, 0);
+    co_store_new(fixture, cache, 0, 1);
+    co_store_new(fixture, cache, TABLE_BYTES, 2);
+    assert_int_equal(cache_co_flush(cache), 0);
+    for (uint64_t i = 0; i < end; i++) /* 64-bit words of the processor's order */
+        assert_int_equal(disk[i] != 0, i == 0 || i == TABLE_BYTES);
+    for (uint64_t i = end; i < end + TABLE_BYTES; i++)
+        assert_int_equal(disk[i], pattern_at(i));
+    cache_free(cache);
+}
+CACHE_TEST(what_lies_behind_a_kinds_end_is_left_alone)
+
+/* Table numbers that the hash puts into one chain, more of them than a reader follows that has not
+ * the monitor. */
+static void co_the_end_of_a_long_chain_is_found_with_the_monitor(struct cache_fixture *fixture)
+{
+    enum { CAPACITY = 128, CHAIN = 70 };
+    struct cache *cache = new_cache(fixture, 0, CAPACITY * TABLE_BYTES);
+    uint64_t offsets[CHAIN], value = 0;
+    unsigned count = 0;
+    for (uint64_t number = 1; count < CHAIN; number++) {
+        if (number * UINT64_C(0x9e3779b97f4a7c15) >> 57 == 5)
+            offsets[count++] = (number - 1) * TABLE_BYTES;
+    }
+    for (unsigned i = 0; i < CHAIN; i++)
+        co_store_new(fixture, cache, offsets[i], 1000 + i);
+    assert_true(cache_try_read(cache, 0, offsets[CHAIN - 1], &value, sizeof(value)));
+    assert_int_equal(value, 1000 + CHAIN - 1);
+    assert_false(cache_try_read(cache, 0, offsets[0], &value, sizeof(value)));
+    for (unsigned i = 0; i < CHAIN; i++) {
+        assert_int_equal(cache_co_read(cache, 0, offsets[i], &value, sizeof(value)), 0);
+        assert_int_equal(value, 1000 + i);
+    }
+    cache_free(cache);
+}
+CACHE_TEST(the_end_of_a_long_chain_is_found_with_the_monitor)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -102,6 +176,8 @@ int main(void)
         cmocka_unit_test(hits_and_misses_are_counted),
         cmocka_unit_test(past_the_nodes_end_there_are_zeroes),
         cmocka_unit_test(a_budget_that_cannot_be_had_is_refused),
+        cmocka_unit_test(what_lies_behind_a_kinds_end_is_left_alone),
+        cmocka_unit_test(the_end_of_a_long_chain_is_found_with_the_monitor),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * When there is no memory, for an allocation (the linker sends these to tests/crash/no_memory.c) or
+ * for a coroutine (here): what can be done without is done, and the rest says so and changes
+ * nothing.
+ */
+#include "tests/unit/unit.h"
+
+#include <errno.h>
+
+#include "block/coroutine.h"
+#include "cache/owned.h"
+#include "tests/crash/no_memory.h"
+#include "tests/unit/cache/cache_fixture.h"
+
+/* --- coroutines ---------------------------------------------------------------------------------
+ */
+
+static unsigned refused; /* coroutines, since it was set to 0 */
+static bool refuses;
+
+int real_coroutine_start(struct loop *loop, void (*entry)(void *arg),
+                         void *arg) __asm__("__real_coroutine_start");
+int wrapped_coroutine_start(struct loop *loop, void (*entry)(void *arg),
+                            void *arg) __asm__("__wrap_coroutine_start");
+int wrapped_coroutine_start(struct loop *loop, void (*entry)(void *arg), void *arg)
+{
+    if (!refuses)
+        return real_coroutine_start(loop, entry, arg);
+    refused++;
+    return -ENOMEM;
+}
+
+static void refuse_coroutines(bool wanted)
+{
+    refuses = wanted;
+    refused = 0;
+}
+
+static void co_a_class_is_written_without_helpers(struct cache_fixture *fixture)
+{
+    for (unsigned i = 0; i < CACHE_TABLES_MIN - 3; i++)
+        co_change_u64(fixture, LOW, i, i + 1);
+    refuse_coroutines(true);
+    assert_int_equal(cache_co_flush(fixture->cache), 0);
+    assert_int_equal(refused, 1);
+    refuse_coroutines(false);
+    for (unsigned i = 0; i < CACHE_TABLES_MIN - 3; i++)
+        assert_int_equal(disk_u64(fixture, LOW, i), i + 1);
+}
+CACHE_TEST(a_class_is_written_without_helpers)
+
+struct waiting {
+    struct cache_after after;
+    unsigned runs;
+};
+
+static void co_note(struct cache_after *after)
+{
+    container_of(after, struct waiting, after)->runs++;
+}
+
+/* Durable, and nobody is there to run it. */
+static void co_wait_without_reaper(struct cache_fixture *fixture, struct waiting *waiting)
+{
+    *waiting = (struct waiting){.after = {.co_run = co_note}};
+    pthread_mutex_lock(&fixture->monitor);
+    cache_after_durable(fixture->cache, &waiting->after);
+    pthread_mutex_unlock(&fixture->monitor);
+    refuse_coroutines(true);
+    assert_int_equal(cache_co_flush(fixture->cache), 0);
+    assert_int_equal(refused, 1);
+    refuse_coroutines(false);
+    assert_int_equal(waiting->runs, 0);
+}
+
+static void co_who_settles_does_the_reapers_work(struct cache_fixture *fixture)
+{
+    struct waiting waiting;
+    co_wait_without_reaper(fixture, &waiting);
+    assert_int_equal(cache_co_settle(fixture->cache), 0);
+    assert_int_equal(waiting.runs, 1);
+}
+CACHE_TEST(who_settles_does_the_reapers_work)
+
+static void co_what_is_ready_is_abandoned_too(struct cache_fixture *fixture)
+{
+    struct waiting ready, new = {.after = {.co_run = co_note}};
+    co_wait_without_reaper(fixture, &ready);
+    pthread_mutex_lock(&fixture->monitor);
+    cache_after_durable(fixture->cache, &new.after);
+    assert_ptr_equal(cache_abandon_after(fixture->cache), &ready.after);
+    assert_ptr_equal(cache_abandon_after(fixture->cache), &new.after);
+    assert_null(cache_abandon_after(fixture->cache));
+    assert_int_equal(cache_after_count(fixture->cache), 0);
+    pthread_mutex_unlock(&fixture->monitor);
+    assert_int_equal(ready.runs + new.runs, 0);
+}
+CACHE_TEST(what_is_ready_is_abandoned_too)
+
+/* --- which clusters are owned -------------------------------------------------------------------
+ */
+
+#define RUNS 4000u
+#define OWNER 3
+
+/* Far from each other: each needs a place of its own in the set. */
+static uint64_t place(unsigned index)
+{
+    return (uint64_t)index * 7919 % RUNS << 28;
+}
+
+static unsigned runs_until_failure(struct owned *owned)
+{
+    for (unsigned i = 0; i < RUNS; i++) {
+        int ret = owned_add(owned, place(i), 1 + i % 3, OWNER);
+        assert_true(ret == 0 || ret == -ENOMEM);
+        if (ret < 0)
+            return i;
+    }
+    return RUNS;
+}
+
+static void check_owned(const struct owned *owned, unsigned count)
+{
+    for (unsigned i = 0; i < RUNS; i++) {
+        assert_int_equal(owned_by(owned, place(i)), i < count ? OWNER : OWNED_NOBODY);
+        assert_int_equal(owned_by(owned, place(i) + 3), OWNED_NOBODY);
+    }
+}
+
+static void what_cannot_be_added_changes_nothing(void **state)
+{
+    (void)state;
+    uint64_t fail_at = 1;
+    for (unsigned count = 0; count < RUNS; fail_at++) {
+        struct owned *owned;
+        assert_int_equal(owned_new(&owned), 0);
+        crash_no_memory_arm(fail_at, false);
+        count = runs_until_failure(owned);
+        crash_no_memory_disarm();
+        check_owned(owned, count);
+        if (count < RUNS)
+            assert_int_equal(owned_add(owned, place(count), 1, OWNER), 0);
+        owned_free(owned);
+    }
+    assert_true(fail_at > 20);
+}
+
+static int fill(struct owned_filler *filler)
+{
+    int ret = 0;
+    for (unsigned i = 0; i < RUNS && ret == 0; i++)
+        ret = owned_filler_add(filler, place(i), 1 + i % 3 * 4, OWNER);
+    return ret == 0 ? owned_filler_finish(filler) : ret;
+}
+
+static void a_fill_without_memory_says_so(void **state)
+{
+    (void)state;
+    uint64_t fail_at = 1;
+    for (int ret = -ENOMEM; ret < 0; fail_at += 1 + fail_at / 200) {
+        struct owned *owned;
+        struct owned_filler filler;
+        assert_int_equal(owned_new(&owned), 0);
+        owned_filler_init(&filler, owned, (uint64_t)RUNS << 28);
+        crash_no_memory_arm(fail_at, false);
+        ret = fill(&filler);
+        assert_int_equal(crash_no_memory_failed(), ret < 0 ? 1 : 0);
+        crash_no_memory_disarm();
+        assert_true(ret == 0 || ret == -ENOMEM);
+        if (ret == 0)
+            assert_int_equal(owned_by(owned, place(RUNS - 1)), OWNER);
+        owned_filler_fini(&filler);
+        owned_free(owned);
+    }
+    assert_true(fail_at > 20);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_class_is_written_without_helpers),
+        cmocka_unit_test(who_settles_does_the_reapers_work),
+        cmocka_unit_test(what_is_ready_is_abandoned_too),
+        cmocka_unit_test(what_cannot_be_added_changes_nothing),
+        cmocka_unit_test(a_fill_without_memory_says_so),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
