@@ -28,6 +28,8 @@ static void co_punch(struct qcow2_image *image, uint64_t host_offset)
     uint64_t refcount;
     if (qcow2_co_refcount(image, host_offset, &refcount) < 0 || refcount != 1)
         return;
+    if (qcow2_is_corrupt(image)) /* found while the count was read */
+        return;
     uint64_t size = atomic_load(&image->node->file->size_bytes);
     if (host_offset + image->geometry.cluster_bytes <= size)
         node_co_discard(image->node->file, host_offset, image->geometry.cluster_bytes, 0);

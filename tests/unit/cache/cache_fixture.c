@@ -52,13 +52,19 @@ static void co_run(struct fixture *block, void *arg)
 
 void cache_fixture_run(uint32_t alignment, void (*test)(struct cache_fixture *fixture))
 {
+    cache_fixture_run_over(alignment, alignment, test);
+}
+
+void cache_fixture_run_over(uint32_t request_alignment, uint32_t memory_alignment,
+                            void (*test)(struct cache_fixture *fixture))
+{
     static struct cache_fixture fixture;
     struct run_arg run = {&fixture, test};
     fixture_init(&fixture.block, memory_drivers, DISK_BYTES, DISK_BYTES, 1);
     memory_disk_init(&fixture.data_disk, 0, DISK_BYTES, 1);
     pthread_mutex_init(&fixture.monitor, NULL);
-    fixture.block.disk.limits.request_alignment = alignment;
-    fixture.block.disk.limits.memory_alignment = alignment;
+    fixture.block.disk.limits.request_alignment = request_alignment;
+    fixture.block.disk.limits.memory_alignment = memory_alignment;
     for (size_t i = 0; i < DISK_BYTES; i++)
         fixture.block.disk.data[i] = pattern_at(i);
     fixture_run(&fixture.block, co_run, &run);

@@ -29,6 +29,8 @@ struct cache_fixture {
 };
 
 /* Runs test(fixture) as a coroutine, over disks of this request and memory alignment. */
+void cache_fixture_run_over(uint32_t request_alignment, uint32_t memory_alignment,
+                            void (*test)(struct cache_fixture *fixture));
 void cache_fixture_run(uint32_t alignment, void (*test)(struct cache_fixture *fixture));
 
 #define CACHE_TEST(name)                   \

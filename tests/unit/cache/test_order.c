@@ -61,6 +61,13 @@ static void co_classes_are_written_in_order_with_one_sync_each(struct cache_fixt
 }
 CACHE_TEST(classes_are_written_in_order_with_one_sync_each)
 
+/* Of a node whose memory must lie at larger blocks than its requests. */
+static void copies_in_aligned_memory_are_written_in_order(void **state)
+{
+    (void)state;
+    cache_fixture_run_over(512, 4096, co_classes_are_written_in_order_with_one_sync_each);
+}
+
 static void co_write_data(struct cache_fixture *fixture)
 {
     uint64_t value = 5;
@@ -325,6 +332,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(classes_are_written_in_order_with_one_sync_each),
+        cmocka_unit_test(copies_in_aligned_memory_are_written_in_order),
         cmocka_unit_test(needed_data_is_durable_first),
         cmocka_unit_test(a_sync_of_somebody_else_counts_for_what_is_needed),
         cmocka_unit_test(what_changes_while_it_is_written_is_written_again),

@@ -8,6 +8,8 @@
 static struct {
     bool is_armed, is_sticky;
     unsigned fail_at, count, failed;
+    void (*hook)(void *arg);
+    void *hook_arg;
 } state;
 
 void no_table_arm(unsigned fail_at, bool is_sticky)
@@ -16,6 +18,14 @@ void no_table_arm(unsigned fail_at, bool is_sticky)
     state.is_sticky = is_sticky;
     state.fail_at = fail_at;
     state.count = state.failed = 0;
+    state.hook = NULL;
+}
+
+void no_table_arm_hook(unsigned number, void (*hook)(void *arg), void *arg)
+{
+    no_table_arm(number, false);
+    state.hook = hook;
+    state.hook_arg = arg;
 }
 
 unsigned no_table_disarm(void)
@@ -31,7 +41,9 @@ static bool fails(void)
     unsigned number = ++state.count;
     bool is_hit = number == state.fail_at || (number > state.fail_at && state.is_sticky);
     state.failed += is_hit;
-    return is_hit;
+    if (is_hit && state.hook)
+        state.hook(state.hook_arg);
+    return is_hit && !state.hook;
 }
 
 /* The linker's --wrap=NAME sends calls of NAME to __wrap_NAME, and those of __real_NAME to NAME. */

@@ -14,7 +14,9 @@
 /* From now on the fail_at-th call fails with -EIO, counted from 1, and with is_sticky all behind
  * it. */
 void no_table_arm(unsigned fail_at, bool is_sticky);
-/* Returns how many have failed. */
+/* From now on the hook is called at the begin of the call of that number, which does not fail. */
+void no_table_arm_hook(unsigned number, void (*hook)(void *arg), void *arg);
+/* Returns how many have failed, or called the hook. */
 unsigned no_table_disarm(void);
 
 #endif
