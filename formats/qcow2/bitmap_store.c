@@ -191,17 +191,12 @@ static int co_store_bits(struct qcow2_image *image, struct store *store, uint8_t
     uint64_t cluster_bytes = image->geometry.cluster_bytes;
     int ret = 0;
     for (uint32_t i = 0; i < store->table_size && ret == 0; i++) {
-        switch (look_at(store->bitmap->bits, i * cluster_bytes, cluster, cluster_bytes)) {
-        case BITS_ZERO:
-            store->table[i] = 0;
-            break;
-        case BITS_ONES:
-            store->table[i] = 1;
-            break;
-        case BITS_MIXED:
+        enum bits_kind kind =
+            look_at(store->bitmap->bits, i * cluster_bytes, cluster, cluster_bytes);
+        if (kind == BITS_MIXED)
             ret = co_store_cluster(image, store, i, cluster);
-            break;
-        }
+        else
+            store->table[i] = kind == BITS_ONES;
     }
     return ret;
 }

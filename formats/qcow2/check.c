@@ -347,7 +347,7 @@ static int co_walk_refcounts(struct walk *walk)
         else if (entry & QCOW2_REFCOUNT_TABLE_RESERVED)
             found(walk, &walk->check.errors,
                   "the refcount table's entry %" PRIu64 " has reserved bits", i);
-        else if (offset != 0)
+        else
             ret = refer(walk, "a refcount block", offset, geometry->cluster_bytes);
     }
     return ret;

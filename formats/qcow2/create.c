@@ -199,11 +199,10 @@ static void plan_refcounts(struct plan *plan, uint64_t other_clusters)
     for (;;) {
         uint64_t total = other_clusters + blocks + table;
         uint64_t blocks_needed = total / per_block + (total % per_block != 0);
-        uint64_t table_needed = qcow2_clusters_of(geometry, blocks_needed * 8);
-        if (blocks_needed <= blocks && table_needed <= table)
+        if (blocks_needed == blocks)
             break;
-        blocks = blocks_needed > blocks ? blocks_needed : blocks;
-        table = table_needed > table ? table_needed : table;
+        blocks = blocks_needed;
+        table = qcow2_clusters_of(geometry, blocks * 8);
     }
     plan->block_count = blocks;
     plan->table_clusters = table;

@@ -243,7 +243,8 @@ int qcow2_features_check(const uint8_t *cluster, const struct qcow2_header *head
         int added =
             snprintf(list + used, sizeof(list) - used, "%sbit %u%s%s%s", used > 0 ? ", " : "", bit,
                      has_name ? " '" : "", has_name ? name : "", has_name ? "'" : "");
-        used += added > 0 ? (size_t)added : 0;
+        assert(added > 0);
+        used += (size_t)added;
     }
     return error_set(err, -ENOTSUP,
                      "it uses features that this version does not know (incompatible_features "

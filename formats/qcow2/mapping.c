@@ -157,7 +157,7 @@ static int map_window(struct qcow2_image *image, const struct window *window, ui
     const struct qcow2_geometry *geometry = &image->geometry;
     struct qcow2_extent extent = {.kind = QCOW2_UNALLOCATED};
     uint64_t at = guest_offset, end = guest_offset + length;
-    for (uint32_t i = 0; i < window->count && at < end; i++) {
+    for (uint32_t i = 0; i < window->count; i++) {
         struct qcow2_cluster cluster;
         uint64_t next = (at | (geometry->cluster_bytes - 1)) + 1;
         uint64_t stop = next < end ? next : end;

@@ -31,9 +31,10 @@ static uint32_t touched_bits(const struct qcow2_geometry *geometry, uint64_t fro
     return (uint32_t)((UINT64_C(2) << last) - (UINT64_C(1) << first));
 }
 
+/* One that is compressed is never said to be copied. */
 static bool is_ours(const struct qcow2_cluster *cluster)
 {
-    return cluster->has_host && cluster->is_copied && !cluster->is_compressed;
+    return cluster->has_host && cluster->is_copied;
 }
 
 static uint64_t cluster_end(const struct qcow2_image *image, uint64_t guest_offset)
@@ -47,7 +48,7 @@ static uint64_t in_place_bytes(const struct qcow2_image *image, const struct qco
 {
     const struct qcow2_geometry *geometry = &image->geometry;
     uint64_t end = guest_offset + length, at = guest_offset;
-    for (uint32_t i = 0; i < look->count && at < end; i++) {
+    for (uint32_t i = 0; i < look->count; i++) {
         const struct qcow2_cluster *cluster = &look->clusters[i];
         uint64_t to = smaller(cluster_end(image, at), end);
         uint32_t touched = touched_bits(geometry, at, to);

@@ -53,7 +53,7 @@ static void co_a_name_lies_in_the_file(struct fixture *fixture, void *arg)
     fixture->disk.size_bytes = 8192; /* the rest is lost */
     store_be64(fixture->disk.data + 8, 8190);
     store_be32(fixture->disk.data + 16, 4);
-    co_refused(fixture, "read-only=on", "past the end of the file");
+    co_refused(fixture, "read-only=on", "its refcount_table_offset is 0x10000: ");
     make(&fixture->disk, 12, false);
     store_be64(fixture->disk.data + 8, 1000);
     store_be32(fixture->disk.data + 16, 4);
