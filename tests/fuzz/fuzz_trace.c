@@ -39,11 +39,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     FUZZ_CHECK(trace.device[0] != '\0' && trace.size_bytes >= TRACE_SECTOR);
+    FUZZ_CHECK(!trace.overlaps || trace.size_bytes <= TRACE_OVERLAP_BYTES_MAX);
     FUZZ_CHECK(trace.depth >= 1 && trace.depth <= TRACE_DEPTH_MAX);
     for (unsigned i = 0; i < trace.bad_count; i++)
         check_range(&trace, trace.bad[i].sector, trace.bad[i].count);
     for (unsigned i = 0; i < trace.step_count; i++)
         check_step(&trace, &trace.steps[i]);
+    for (unsigned i = 0; trace.overlaps && i < trace.step_count; i++)
+        FUZZ_CHECK(trace.steps[i].verb != TRACE_CRASH);
     trace_fini(&trace);
     return 0;
 }

@@ -281,6 +281,7 @@ def trace():
             b"write 8 16 77 ok\npio-read 0 1\npio-write 1 2 3\ndiscard 0 8\nzero 8 8 enotsup\nflush\n"
             b"wait\ncache off\ncache on\nreset\ncrash\n",
             "ide": b"platter-trace 1\r\n\tdevice ide # here\r\nsize 512\r\npio-read 0 1",
+            "overlap": head + b"overlap\nwrite 0 8 1\nread 4 8\n", "overlap-crash": head + b"overlap\ncrash\nflush\n",
             "beyond": head + b"read 2047 2\n", "early": b"platter-trace 1\nread 0 1\n",
             "large": head + b"read 18446744073709551616 1\n"}
 

@@ -64,6 +64,8 @@ pairs() {
 random_traces() {
     "$REPLAY" random "$seed" >"$dir/random.trace"
     "$REPLAY" random "$seed" crashes >"$dir/crashes.trace"
+    "$REPLAY" random "$seed" overlap >"$dir/overlap.trace"
+    "$REPLAY" random "$seed" ide >"$dir/ide.trace"
     echo "random traces: SEED=$seed"
 }
 
@@ -85,6 +87,12 @@ shipped)
         replays "$format" "$dir/crashes.trace" io_uring writeback
     done
     ok "crashes at any moment: $said"
+    for format in raw qcow2 gow1; do
+        for trace in overlap ide; do
+            replays "$format" "$dir/$trace.trace" io_uring unsafe
+        done
+    done
+    ok "requests that overlap, by the oracle, on both devices: $said"
     ;;
 engines)
     random_traces
@@ -99,7 +107,7 @@ product)
     random_traces
     for format in raw qcow2 gow1; do
         while read -r aio cache; do
-            for trace in random crashes; do
+            for trace in random crashes overlap ide; do
                 replays "$format" "$dir/$trace.trace" "$aio" "$cache"
             done
             ok "$format --aio=$aio --cache=$cache"
@@ -110,10 +118,15 @@ product)
 esac
 
 # A tool that cannot fail shows nothing: a disk that is not empty is told from one that is.
-trace=$top/tests/traces/pio-sector-0.trace
-image raw "$trace" inside.img
-printf 'x' | dd of="$dir/inside.img" bs=1 seek=4000000 conv=notrunc status=none
-refused "$REPLAY" inside "$trace" "$("$REPLAY" options "$trace" raw "$dir/inside.img")"
-grep -q "the disk in the end: sector 7812 holds what nobody wrote there" "$dir/refused.out" ||
-    fail "said: $(cat "$dir/refused.out")"
-ok "a wrong byte is found"
+# finds_a_byte TRACE PLACE SENTENCE
+finds_a_byte() {
+    image raw "$1" inside.img
+    printf 'x' | dd of="$dir/inside.img" bs=1 seek="$2" conv=notrunc status=none
+    refused "$REPLAY" inside "$1" "$("$REPLAY" options "$1" raw "$dir/inside.img")"
+    grep -q "the disk in the end: $3" "$dir/refused.out" || fail "said: $(cat "$dir/refused.out")"
+}
+
+finds_a_byte "$top/tests/traces/pio-sector-0.trace" 4000000 "sector 7812 holds what nobody wrote there"
+printf '%s\n' 'platter-trace 1' 'device virtio-blk' 'size 65536' overlap 'write 0 8 1' >"$dir/byte.trace"
+finds_a_byte "$dir/byte.trace" 5000 "a read: the byte at 0x1388 is 0x78"
+ok "a wrong byte is found by both judges"

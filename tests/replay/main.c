@@ -9,11 +9,13 @@
  *     replay size TRACE             prints how large the disk is
  *     replay options TRACE FORMAT FILE
  *                       prints IMAGE_OPTS for an image, with the trace's error points above it
- *     replay random SEED [crashes]  prints a random trace
+ *     replay random SEED [crashes | overlap | ide]
+ *                       prints a random trace (random_trace.h)
  *
- * A replay ends with the line "requests N crashes N reads HASH end HASH", where a crash that may
- * have lost something takes the place of the hashes by "loose". Two ways to serve a disk have shown
- * the same if they say the same. Exit status 1, with a sentence, when an answer was wrong.
+ * A replay ends with the line "requests N crashes N reads HASH end HASH"; where a crash may have
+ * lost something, or requests overlap, "loose" takes the place of the hashes. Two ways to serve a
+ * disk have shown the same if they say the same. Exit status 1, with a sentence, when an answer was
+ * wrong.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -188,6 +190,20 @@ static int print_options(const struct trace *trace, const char *format, const ch
     return 0;
 }
 
+static int print_random(const char *seed, const char *word)
+{
+    enum random_kind kind = RANDOM_APART;
+    if (word && strcmp(word, "crashes") == 0)
+        kind = RANDOM_CRASHES;
+    else if (word && strcmp(word, "overlap") == 0)
+        kind = RANDOM_OVERLAP;
+    else if (word && strcmp(word, "ide") == 0)
+        kind = RANDOM_IDE;
+    else if (word)
+        return complain("a random trace is one of crashes, overlap and ide, or none of them");
+    return random_trace_print(strtoull(seed, NULL, 0), kind);
+}
+
 static void print_result(const struct replay_result *result)
 {
     printf("requests %u crashes %u ", result->requests, result->crashes);
@@ -223,7 +239,7 @@ int main(int argc, char **argv)
     const char *verb = argc > 2 ? argv[1] : "";
     int code;
     if (strcmp(verb, "random") == 0)
-        return random_trace_print(strtoull(argv[2], NULL, 0), argc > 3);
+        return print_random(argv[2], argv[3]);
     if (!((strcmp(verb, "inside") == 0 && argc >= 4) || (strcmp(verb, "nbd") == 0 && argc >= 5) ||
           (strcmp(verb, "size") == 0 && argc == 3) || (strcmp(verb, "options") == 0 && argc == 5)))
         return complain("say inside, nbd, size, options or random; see tests/replay/main.c");

@@ -11,13 +11,14 @@
 
 #include "block/coroutine.h"
 #include "common/align.h"
+#include "tests/replay/judge.h"
 
 #define END_CHUNK_SECTORS 512 /* the whole disk is read in such pieces */
 
 struct replay {
     const struct trace *trace;
     struct guest_device *device;
-    struct content *content;
+    struct judge judge;
     struct replay_result *result;
     struct coroutine *waiter; /* for an answer */
     unsigned in_flight, depth;
@@ -30,7 +31,7 @@ struct flight {
     const struct trace_step *step; /* NULL: free */
     unsigned number;               /* of the step; the reads at the end count on */
     uint32_t done_sectors;
-    uint32_t since; /* a flush: content->tick when it was sent */
+    struct judged judged;
     uint8_t *buffer;
     size_t buffer_bytes;
     struct guest_request request;
@@ -56,50 +57,16 @@ __attribute__((format(printf, 3, 4))) static void failed(struct replay *replay,
 /* --- what was answered -------------------------------------------------------------------------
  */
 
-static void check_read(struct flight *flight)
+/* Answers come in any order, so the numbers are added. */
+static void count_read(const struct flight *flight)
 {
-    const struct trace_step *step = flight->step;
-    struct replay *replay = flight->replay;
-    size_t length = (size_t)step->count * TRACE_SECTOR;
-    uint64_t wrong, hash;
-    if (!content_check(replay->content, step->sector, step->count, flight->buffer, &wrong))
-        failed(replay, step, "sector %" PRIu64 " holds what nobody wrote there", wrong);
-    /* Answers come in any order, so the numbers are added. */
-    hash = content_hash(flight->number + 1, flight->buffer, length);
-    if (step->line)
-        replay->result->read_hash += hash;
+    struct replay_result *result = flight->replay->result;
+    size_t length = (size_t)flight->step->count * TRACE_SECTOR;
+    uint64_t hash = content_hash(flight->number + 1, flight->buffer, length);
+    if (flight->step->line)
+        result->read_hash += hash;
     else
-        replay->result->end_hash += hash;
-}
-
-static void take_success(struct flight *flight)
-{
-    const struct trace_step *step = flight->step;
-    struct content *content = flight->replay->content;
-    bool is_durable = flight->replay->result->is_cache_off;
-    switch (step->verb) {
-    case TRACE_READ:
-        check_read(flight);
-        break;
-    case TRACE_WRITE:
-        content_write(content, step->sector, step->count, step->seed, is_durable);
-        break;
-    case TRACE_ZERO:
-        content_zero(content, step->sector, step->count, is_durable);
-        break;
-    case TRACE_DISCARD:
-        content_discard(content, step->sector, step->count);
-        break;
-    default:
-        content_flush(content, flight->since);
-    }
-}
-
-static void take_failure(struct flight *flight)
-{
-    const struct trace_step *step = flight->step;
-    if (step->verb == TRACE_WRITE)
-        content_write_failed(flight->replay->content, step->sector, step->count, step->seed);
+        result->end_hash += hash;
 }
 
 static const char *result_name(int result)
@@ -119,13 +86,15 @@ static const char *result_name(int result)
 static void end(struct flight *flight, int result)
 {
     struct replay *replay = flight->replay;
+    const char *wrong = judge_answered(&replay->judge, &flight->judged, result, flight->buffer,
+                                       replay->result->is_cache_off);
     if (result != flight->step->result)
         failed(replay, flight->step, "the answer is %s, not %s", result_name(result),
                result_name(flight->step->result));
-    if (result == 0)
-        take_success(flight);
-    else
-        take_failure(flight);
+    if (wrong)
+        failed(replay, flight->step, "%s", wrong);
+    if (result == 0 && flight->step->verb == TRACE_READ)
+        count_read(flight);
     flight->step = NULL;
     replay->in_flight--;
     if (replay->waiter) {
@@ -213,8 +182,11 @@ static void co_wait_for_all(struct replay *replay)
 }
 
 /* Whether a request in flight and this one must not be so together. */
-static bool is_in_the_way(const struct trace_step *one, const struct trace_step *other)
+static bool is_in_the_way(const struct replay *replay, const struct trace_step *one,
+                          const struct trace_step *other)
 {
+    if (replay->trace->overlaps)
+        return false;
     if (one->verb == TRACE_FLUSH || other->verb == TRACE_FLUSH)
         return false;
     if (one->verb == TRACE_READ && other->verb == TRACE_READ)
@@ -232,7 +204,7 @@ static struct flight *co_place(struct replay *replay, const struct trace_step *s
             struct flight *flight = &replay->flights[i];
             if (!flight->step)
                 place = flight;
-            else if (is_in_the_way(flight->step, step))
+            else if (is_in_the_way(replay, flight->step, step))
                 may_begin = false;
         }
         if (place && may_begin)
@@ -247,13 +219,11 @@ static void co_send(struct replay *replay, const struct trace_step *step, unsign
     flight->replay = replay;
     flight->number = number;
     flight->done_sectors = 0;
-    flight->since = replay->content->tick;
     if (has_data(step) && make_room(flight, (size_t)step->count * TRACE_SECTOR) < 0) {
         failed(replay, step, "no memory for %u sectors", step->count);
         return;
     }
-    if (step->verb == TRACE_WRITE)
-        content_fill(step->sector, step->count, step->seed, flight->buffer);
+    judge_sent(&replay->judge, &flight->judged, step, flight->buffer);
     flight->step = step;
     replay->in_flight++;
     replay->result->requests++;
@@ -339,7 +309,6 @@ int replay_co_run(const struct trace *trace, struct guest_device *device, struct
     struct replay replay = {
         .trace = trace,
         .device = device,
-        .content = content,
         .result = result,
         .depth = (unsigned)smaller(trace->depth, device->depth),
     };
@@ -350,6 +319,8 @@ int replay_co_run(const struct trace *trace, struct guest_device *device, struct
         snprintf(result->failure, sizeof(result->failure), "no memory for the requests in flight");
         return -1;
     }
+    judge_init(&replay.judge, trace, content);
+    result->is_loose |= trace->overlaps;
     while (result->next_step < trace->step_count && !has_crash && !result->failure[0]) {
         has_crash = trace->steps[result->next_step].verb == TRACE_CRASH;
         if (!has_crash)
@@ -367,5 +338,6 @@ int replay_co_run(const struct trace *trace, struct guest_device *device, struct
     for (unsigned i = 0; i < replay.depth; i++)
         free(replay.flights[i].buffer);
     free(replay.flights);
+    judge_fini(&replay.judge);
     return result->failure[0] ? -1 : 0;
 }

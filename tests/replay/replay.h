@@ -4,7 +4,7 @@
 
 /*
  * Replays a trace against a guest's disk, whichever it is, and holds every answer against what may
- * be there (content.h).
+ * be there (judge.h).
  */
 
 #include <stdbool.h>
@@ -22,7 +22,7 @@ struct replay_result {
     /* What all reads brought, and what the whole disk held in the end: the same for every way to
      * serve the disk, unless is_loose. */
     uint64_t read_hash, end_hash;
-    bool is_loose; /* a crash had something to lose */
+    bool is_loose; /* a crash had something to lose, or requests overlapped */
     bool is_cache_off;
     char failure[200]; /* "": none */
 };

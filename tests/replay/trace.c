@@ -155,6 +155,16 @@ static int take_depth(struct parser *parser)
     return 0;
 }
 
+static int take_overlap(struct parser *parser)
+{
+    if (expect_words(parser, 1) < 0)
+        return -EINVAL;
+    if (!parser->has_size || parser->trace->size_bytes > TRACE_OVERLAP_BYTES_MAX)
+        return bad_line(parser, "the size must come before it, and be at most 4 MiB");
+    parser->trace->overlaps = true;
+    return 0;
+}
+
 static int take_bad(struct parser *parser)
 {
     struct trace *trace = parser->trace;
@@ -259,6 +269,8 @@ static int take_step(struct parser *parser)
     for (size_t i = 0; i < sizeof(forms) / sizeof(*forms); i++)
         if (is_word(parser, 0, forms[i].word)) {
             int rc = fill_step(parser, &forms[i], &step);
+            if (step.verb == TRACE_CRASH && parser->trace->overlaps)
+                return bad_line(parser, "where requests overlap nothing can crash");
             return rc < 0 ? rc : add_step(parser, &step);
         }
     return bad_line(parser, "there is no such request");
@@ -269,8 +281,11 @@ static int take_line(struct parser *parser)
     static const struct {
         const char *word;
         int (*take)(struct parser *parser);
-    } heads[] = {
-        {"device", take_device}, {"size", take_size}, {"depth", take_depth}, {"bad", take_bad}};
+    } heads[] = {{"device", take_device},
+                 {"size", take_size},
+                 {"depth", take_depth},
+                 {"overlap", take_overlap},
+                 {"bad", take_bad}};
     for (size_t i = 0; i < sizeof(heads) / sizeof(*heads); i++) {
         if (!is_word(parser, 0, heads[i].word))
             continue;

@@ -11,6 +11,8 @@
  *     device virtio-blk | ide
  *     size BYTES                       of the disk, whole sectors; it holds zeroes at first
  *     depth COUNT                      requests in flight at most; 1 without this line
+ *     overlap                          requests in flight may touch the same sectors; then SEEDs
+ *                                      mean nothing, and there is no crash
  *     bad read | write SECTOR COUNT    an error point: such requests fail that touch these sectors
  *
  * and what the guest does:
@@ -29,7 +31,8 @@
  * RESULT is ok (also without it), eio or enotsup.
  *
  * A request begins when the ones before it have begun, there is room in the depth, and none in
- * flight touches the same sectors, unless both read. So what it reads does not depend on chance.
+ * flight touches the same sectors, unless both read. So what it reads does not depend on chance,
+ * but in a trace with "overlap".
  */
 
 #include <stdbool.h>
@@ -44,6 +47,7 @@
 #define TRACE_BYTES_MAX (UINT64_C(1) << 36) /* of the disk */
 #define TRACE_DEPTH_MAX 1024
 #define TRACE_BAD_MAX 16
+#define TRACE_OVERLAP_BYTES_MAX (1 << 22) /* of the disk: the oracle keeps 30 bytes for each */
 #define TRACE_SEED_MAX ((UINT64_C(1) << 63) - 1)
 
 enum trace_verb {
@@ -78,6 +82,7 @@ struct trace {
     char device[16];
     uint64_t size_bytes;
     unsigned depth;
+    bool overlaps;
     unsigned bad_count;
     struct trace_bad bad[TRACE_BAD_MAX];
     struct trace_step *steps;

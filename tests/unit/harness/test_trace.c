@@ -83,6 +83,19 @@ static void without_a_depth_requests_come_one_by_one(void **state)
     trace_fini(&trace);
 }
 
+static void requests_overlap_where_it_says_so(void **state)
+{
+    struct trace trace;
+    (void)state;
+    parse(&trace, HEAD "flush");
+    assert_false(trace.overlaps);
+    trace_fini(&trace);
+    parse(&trace, HEAD "overlap\nread 0 8\nwrite 4 8 1");
+    assert_true(trace.overlaps);
+    assert_int_equal(trace.step_count, 2);
+    trace_fini(&trace);
+}
+
 static void a_trace_that_makes_no_sense_is_refused_with_the_line(void **state)
 {
     (void)state;
@@ -103,6 +116,14 @@ static void a_trace_that_makes_no_sense_is_refused_with_the_line(void **state)
     refused(HEAD "depth 1\ndepth 1", "line 5 of the trace: the depth was said before");
     refused(HEAD "depth 0", "line 4 of the trace: the depth must be 1 to 1024");
     refused(HEAD "depth 1025", "line 4 of the trace: the depth must be 1 to 1024");
+    refused("platter-trace 1\ndevice ide\noverlap",
+            "line 3 of the trace: the size must come before it, and be at most 4 MiB");
+    refused("platter-trace 1\ndevice ide\nsize 4194816\noverlap",
+            "line 4 of the trace: the size must come before it, and be at most 4 MiB");
+    refused(HEAD "overlap 1", "line 4 of the trace: it has too many words, or too few");
+    refused(HEAD "overlap\nflush\ncrash\nflush",
+            "line 6 of the trace: where requests overlap nothing can crash");
+    refused(HEAD "flush\noverlap", "line 5 of the trace: it must come before the first request");
     refused(HEAD "flush\ndepth 2", "line 5 of the trace: it must come before the first request");
     refused(HEAD "bad flush 0 1", "line 4 of the trace: reads or writes can be bad");
     refused(HEAD "bad read 2048 1", "line 4 of the trace: it goes beyond the disk");
@@ -168,6 +189,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_line_has_its_meaning),
         cmocka_unit_test(without_a_depth_requests_come_one_by_one),
+        cmocka_unit_test(requests_overlap_where_it_says_so),
         cmocka_unit_test(a_trace_that_makes_no_sense_is_refused_with_the_line),
         cmocka_unit_test(error_points_are_bounded),
         cmocka_unit_test(a_file_is_loaded),

@@ -266,10 +266,16 @@ uint8_t *front_end_at(const struct front_end *front, uint64_t address)
     return guest_memory_range(&front->guest, address, 1);
 }
 
+static uint64_t header_address(unsigned queue, unsigned slot)
+{
+    return HEADER + queue * UINT64_C(0x1000) + slot * UINT64_C(0x100);
+}
+
 void front_end_submit(struct front_end *front, unsigned queue, uint32_t type, uint64_t sector,
                       uint64_t data, uint32_t bytes)
 {
-    uint64_t header = HEADER + queue * UINT64_C(0x1000);
+    uint64_t header = header_address(queue, front->sent[queue]++ % FRONT_END_SLOTS);
+    uint8_t *status = front_end_at(front, header + STATUS_OFFSET);
     const struct virtio_buffer buffers[] = {
         {header, 16}, {data, bytes}, {header + STATUS_OFFSET, 1}};
     struct virtio_driver_ring *ring = &front->rings[queue];
@@ -277,8 +283,8 @@ void front_end_submit(struct front_end *front, unsigned queue, uint32_t type, ui
     unsigned readable = type == VIRTIO_BLK_T_OUT ? 2 : 1;
     store_le32(front_end_at(front, header), type);
     store_le64(front_end_at(front, header + 8), sector);
-    *front_end_at(front, header + STATUS_OFFSET) = NO_STATUS;
-    assert_true(virtio_driver_ring_add(ring, buffers, readable, 3 - readable, front));
+    *status = NO_STATUS;
+    assert_true(virtio_driver_ring_add(ring, buffers, readable, 3 - readable, status));
     if (virtio_driver_ring_kick_due(ring))
         assert_int_equal(write(front->kick_fds[queue], &one, sizeof(one)), sizeof(one));
 }
@@ -296,9 +302,9 @@ bool front_end_co_waits_for(int fd, unsigned wait_ms)
 
 uint8_t front_end_co_take(struct front_end *front, unsigned queue, int call_fd)
 {
-    uint8_t *status = front_end_at(front, HEADER + queue * UINT64_C(0x1000) + STATUS_OFFSET);
+    const uint8_t *status;
     uint32_t written;
-    while (!virtio_driver_ring_used(&front->rings[queue], &written)) {
+    while (!(status = virtio_driver_ring_used(&front->rings[queue], &written))) {
         if (virtio_driver_ring_calls_on(&front->rings[queue]))
             continue;
         assert_true(front_end_co_waits_for(call_fd, WAIT_MS_MAX)); /* may be a call too many */

@@ -15,6 +15,7 @@
 
 #define FRONT_END_QUEUES 2
 #define FRONT_END_RING 16
+#define FRONT_END_SLOTS 4
 #define FRONT_END_REGION_BYTES UINT64_C(0x100000)
 #define FRONT_END_GUEST UINT64_C(0x100000)  /* where the guest has the first region */
 #define FRONT_END_MIDDLE UINT64_C(0x200000) /* where the second one begins */
@@ -30,6 +31,7 @@ struct front_end {
     uint8_t *memory;           /* all of the file */
     struct guest_memory guest; /* the same, in one region */
     struct virtio_driver_ring rings[FRONT_END_QUEUES];
+    unsigned sent[FRONT_END_QUEUES];
     int kick_fds[FRONT_END_QUEUES], call_fds[FRONT_END_QUEUES], err_fds[FRONT_END_QUEUES];
     bool has_ended; /* the device does not serve us any more, because: */
     int result;
@@ -61,7 +63,8 @@ void front_end_send_ring(struct front_end *front, unsigned queue, uint32_t base)
 /* Stops it. Returns the entry to go on with. */
 uint32_t front_end_co_stop_ring(struct front_end *front, unsigned queue);
 
-/* A read or write of `bytes` at `data`, a guest address, as far as the kick. */
+/* A read or write of `bytes` at `data`, a guest address, as far as the kick. A queue has room for
+ * FRONT_END_SLOTS of them in flight. */
 void front_end_submit(struct front_end *front, unsigned queue, uint32_t type, uint64_t sector,
                       uint64_t data, uint32_t bytes);
 /* Waits for the call on that descriptor, and takes the answer: its status. */
