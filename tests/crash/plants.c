@@ -177,17 +177,18 @@ WRAP(struct gow1_taken, gow1_blocks_take, (struct gow1_blocks * blocks, uint32_t
 /* --- what is written ----------------------------------------------------------------------------
  */
 
-WRAP(int, qcow2_co_write_header_bytes,
-     (struct qcow2_image * image, uint32_t at, const void *bytes, size_t length))
+WRAP(int, qcow2_co_replace_header_bytes,
+     (struct qcow2_image * image, uint32_t at, const void *bytes, const void *old_bytes,
+      size_t length))
 {
     size_t first = length > 8 ? 8 : length;
     if (planted.active != PLANT_TORN_HEADER || first == length)
-        return real_qcow2_co_write_header_bytes(image, at, bytes, length);
-    int rc = real_qcow2_co_write_header_bytes(image, at, bytes, first);
-    return rc == 0
-               ? real_qcow2_co_write_header_bytes(image, at + (uint32_t)first,
-                                                  (const uint8_t *)bytes + first, length - first)
-               : rc;
+        return real_qcow2_co_replace_header_bytes(image, at, bytes, old_bytes, length);
+    int rc = real_qcow2_co_replace_header_bytes(image, at, bytes, old_bytes, first);
+    return rc == 0 ? real_qcow2_co_replace_header_bytes(
+                         image, at + (uint32_t)first, (const uint8_t *)bytes + first,
+                         (const uint8_t *)old_bytes + first, length - first)
+                   : rc;
 }
 
 /* The table that a round writes there, itself and not the copy. */
