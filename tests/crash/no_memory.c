@@ -2,7 +2,9 @@
 #include "tests/crash/no_memory.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/types.h>
 
@@ -72,6 +74,20 @@ WRAPPED(int, posix_memalign, (void **memory, size_t alignment, size_t bytes),
         (memory, alignment, bytes), ENOMEM)
 WRAPPED(char *, strdup, (const char *text), (text), NULL)
 WRAPPED(char *, strndup, (const char *text, size_t length), (text, length), NULL)
+/* Which allocates inside of the library. */
+int wrapped_asprintf(char **text, const char *format, ...) __asm__("__wrap_asprintf")
+    __attribute__((format(printf, 2, 3)));
+int wrapped_asprintf(char **text, const char *format, ...)
+{
+    va_list list;
+    if (fails())
+        return -1;
+    va_start(list, format);
+    int length = vasprintf(text, format, list);
+    va_end(list);
+    return length;
+}
+
 WRAPPED(void *, mmap64,
         (void *address, size_t bytes, int protection, int flags, int fd, off_t offset),
         (address, bytes, protection, flags, fd, offset), MAP_FAILED)

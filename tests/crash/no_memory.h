@@ -3,8 +3,9 @@
 #define TESTS_CRASH_NO_MEMORY_H
 
 /*
- * Allocations that fail: malloc, calloc, realloc, aligned_alloc, posix_memalign, strdup, strndup
- * and mmap, as our own code calls them (the linker puts no_memory.c between). Counted while armed.
+ * Allocations that fail: malloc, calloc, realloc, aligned_alloc, posix_memalign, strdup, strndup,
+ * asprintf and mmap, as our own code calls them (the linker puts no_memory.c between). Counted
+ * while armed.
  */
 
 #include <stdbool.h>

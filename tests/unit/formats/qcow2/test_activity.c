@@ -397,6 +397,12 @@ static void co_another_image_is_not_taken(struct fixture *fixture, void *arg)
     disk->data[CLUSTER_BITS_LAST_BYTE] = 13;
     co_expect_not_taken(&server, "");
     disk->data[CLUSTER_BITS_LAST_BYTE] = 12;
+    store_be64(disk->data + 8, 1000); /* it has a backing file now */
+    store_be32(disk->data + 16, 4);
+    memcpy(disk->data + 1000, "base", 4);
+    co_expect_not_taken(&server, "is another image now");
+    store_be64(disk->data + 8, 0);
+    store_be32(disk->data + 16, 0);
     disk->data[0] = 'X';
     co_expect_not_taken(&server, "not a qcow2 image");
     disk->data[0] = 'Q';

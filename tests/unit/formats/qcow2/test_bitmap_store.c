@@ -261,9 +261,69 @@ static void what_cannot_be_marked_is_not_written(void **state)
     scene_for_each_shape(co_not_marked);
 }
 
+/* --- a table in several pieces ------------------------------------------------------------------
+ */
+
+#define HUGE_BYTES (UINT64_C(12) << 30)
+
+struct storing {
+    unsigned at; /* the number of the call that fails */
+    int ret;
+};
+
+static void co_store_huge(struct fixture *fixture, void *arg)
+{
+    struct storing *storing = arg;
+    const struct dirty_bitmap *bits;
+    struct memory_disk *disk = &fixture->disk;
+    struct error err = {.message = ""};
+    uint8_t byte = 1;
+    scene_co_open(fixture);
+    assert_int_equal(fixture_co_write(fixture->node, HUGE_BYTES - 5000, &byte, 1, 0), 0);
+    memory_disk_forget_calls(disk);
+    disk->fail_at_call = storing->at;
+    disk->fail_code = -EIO;
+    storing->ret = qcow2_bitmaps_co_store(qcow2_of(fixture->node));
+    disk->fail_code = 0;
+    assert_true(storing->ret == 0 || storing->ret == -EIO);
+    fixture_co_close(fixture);
+    scene_check_sound(fixture, true);
+    if (storing->ret < 0)
+        return;
+    scene_co_open(fixture);
+    assert_int_equal(qcow2_co_find_bitmap(fixture->node, "huge", &bits, NULL), 0);
+    assert_int_equal(dirty_bitmap_count(bits), 1);
+    fixture_co_close(fixture);
+    uint64_t table = load_be64(memory_image_bitmap_entry(disk, "huge"));
+    store_be64(disk->data + table, 2); /* before the end of its first piece */
+    assert_true(scene_co_open_as(fixture, false, &err) < 0);
+    assert_non_null(strstr(err.message, "entry 0 of its table is 0x2: "));
+}
+
+/* With each call of the file failing in turn, and at last none. */
+static void a_table_in_several_pieces_is_stored_and_read(void **state)
+{
+    static const struct memory_image image = {
+        .cluster_bits = 12, .refcount_order = 4, .disk_bytes = HUGE_BYTES};
+    static const struct memory_bitmap bitmap = {
+        .name = "huge", .flags = QCOW2_BITMAP_AUTO, .granularity_bits = 9};
+    struct storing storing = {.ret = -EIO};
+    (void)state;
+    for (; storing.ret < 0; storing.at++) {
+        struct fixture fixture;
+        scene_set_up(&fixture, &image, 0);
+        memory_image_make(&fixture.disk, &image);
+        memory_image_add_bitmaps(&fixture.disk, &bitmap, 1);
+        fixture_run(&fixture, co_store_huge, &storing);
+        fixture_fini(&fixture);
+    }
+    assert_true(storing.at > 5);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_table_in_several_pieces_is_stored_and_read),
         cmocka_unit_test(an_image_that_is_not_written_is_not_touched),
         cmocka_unit_test(they_are_in_use_durably_before_the_first_change),
         cmocka_unit_test(what_is_stored_is_what_was_changed),

@@ -196,6 +196,73 @@ static void a_resize_that_is_given_up_leaves_them_as_they_were(void **state)
     fixture_fini(&fixture);
 }
 
+static void co_resize_without_memory(struct fixture *fixture, void *arg)
+{
+    struct error err = {.message = ""};
+    (void)arg;
+    scene_co_open(fixture);
+    assert_int_equal(node_co_resize(fixture->node, UINT64_C(3) << 40, &err), -EFBIG);
+    assert_non_null(strstr(err.message, "'fine' with granularity_bits 9 takes"));
+    assert_int_equal(scene_co_work(fixture), 0);
+    fixture_co_close(fixture);
+    scene_check_sound(fixture, false);
+}
+
+static void a_bitmap_that_would_be_too_large_forbids_a_size(void **state)
+{
+    struct fixture fixture;
+    (void)state;
+    set_up_shape(&fixture, 16, SCENE_BITMAPS - 1);
+    fixture_run(&fixture, co_resize_without_memory, NULL);
+    fixture_fini(&fixture);
+}
+
+/* Its bits are in memory, and its table is not. */
+static void co_resize_what_is_shown(struct fixture *fixture, void *arg)
+{
+    const struct dirty_bitmap *off;
+    (void)arg;
+    scene_co_open(fixture);
+    assert_int_equal(qcow2_co_find_bitmap(fixture->node, "off", &off, NULL), 0);
+    co_resize(fixture, GROWN_BYTES);
+    assert_int_equal(dirty_bitmap_size_bytes(off), GROWN_BYTES);
+    fixture_co_close(fixture);
+    scene_check_sound(fixture, false);
+}
+
+static void one_that_is_shown_has_the_new_size(void **state)
+{
+    struct fixture fixture;
+    (void)state;
+    set_up_shape(&fixture, 12, SCENE_BITMAPS - 1);
+    fixture_run(&fixture, co_resize_what_is_shown, NULL);
+    fixture_fini(&fixture);
+}
+
+static void co_do_not_read(struct fixture *fixture, void *arg)
+{
+    (void)arg;
+    assert_int_equal(scene_co_open_as(fixture, true, NULL), 0);
+    fixture->disk.fail_ops = 1u << MEMORY_READ;
+    fixture->disk.fail_code = -EIO;
+    expect_not_found(fixture, "fine", -EIO, "");
+    fixture->disk.fail_code = 0;
+    const struct dirty_bitmap *bits;
+    assert_int_equal(qcow2_co_find_bitmap(fixture->node, "fine", &bits, NULL), 0);
+    qcow2_of(fixture->node)->bitmaps->memory_bytes = QCOW2_BITMAP_MEMORY_MAX; /* of others */
+    expect_not_found(fixture, "off", -EFBIG, "together at most 536870912 are supported");
+    fixture_co_close(fixture);
+}
+
+static void a_bitmap_that_cannot_be_had_is_said(void **state)
+{
+    struct fixture fixture;
+    (void)state;
+    set_up_shape(&fixture, 12, SCENE_BITMAPS);
+    fixture_run(&fixture, co_do_not_read, NULL);
+    fixture_fini(&fixture);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -205,6 +272,9 @@ int main(void)
         cmocka_unit_test(a_new_size_is_that_of_the_bitmaps_too),
         cmocka_unit_test(a_bitmap_that_cannot_have_the_new_size_forbids_it),
         cmocka_unit_test(a_resize_that_is_given_up_leaves_them_as_they_were),
+        cmocka_unit_test(a_bitmap_that_would_be_too_large_forbids_a_size),
+        cmocka_unit_test(one_that_is_shown_has_the_new_size),
+        cmocka_unit_test(a_bitmap_that_cannot_be_had_is_said),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,6 +12,7 @@
 #include "block/coroutine.h"
 #include "common/random.h"
 #include "formats/qcow2/driver.h"
+#include "formats/qcow2/writer.h"
 #include "tests/unit/block/block_fixture.h"
 #include "tests/unit/formats/qcow2/memory_image.h"
 
@@ -303,6 +304,82 @@ static void a_failure_at_each_call_loses_and_leaks_nothing(void **state)
     }
 }
 
+/* --- far away -----------------------------------------------------------------------------------
+ */
+
+#define FAR_CLUSTER_BITS 21
+#define FAR_CLUSTER (1u << FAR_CLUSTER_BITS)
+#define FAR (UINT64_C(1) << 49) /* the first place that no entry of compressed data can say */
+#define FOLD (32u << 20)
+
+/* A file of any length: what lies far away is kept in the upper half of its memory. */
+static uint8_t *folded(const struct block_node *node, uint64_t offset)
+{
+    const struct memory_disk *disk = node->state;
+    return disk->data + (offset < FOLD ? offset : FOLD + offset % FOLD);
+}
+
+static int endless_co_read(struct block_node *node, uint64_t offset, const struct block_vec *vec)
+{
+    vec_copy_from(vec, folded(node, offset));
+    return 0;
+}
+
+static int endless_co_write(struct block_node *node, uint64_t offset, const struct block_vec *vec,
+                            unsigned flags)
+{
+    (void)flags;
+    vec_copy_to(vec, folded(node, offset));
+    if (atomic_load(&node->size_bytes) < offset + vec->length)
+        atomic_store(&node->size_bytes, offset + vec->length);
+    return 0;
+}
+
+static void co_write_far_away(struct fixture *fixture, void *arg)
+{
+    static uint8_t data[FAR_CLUSTER];
+    struct qcow2_extent extent;
+    struct cache_use use;
+    (void)arg;
+    co_open(fixture);
+    struct qcow2_image *image = qcow2_of(fixture->node);
+    for (unsigned is_far = 0; is_far < 2; is_far++) {
+        if (is_far)
+            image->writer->free_hint = FAR >> FAR_CLUSTER_BITS;
+        uint64_t offset = is_far * FAR_CLUSTER;
+        memset(data, 5, sizeof(data));
+        image->writer->packed_end = 0;
+        assert_int_equal(
+            fixture_co_write(fixture->node, offset, data, sizeof(data), BLOCK_COMPRESS), 0);
+        cache_use_begin(image->cache, &use);
+        assert_int_equal(qcow2_co_map(image, offset, 1, &extent), 0);
+        cache_use_end(image->cache, &use);
+        assert_int_equal(extent.kind, is_far ? QCOW2_DATA : QCOW2_COMPRESSED);
+        assert_int_equal(fixture_co_read(fixture->node, offset, data, sizeof(data)), 0);
+        for (size_t i = 0; i < sizeof(data); i++)
+            assert_int_equal(data[i], 5);
+    }
+    assert_true(extent.host_offset > FAR);
+    fixture_co_close(fixture);
+}
+
+static void what_no_entry_can_find_is_not_compressed(void **state)
+{
+    static const struct memory_image image = {
+        .cluster_bits = FAR_CLUSTER_BITS, .refcount_order = 4, .disk_bytes = 2 * FAR_CLUSTER};
+    struct block_driver endless = *memory_drivers[1];
+    struct fixture fixture;
+    (void)state;
+    endless.co_read = endless_co_read;
+    endless.co_write = endless_co_write;
+    drivers[0] = &endless;
+    drivers[1] = &format_qcow2;
+    fixture_init(&fixture, drivers, 0, 2 * FOLD, 1);
+    memory_image_make(&fixture.disk, &image);
+    fixture_run(&fixture, co_write_far_away, NULL);
+    fixture_fini(&fixture);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -310,6 +387,7 @@ int main(void)
         cmocka_unit_test(whole_clusters_that_become_smaller_are_compressed),
         cmocka_unit_test(compressed_and_other_writes_in_any_order),
         cmocka_unit_test(a_failure_at_each_call_loses_and_leaks_nothing),
+        cmocka_unit_test(what_no_entry_can_find_is_not_compressed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -326,6 +326,21 @@ static void co_a_round_on_its_way_is_stopped(struct fixture *fixture, void *arg)
 
 FIXTURE_TEST_WITH(a_round_on_its_way_is_stopped, drivers, 0, CAPACITY_BYTES)
 
+/* By another program, before anybody has asked for it. */
+static void co_an_l1_entry_that_is_damaged_meanwhile(struct fixture *fixture, void *arg)
+{
+    (void)arg;
+    co_fill(fixture);
+    co_open(fixture, NULL, NULL);
+    store_be64(fixture->disk.data + L1, (L2 + 512) | QCOW2_ENTRY_COPIED);
+    assert_int_equal(co_write(fixture, 0, 1), -EIO);
+    assert_true(qcow2_is_corrupt(qcow2_of(fixture->node)));
+    assert_int_equal(fixture->disk.data[FLAGS_LAST_BYTE], CORRUPT);
+    fixture_co_close(fixture);
+}
+
+FIXTURE_TEST_WITH(an_l1_entry_that_is_damaged_meanwhile, drivers, 0, CAPACITY_BYTES)
+
 /* --- where no bit can be set -------------------------------------------------------------------
  */
 
@@ -382,6 +397,7 @@ int main(void)
         cmocka_unit_test(freed_without_a_count),
         cmocka_unit_test(marked_once_by_many),
         cmocka_unit_test(a_round_on_its_way_is_stopped),
+        cmocka_unit_test(an_l1_entry_that_is_damaged_meanwhile),
         cmocka_unit_test(version_2_and_read_only_are_left_as_they_are),
         cmocka_unit_test(a_mark_that_fails_stops_writes_all_the_same),
     };

@@ -84,6 +84,7 @@ static void co_what_makes_no_sense_is_refused(struct fixture *fixture, void *arg
     co_refused(fixture, "filename=,size=1M", "needs the option 'filename'");
     co_refused(fixture, "filename=x", "needs the option 'size'");
     co_refused(fixture, "filename=x,size=8E", "size");
+    co_refused(fixture, "filename=x,size=much", "size");
     co_refused(fixture, "filename=x,size=9223372036854775807", "is too large");
     co_refused(fixture, GOOD "cluster_size=256", "cluster_size is 256;");
     co_refused(fixture, GOOD "cluster_size=4M", "cluster_size is 4194304;");
@@ -142,6 +143,7 @@ static const char *const good_ones[] = {
     GOOD "cluster_size=4K,backing_file=base,backing_fmt=raw,lazy_refcounts=on",
     GOOD "cluster_size=4K,data_file=data,data_file_raw=on",
     GOOD "cluster_size=4K,data_file=/elsewhere/data",
+    GOOD "cluster_size=16K,data_file=data,data_file_raw=on,extended_l2=on",
     "filename=image,size=0,data_file=data,cluster_size=8K",
     GOOD "compat=0.10,cluster_size=1K",
 };
@@ -208,6 +210,33 @@ static void co_a_failure_leaves_nothing_to_take_for_an_image(struct fixture *fix
     }
 }
 
+/* Its L1 table has two clusters. */
+static void co_a_table_that_is_half_made_is_no_image(struct fixture *fixture, void *arg)
+{
+    unsigned at = 0;
+    (void)arg;
+    image_disk = &fixture->disk;
+    while (co_create_badly(fixture, "filename=image,size=4M,cluster_size=512", false, at))
+        at++;
+    assert_true(at > 8);
+}
+
+/* Nothing more can be done then. */
+static void co_a_data_file_that_cannot_be_opened_again_is_left(struct fixture *fixture, void *arg)
+{
+    struct error err = {.message = ""};
+    (void)arg;
+    image_disk = &fixture->disk;
+    image_disk->fail_ops = 1u << MEMORY_WRITE;
+    data_disk.fail_ops = 1u << MEMORY_OPEN;
+    image_disk->fail_code = data_disk.fail_code = -EIO;
+    assert_int_equal(co_create(fixture, GOOD "data_file=data", &err), -EIO);
+    assert_non_null(strstr(err.message, "cannot make 'dir/image'"));
+    image_disk->fail_code = data_disk.fail_code = 0;
+    data_disk.fail_ops = 0;
+    assert_int_equal(image_disk->size_bytes, 0);
+}
+
 /* A name without a directory; the size of a new disk is rounded up to sectors. */
 static void co_what_does_not_fit_the_host_is_said(struct fixture *fixture, void *arg)
 {
@@ -222,10 +251,12 @@ static void co_what_does_not_fit_the_host_is_said(struct fixture *fixture, void 
     assert_int_equal(image_disk->size_bytes, 0);
 }
 
-#define TESTS(X)                                     \
-    X(what_makes_no_sense_is_refused)                \
-    X(names_that_are_too_long_are_refused)           \
-    X(a_failure_leaves_nothing_to_take_for_an_image) \
+#define TESTS(X)                                       \
+    X(what_makes_no_sense_is_refused)                  \
+    X(names_that_are_too_long_are_refused)             \
+    X(a_failure_leaves_nothing_to_take_for_an_image)   \
+    X(a_table_that_is_half_made_is_no_image)           \
+    X(a_data_file_that_cannot_be_opened_again_is_left) \
     X(what_does_not_fit_the_host_is_said)
 
 #define DEFINE(name) FIXTURE_TEST_WITH(name, drivers, 0, CAPACITY_BYTES)

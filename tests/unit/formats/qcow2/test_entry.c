@@ -187,9 +187,24 @@ static void refcounts_of_every_width_keep_their_neighbours(void **state)
     assert_memory_equal(words, "\0\0\x12\x34", 4);
 }
 
+/* Of a subcluster that was never there, whatever the image said of its cluster. */
+static void nothing_is_not_copied(void **state)
+{
+    struct qcow2_geometry geometry;
+    const struct qcow2_header header = {.version = 3, .cluster_bits = 16, .refcount_order = 4};
+    const struct qcow2_cluster cluster = {.is_copied = true};
+    uint64_t entry = 1, bitmap = 1;
+    (void)state;
+    qcow2_geometry_init(&geometry, &header);
+    qcow2_l2_encode(&geometry, &cluster, &entry, &bitmap);
+    assert_int_equal(entry, 0);
+    assert_int_equal(bitmap, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nothing_is_not_copied),
         cmocka_unit_test(standard_entries_say_what_a_cluster_is),
         cmocka_unit_test(version_2_has_no_zero_clusters),
         cmocka_unit_test(the_first_cluster_of_a_data_file_is_at_0),

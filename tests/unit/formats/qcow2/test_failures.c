@@ -144,6 +144,12 @@ static void make_leaks(struct memory_disk *disk)
 /* --- scenes -------------------------------------------------------------------------------------
  */
 
+/* A cluster has one user at most. */
+#define UNSHARED                                                      \
+    {                                                                 \
+        .cluster_bits = 12, .refcount_order = 0, .disk_bytes = 524288 \
+    }
+
 #define SCENES(X)                                                                                  \
     X(requests, .image = SMALL, .has_bitmaps = true, .co_do = co_requests)                         \
     X(requests_of_small_clusters, .image = TINY, .stride = 3, .co_do = co_requests)                \
@@ -151,6 +157,7 @@ static void make_leaks(struct memory_disk *disk)
     X(requests_to_a_data_file, .image = EXTERNAL, .co_do = co_requests)                            \
     X(requests_beside_a_snapshot, .image = SMALL, .has_snapshot = true, .co_do = co_requests)      \
     X(lazy_requests, .image = SMALL, .options = "lazy-refcounts=on", .co_do = co_requests)         \
+    X(compressed_requests_that_share_nothing, .image = UNSHARED, .co_do = co_compressed_requests)  \
     X(compressed_requests, .image = SMALL, .co_do = co_compressed_requests)                        \
     X(a_check, .image = SMALL, .has_bitmaps = true, .has_snapshot = true, .co_do = co_check)       \
     X(a_reopening, .gives_up = true, .image = SMALL, .has_bitmaps = true, .co_do = co_reopens)     \

@@ -9,13 +9,14 @@
 #include "formats/qcow2/driver.h"
 #include "formats/qcow2/image.h"
 #include "formats/qcow2/resize.h"
+#include "formats/raw.h"
 #include "tests/unit/block/block_fixture.h"
 #include "tests/unit/formats/qcow2/memory_image.h"
 
 #define CAPACITY_BYTES (1u << 20)
 #define DISK_BYTES (256u << 10)
 
-static const struct block_driver *drivers[3];
+static const struct block_driver *drivers[4];
 static struct memory_disk data_disk;
 
 static int co_open(struct fixture *fixture, const char *text, bool has_data_file, struct error *err)
@@ -129,6 +130,65 @@ static void co_a_flush_of_what_is_only_read(struct fixture *fixture, void *arg)
     }
 }
 
+static void co_other_files_are_described(struct fixture *fixture, void *arg)
+{
+    static const char backing[] =
+        "backing.driver=raw,backing.read-only=on,backing.file.driver=growing";
+    struct error err = {.message = ""};
+    (void)arg;
+    make(&fixture->disk, 12, true);
+    co_refused(fixture, "", "does not say which");
+    make(&fixture->disk, 12, false);
+    store_be64(fixture->disk.data + 8, 1000);
+    store_be32(fixture->disk.data + 16, 4);
+    memcpy(fixture->disk.data + 1000, "base", 4);
+    co_refused(fixture, backing, "it is the backing file of");
+    assert_true(co_open(fixture, backing, false, NULL) < 0); /* who does not want to know why */
+    struct node_options *options = node_options_new();
+    assert_int_equal(node_options_parse(options, backing, NULL), 0);
+    memory_disk_options(&fixture->disk, options, "file.", "growing");
+    memory_disk_options(&data_disk, options, "backing.file.", "growing");
+    node_options_set(options, "driver", "qcow2", NULL);
+    if (block_co_open(&fixture->env, options, &fixture->node, &err) < 0)
+        fail_msg("%s", err.message);
+    assert_true(qcow2_of(fixture->node)->backing->read_only);
+}
+
+/* Another program damages it while it is open. */
+static void co_what_only_memory_says_marks_nothing(struct fixture *fixture, void *arg)
+{
+    struct error err = {.message = ""};
+    struct block_extent extent;
+    uint8_t byte = 1;
+    (void)arg;
+    make(&fixture->disk, 12, false);
+    assert_int_equal(co_open(fixture, "", false, &err), 0);
+    assert_int_equal(fixture_co_write(fixture->node, 0, &byte, 1, 0), 0);
+    fixture_co_close(fixture);
+    uint64_t l2 = load_be64(fixture->disk.data + 3 * 4096) & QCOW2_ENTRY_OFFSET;
+    store_be64(fixture->disk.data + l2 + 8, QCOW2_ENTRY_COPIED | 512); /* in a cluster's middle */
+    assert_int_equal(co_open(fixture, "", false, &err), 0);
+    assert_int_equal(fixture_co_read(fixture->node, 0, &byte, 1), 0); /* the table is in memory */
+    format_qcow2.status_remembered(fixture->node, 4096, 4096, &extent);
+    assert_int_equal(extent.flags, BLOCK_EXTENT_ALLOCATED);
+    assert_false(qcow2_is_corrupt(qcow2_of(fixture->node)));
+    assert_int_equal(fixture_co_read(fixture->node, 4096, &byte, 1), -EIO);
+    assert_true(qcow2_is_corrupt(qcow2_of(fixture->node)));
+}
+
+/* The table that its only snapshot has is also the disk's. */
+static void co_a_snapshot_with_a_table_of_the_disk(struct fixture *fixture, void *arg)
+{
+    (void)arg;
+    make(&fixture->disk, 12, false);
+    memory_image_add_snapshot(&fixture->disk);
+    uint8_t *entry = fixture->disk.data + load_be64(fixture->disk.data + 64);
+    store_be64(entry, 3 * 4096);
+    co_refused(fixture, "", "an L1 table and an L1 table both have");
+    store_be64(entry, 4096);
+    co_refused(fixture, "", "both have");
+}
+
 static void co_probing_wants_a_version(struct fixture *fixture, void *arg)
 {
     uint8_t head[8];
@@ -148,6 +208,9 @@ static void co_probing_wants_a_version(struct fixture *fixture, void *arg)
     X(a_snapshot_without_a_size_keeps_the_disks) \
     X(a_table_far_past_the_end)                  \
     X(a_flush_of_what_is_only_read)              \
+    X(other_files_are_described)                 \
+    X(what_only_memory_says_marks_nothing)       \
+    X(a_snapshot_with_a_table_of_the_disk)       \
     X(probing_wants_a_version)
 
 #define DEFINE(name) FIXTURE_TEST_WITH(name, drivers, 0, CAPACITY_BYTES)
@@ -159,6 +222,7 @@ int main(void)
     const struct CMUnitTest tests[] = {TESTS(LIST)};
     drivers[0] = memory_drivers[1]; /* growing */
     drivers[1] = &format_qcow2;
+    drivers[2] = &format_raw;
     memory_disk_init(&data_disk, DISK_BYTES, DISK_BYTES, 1);
     int ret = cmocka_run_group_tests(tests, NULL, NULL);
     memory_disk_fini(&data_disk);

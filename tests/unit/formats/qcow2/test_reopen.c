@@ -336,6 +336,7 @@ static void co_caches_and_lazy_refcounts_are_changed(struct fixture *fixture, vo
     assert_int_equal(disk->data[INCOMPATIBLE_LAST_BYTE], 0);
 
     co_expect_refusal(backend, "l2-cache-entry-size=3k", "l2-cache-entry-size is 3072");
+    co_expect_refusal(backend, "lazy-refcounts=perhaps", "lazy-refcounts");
     co_expect_refusal(backend, "load-snapshot=1", "load-snapshot");
     co_expect_refusal(backend, "repair=all", "repair");
     co_expect(backend, 25000, 50000, 2);
@@ -347,6 +348,42 @@ static void co_caches_and_lazy_refcounts_are_changed(struct fixture *fixture, vo
     co_close(fixture, backend);
 }
 
+/* --- damage -------------------------------------------------------------------------------------
+ */
+
+/* By another program, while it is open: the first cluster is read, and lies nowhere. */
+static void co_damage(struct fixture *fixture, struct block_backend *backend)
+{
+    struct iovec iov;
+    uint8_t data[512];
+    struct block_vec vec = vec_of_buffer(&iov, data, sizeof(data));
+    uint8_t *file = fixture->disk.data;
+    uint64_t l2 = load_be64(file + load_be64(file + 40)) & QCOW2_ENTRY_OFFSET;
+    store_be64(file + l2, QCOW2_ENTRY_COPIED | 512);
+    assert_int_equal(block_co_read(backend, 0, &vec), -EIO);
+    assert_true(qcow2_is_corrupt(qcow2_of(fixture->node)));
+}
+
+static void co_what_is_corrupt_is_not_written_after_it(struct fixture *fixture, void *arg)
+{
+    struct memory_disk *disk = &fixture->disk;
+    (void)arg;
+    memory_image_make(disk, &shape);
+    struct block_backend *backend = co_open(fixture, "");
+    assert_int_equal(co_write(backend, 0, 50000, 1), 0);
+    co_close(fixture, backend);
+    backend = co_open(fixture, "read-only=on");
+    co_damage(fixture, backend);
+    co_expect_refusal(backend, "read-only=off", "it is corrupt");
+    co_close(fixture, backend);
+
+    backend = co_open(fixture, "");
+    co_damage(fixture, backend);
+    co_expect_reopen(backend, "cache-size=1M");
+    assert_int_equal(co_write(backend, 4096, 512, 2), -EIO);
+    co_close(fixture, backend);
+}
+
 #define TESTS(X)                               \
     X(read_only_with_metadata_unflushed)       \
     X(bitmaps_are_kept_over_it)                \
@@ -354,7 +391,8 @@ static void co_caches_and_lazy_refcounts_are_changed(struct fixture *fixture, vo
     X(who_may_not_be_written_stays_read_only)  \
     X(a_backing_file_stays_read_only)          \
     X(a_change_that_fails_leaves_it_as_it_was) \
-    X(caches_and_lazy_refcounts_are_changed)
+    X(caches_and_lazy_refcounts_are_changed)   \
+    X(what_is_corrupt_is_not_written_after_it)
 
 #define DEFINE_TEST(name) FIXTURE_TEST_WITH(name, drivers, 0, CAPACITY_BYTES)
 TESTS(DEFINE_TEST)

@@ -11,6 +11,8 @@
 #include "formats/qcow2/check.h"
 #include "formats/qcow2/driver.h"
 #include "formats/qcow2/image.h"
+#include "formats/qcow2/repair.h"
+#include "formats/raw.h"
 #include "tests/unit/block/block_fixture.h"
 #include "tests/unit/formats/qcow2/memory_image.h"
 
@@ -19,7 +21,8 @@
 #define CAPACITY_BYTES (256 * CLUSTER)
 #define FLAGS_LAST_BYTE 79
 
-static const struct block_driver *drivers[4];
+static const struct block_driver *drivers[5];
+static struct memory_disk backing;
 
 /* 0 header, 1 refcount table, 2 refcount block, 3 L1, 4 L2, 5 to 7 data; guest cluster 3 lies where
  * the file never came to. */
@@ -291,6 +294,14 @@ static void break_a_table_entry(uint8_t *file, uint8_t *l1, uint8_t *l2)
     store_be64(file + load_be64(file + 48) + 16, 512);
 }
 
+/* Two entries of the refcount table have the same block. */
+static void share_a_block(uint8_t *file, uint8_t *l1, uint8_t *l2)
+{
+    uint8_t *table = file + load_be64(file + 48);
+    leak_and_more_blocks(file, l1, l2);
+    memcpy(table + 8, table, 8);
+}
+
 #define SHAPE(order, clusters, extended)                                      \
     {                                                                         \
         .cluster_bits = 14, .refcount_order = order, .is_extended = extended, \
@@ -314,6 +325,7 @@ static const struct broken broken_ones[] = {
     {SHAPE(4, FEW, false), false, "leaks", leak_and_more_blocks, 0, NULL},
     {SHAPE(4, FEW, false), false, "leaks", break_a_table_entry, -EINVAL, "refcount table"},
     {SHAPE(4, FEW, false), false, "all", break_a_table_entry, 0, NULL},
+    {SHAPE(4, FEW, false), false, "leaks", share_a_block, -EINVAL, "a refcount block both have"},
 };
 
 static void what_is_broken_is_mended_or_refused(void **state)
@@ -328,6 +340,74 @@ static void what_is_broken_is_mended_or_refused(void **state)
     }
 }
 
+/* --- what cannot be repaired --------------------------------------------------------------------
+ */
+
+static void co_too_long(struct fixture *fixture, void *arg)
+{
+    struct error err = {.message = ""};
+    (void)arg;
+    make_image(fixture->disk.data);
+    fixture->disk.size_bytes = UINT64_C(1) << 40; /* new tables would have to lie behind that */
+    assert_int_equal(co_open(fixture, &err), -EFBIG);
+    assert_non_null(strstr(err.message, "cannot repair"));
+}
+
+/* What the file never had would show the backing file, and version 2 has no zeroes to hide it. */
+static void co_nothing_to_hide_with(struct fixture *fixture, void *arg)
+{
+    static const struct broken broken = {.image = SHAPE(4, FEW, false), .is_version_2 = true};
+    struct error err = {.message = ""};
+    struct node_options *options = node_options_new();
+    uint8_t *file = fixture->disk.data;
+    (void)arg;
+    co_write_some(fixture, &broken);
+    uint8_t *l1 = file + load_be64(file + 40);
+    lose_the_first_cluster(file, l1, file + (load_be64(l1) & QCOW2_ENTRY_OFFSET));
+    store_be64(file + 8, 400);
+    store_be32(file + 16, 4);
+    memcpy(file + 400, "base", 4);
+    node_options_set(options, "driver", "qcow2", NULL);
+    node_options_set(options, "repair", "all", NULL);
+    node_options_set(options, "backing.driver", "raw", NULL);
+    memory_disk_options(&fixture->disk, options, "file.", "growing");
+    memory_disk_options(&backing, options, "backing.file.", "file");
+    assert_int_equal(block_co_open(&fixture->env, options, &fixture->node, &err), -EIO);
+    assert_non_null(strstr(err.message, "cannot repair"));
+}
+
+static void co_read_only(struct fixture *fixture, void *arg)
+{
+    static const struct broken broken = {.image = SHAPE(4, FEW, false)};
+    struct error err = {.message = ""};
+    struct qcow2_check before, after;
+    struct node_options *options = node_options_new();
+    (void)arg;
+    co_write_some(fixture, &broken);
+    node_options_set(options, "driver", "qcow2", NULL);
+    node_options_set(options, "read-only", "on", NULL);
+    memory_disk_options(&fixture->disk, options, "file.", "growing");
+    assert_int_equal(block_co_open(&fixture->env, options, &fixture->node, &err), 0);
+    assert_int_equal(qcow2_image_co_repair(qcow2_of(fixture->node), QCOW2_REPAIR_ALL, NULL, NULL,
+                                           &before, &after, &err),
+                     -EPERM);
+}
+
+static void what_cannot_be_repaired_is_said(void **state)
+{
+    static void (*const tests[])(struct fixture *, void *) = {co_too_long, co_nothing_to_hide_with,
+                                                              co_read_only};
+    (void)state;
+    memory_disk_init(&backing, 64 * LARGE, 64 * LARGE, 1);
+    for (size_t i = 0; i < sizeof(tests) / sizeof(*tests); i++) {
+        struct fixture fixture;
+        fixture_init(&fixture, drivers, 0, 64 * LARGE, 1);
+        fixture_run(&fixture, tests[i], NULL);
+        fixture_fini(&fixture);
+    }
+    memory_disk_fini(&backing);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -335,9 +415,11 @@ int main(void)
         cmocka_unit_test(what_points_past_the_end_is_gone_before_something_is_written_there),
         cmocka_unit_test(a_repair_that_fails_at_any_call_can_be_made_again),
         cmocka_unit_test(what_is_broken_is_mended_or_refused),
+        cmocka_unit_test(what_cannot_be_repaired_is_said),
     };
     drivers[0] = &format_qcow2;
     drivers[1] = memory_drivers[0];
     drivers[2] = memory_drivers[1];
+    drivers[3] = &format_raw;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

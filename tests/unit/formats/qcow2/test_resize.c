@@ -11,6 +11,7 @@
 #include "block/coroutine.h"
 #include "common/random.h"
 #include "formats/qcow2/driver.h"
+#include "formats/qcow2/image.h"
 #include "formats/qcow2/resize.h"
 #include "tests/unit/block/block_fixture.h"
 #include "tests/unit/formats/qcow2/memory_image.h"
@@ -459,11 +460,37 @@ static void a_failure_at_each_call_leaves_one_of_the_sizes(void **state)
     }
 }
 
+/* --- a disk of no bytes -------------------------------------------------------------------------
+ */
+
+/* It has no L1 table yet. */
+static void co_grow_from_nothing(struct fixture *fixture, void *arg)
+{
+    (void)arg;
+    co_open(fixture);
+    assert_int_equal(qcow2_of(fixture->node)->l1_size, 0);
+    co_resize_well(fixture, FIRST_BYTES, false);
+    co_write(fixture, FIRST_BYTES - 5000, 5000, 3);
+    co_reopen_and_judge(fixture);
+    fixture_co_close(fixture);
+}
+
+static void a_disk_of_no_bytes_grows(void **state)
+{
+    static const struct memory_image nothing = {.cluster_bits = 12, .refcount_order = 4};
+    struct fixture fixture;
+    (void)state;
+    set_up(&fixture, &nothing);
+    fixture_run(&fixture, co_grow_from_nothing, NULL);
+    fixture_fini(&fixture);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_added_reads_as_zeroes_and_can_be_written),
         cmocka_unit_test(a_table_that_must_be_larger_moves),
+        cmocka_unit_test(a_disk_of_no_bytes_grows),
         cmocka_unit_test(what_was_cut_off_never_comes_back),
         cmocka_unit_test(with_tables_every_new_cluster_has_its_place),
         cmocka_unit_test(what_is_cut_off_is_given_back),
