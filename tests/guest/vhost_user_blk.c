@@ -3,7 +3,7 @@
  * The disk of a real virtual machine, by the harness's virtio-blk model: a test tool, which lets
  * Linux judge the model. It listens on a UNIX socket for qemu's vhost-user-blk-pci:
  *
- *     vhost_user_blk --socket-path=PATH --image-opts=OPTS [--num-queues=N] [--read-only]
+ *     vhost_user_blk --socket-path=PATH --image-opts=OPTS [--num-queues=N]
  *
  *     qemu-system-x86_64 -object memory-backend-memfd,id=memory,size=512M,share=on
  *         -machine pc,memory-backend=memory -chardev socket,id=disk,path=PATH
@@ -39,7 +39,6 @@
 struct tool {
     const char *socket_path, *image;
     unsigned queue_count;
-    bool is_read_only;
 
     struct loop *loop;
     struct workers *workers;
@@ -164,8 +163,6 @@ static int co_open(struct tool *tool, struct block_node **ret_node)
         code = image_options_cache(options, IMAGE_CACHE_WRITEBACK, &tool->err);
     if (code == 0)
         code = node_options_set(options, "discard", "unmap", &tool->err);
-    if (code == 0 && tool->is_read_only)
-        code = node_options_set(options, "read-only", "on", &tool->err);
     if (code == 0)
         return block_co_open(&tool->env, options, ret_node, &tool->err);
     node_options_free(options);
@@ -203,7 +200,7 @@ static void co_live(void *arg)
     struct block_backend *backend;
     int code = co_open(tool, &node);
     if (code == 0) {
-        code = block_backend_new(&backend, node, tool->is_read_only, &tool->err);
+        code = block_backend_new(&backend, node, false, &tool->err);
         if (code == 0) {
             code = co_with_backend(tool, backend);
             if (block_co_backend_free(backend) < 0 && code == 0)
@@ -230,14 +227,11 @@ static int read_arguments(struct tool *tool, int argc, char **argv)
 {
     const char *queues = "1";
     char *end;
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--read-only") == 0)
-            tool->is_read_only = true;
-        else if (!take_option(argv[i], "--socket-path", &tool->socket_path) &&
-                 !take_option(argv[i], "--image-opts", &tool->image) &&
-                 !take_option(argv[i], "--num-queues", &queues))
+    for (int i = 1; i < argc; i++)
+        if (!take_option(argv[i], "--socket-path", &tool->socket_path) &&
+            !take_option(argv[i], "--image-opts", &tool->image) &&
+            !take_option(argv[i], "--num-queues", &queues))
             return error_set(&tool->err, -EINVAL, "there is no option '%s'", argv[i]);
-    }
     if (!tool->socket_path || !tool->image)
         return error_set(&tool->err, -EINVAL, "say --socket-path=PATH and --image-opts=OPTS");
     tool->queue_count = (unsigned)strtoul(queues, &end, 10);
