@@ -116,11 +116,11 @@ static bool negotiate(struct raw_client *client)
 }
 
 /* Writes; true when the connection lives on. *ret_written: it said so. */
-static bool write_some(const struct raw_client *client, const uint8_t *data, uint64_t offset,
-                       uint32_t length, bool *ret_written)
+static bool write_some(const struct raw_client *client, uint16_t flags, const uint8_t *data,
+                       uint64_t offset, uint32_t length, bool *ret_written)
 {
     uint32_t error;
-    if (!went_on(raw_request(client, RAW_FLAG_FUA, RAW_CMD_WRITE, 1, offset, length)) ||
+    if (!went_on(raw_request(client, flags, RAW_CMD_WRITE, 1, offset, length)) ||
         !went_on(raw_send(client, data, length)) || !reply_came(client, 0, 0, &error)) {
         return false;
     }
@@ -162,20 +162,27 @@ struct outcome {
 #define MIDDLE_AT (1 << 20)
 #define LARGE_AT (16 << 20)
 
-static struct outcome session(const struct bench *bench)
+/* What is large is trimmed again before a sync would bring it to the disk, a thousand times. */
+static bool forget_large(const struct raw_client *client, bool forgets)
+{
+    return !forgets || command(client, RAW_CMD_TRIM, LARGE_AT, LARGE);
+}
+
+static struct outcome session(const struct bench *bench, bool forgets)
 {
     struct outcome outcome = {0};
     struct raw_client client;
     if (went_on(raw_connect(&client, bench->server.socket))) {
-        outcome.finished = negotiate(&client) && command(&client, RAW_CMD_READ, 0, READ_BYTES) &&
-                           write_some(&client, bench->data, 0, SMALL, &outcome.small) &&
-                           write_some(&client, bench->data, MIDDLE_AT, MIDDLE, &outcome.middle) &&
-                           write_some(&client, bench->data, LARGE_AT, LARGE, &outcome.large) &&
-                           command(&client, RAW_CMD_WRITE_ZEROES, 40 << 20, 1 << 20) &&
-                           command(&client, RAW_CMD_TRIM, 42 << 20, 1 << 20) &&
-                           command(&client, RAW_CMD_BLOCK_STATUS, 0, 64 << 20) &&
-                           command(&client, RAW_CMD_FLUSH, 0, 0) && many_reads(&client) &&
-                           command(&client, RAW_CMD_READ, 0, LARGE);
+        outcome.finished =
+            negotiate(&client) && command(&client, RAW_CMD_READ, 0, READ_BYTES) &&
+            write_some(&client, RAW_FLAG_FUA, bench->data, 0, SMALL, &outcome.small) &&
+            write_some(&client, 0, bench->data, MIDDLE_AT, MIDDLE, &outcome.middle) &&
+            command(&client, RAW_CMD_WRITE_ZEROES, 40 << 20, 1 << 20) &&
+            command(&client, RAW_CMD_TRIM, 42 << 20, 1 << 20) &&
+            command(&client, RAW_CMD_BLOCK_STATUS, 0, 64 << 20) &&
+            command(&client, RAW_CMD_FLUSH, 0, 0) && many_reads(&client) &&
+            write_some(&client, 0, bench->data, LARGE_AT, LARGE, &outcome.large) &&
+            command(&client, RAW_CMD_READ, LARGE_AT, LARGE) && forget_large(&client, forgets);
         raw_close(&client);
     }
     return outcome;
@@ -195,7 +202,7 @@ static bool fail_the_nth(struct bench *bench, const char *engine, uint64_t n, bo
 {
     start(bench, engine);
     arm(bench, n, sticky);
-    struct outcome outcome = session(bench);
+    struct outcome outcome = session(bench, false);
     uint64_t failed = bench->shared->failed;
     arm(bench, 0, false);
     if (!server_is_alive(&bench->server)) {
@@ -204,7 +211,7 @@ static bool fail_the_nth(struct bench *bench, const char *engine, uint64_t n, bo
     written_is_there(bench, outcome.small, 0, SMALL);
     written_is_there(bench, outcome.middle, MIDDLE_AT, MIDDLE);
     written_is_there(bench, outcome.large, LARGE_AT, LARGE);
-    outcome = session(bench);
+    outcome = session(bench, true);
     if (!outcome.finished || !outcome.small || !outcome.middle || !outcome.large) {
         fail_msg("%s, allocation %lu, %s: the next client was not served", engine, n,
                  sticky ? "sticky" : "once");
