@@ -283,11 +283,14 @@ static bool run_backlog_tasks(struct loop *loop)
     return any;
 }
 
+/* What the poller or the last round brought may have used the room up: then its answers are sent
+ * before there is room again. */
 static bool run_round(struct loop *loop)
 {
+    bool any = !loop_has_room(loop) && run_tasks(loop);
     loop->round_operations = 0;
     loop->round_bytes = 0;
-    bool any = run_posted(loop);
+    any |= run_posted(loop);
     any |= resume_ready(loop);
     any |= run_tasks(loop);
     any |= run_backlog_tasks(loop);

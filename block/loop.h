@@ -165,7 +165,7 @@ void loop_set_busy_poll(struct loop *loop, uint64_t limit_ns);
  * are sent before the last are done; a turn for LOOP_TURN_BYTES, so that other connections are
  * looked at. Who finds no room comes back in a later round (coroutine_co_pause()).
  */
-#define LOOP_ROUND_OPERATIONS 8
+#define LOOP_ROUND_OPERATIONS 32
 #define LOOP_ROUND_BYTES (128 << 10)
 #define LOOP_TURN_BYTES (256 << 10)
 bool loop_has_room(const struct loop *loop);

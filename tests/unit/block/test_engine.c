@@ -434,10 +434,78 @@ static void a_turn_hands_the_disk_a_piece_of_late_reads_and_looks_at_the_sockets
         skip();
 }
 
+#define WARM_READS 1024
+#define READS_A_TIME 64 /* are queued together */
+
+struct warm_reads {
+    struct loop_source source;
+    unsigned rounds; /* of the loop: a piece goes down in each, while there is one */
+    char byte;
+    struct iovec iov;
+    struct engine_op ops[READS_A_TIME];
+};
+
+static bool count_warm_round(struct loop_source *source)
+{
+    container_of(source, struct warm_reads, source)->rounds++;
+    return false;
+}
+
+static void end_warm_read(struct engine_op *op)
+{
+    assert_int_equal(op->result, 1);
+    running->ended++;
+}
+
+/* Returns in how many rounds they were done. */
+static unsigned read_together(struct warm_reads *warm, struct fixture *fixture)
+{
+    unsigned rounds = warm->rounds, ended = fixture->ended;
+    for (unsigned i = 0; i < READS_A_TIME; i++) {
+        warm->ops[i] = (struct engine_op){.kind = ENGINE_READ,
+                                          .fd = fixture->fd,
+                                          .iov = &warm->iov,
+                                          .iov_count = 1,
+                                          .done = end_warm_read};
+        engine_queue(fixture->engine, &warm->ops[i]);
+    }
+    while (fixture->ended < ended + READS_A_TIME)
+        loop_turn(fixture->loop, true);
+    return warm->rounds - rounds;
+}
+
+static void reads_that_are_in_memory_go_down_in_larger_pieces_after_a_while(void **state)
+{
+    struct fixture fixture = {.ops = &engine_uring, .fd = make_file()};
+    struct warm_reads warm = {.source.turn = count_warm_round};
+    (void)state;
+    running = &fixture;
+    warm.iov = (struct iovec){&warm.byte, 1};
+    assert_int_equal(pwrite(fixture.fd, "x", 1, 0), 1);
+    assert_int_equal(loop_new(&fixture.loop, 0, &poller_ev, &clock_monotonic, NULL), 0);
+    assert_int_equal(loop_run_co(fixture.loop, open_engine, &fixture), 0);
+    bool opened = fixture.engine != NULL;
+    if (opened) {
+        link_init(&warm.source.link);
+        loop_source_add(fixture.loop, &warm.source);
+        assert_true(read_together(&warm, &fixture) >= READS_A_TIME / 8);
+        while (fixture.ended < WARM_READS)
+            read_together(&warm, &fixture);
+        assert_in_range(read_together(&warm, &fixture), 2, 4);
+        loop_source_remove(&warm.source);
+        fixture.ops->close(fixture.engine);
+    }
+    loop_free(fixture.loop);
+    close(fixture.fd);
+    if (!opened)
+        skip();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_turn_hands_the_disk_a_piece_of_late_reads_and_looks_at_the_sockets),
+        cmocka_unit_test(reads_that_are_in_memory_go_down_in_larger_pieces_after_a_while),
         ON_EACH_ENGINE(what_was_written_is_read),
         ON_EACH_ENGINE(vectors_of_one_to_the_most_iovecs_are_transferred),
         ON_EACH_ENGINE(a_read_is_short_at_the_end_of_the_file),
