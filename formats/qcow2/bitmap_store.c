@@ -274,7 +274,7 @@ static void co_undo(struct qcow2_image *image, const struct store *store)
     const struct qcow2_bitmap *bitmap = store->bitmap;
     if (!bitmap)
         return;
-    if (store->table_offset != bitmap->entry.table_offset && store->table_offset != 0)
+    if (store->table_offset != bitmap->entry.table_offset)
         co_give_back(image, store->table_offset, table_clusters(image, store->table_size));
     for (uint32_t i = 0; store->table && i < store->table_size; i++) {
         uint64_t old = i < bitmap->entry.table_size ? bitmap->table[i] : 0;

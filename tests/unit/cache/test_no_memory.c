@@ -147,11 +147,17 @@ static void what_cannot_be_added_changes_nothing(void **state)
     assert_true(fail_at > 20);
 }
 
+/* Some far from each other, and many close together. */
 static int fill(struct owned_filler *filler)
 {
+    static uint64_t clusters[RUNS];
     int ret = 0;
-    for (unsigned i = 0; i < RUNS && ret == 0; i++)
+    for (unsigned i = 0; i < RUNS && ret == 0; i++) {
         ret = owned_filler_add(filler, place(i), 1 + i % 3 * 4, OWNER);
+        clusters[i] = place(1) + 100 + (uint64_t)i * 3;
+    }
+    if (ret == 0)
+        ret = owned_filler_add_each(filler, clusters, RUNS, OWNER);
     return ret == 0 ? owned_filler_finish(filler) : ret;
 }
 

@@ -372,7 +372,7 @@ static void co_play(struct fixture *fixture, void *arg)
          way++) {
         unsigned stride = stride_of_scene(), at = (unsigned)way % stride;
         bool happened = true;
-        for (; happened; at += stride + (is_of_tables(way) ? at / 64 : 0)) {
+        for (; happened; at += stride + (is_of_tables(way) ? at / 256 : 0)) {
             memcpy(stage->fixture.disk.data, file, SCENE_CAPACITY_BYTES);
             memcpy(stage->other.data, other, SCENE_CAPACITY_BYTES);
             stage->fixture.disk.size_bytes = file_bytes;

@@ -17,8 +17,8 @@
 #include "tests/unit/formats/qcow2/memory_image.h"
 
 #define SCENE_CAPACITY_BYTES ((2u << 20) + (128u << 10))
-#define SCENE_STORED_BYTES 40000u    /* at the front of the disk, which no scene changes */
-#define SCENE_OTHER_BYTES (1u << 20) /* of a backing or data file */
+#define SCENE_STORED_BYTES 40000u /* at the front of the disk, which no scene changes */
+#define SCENE_OTHER_BYTES ((1u << 20) - 12288) /* of a backing or data file */
 
 struct scene;
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "cache/cache.h"
+#include "cache/owned.h"
 
 static struct {
     bool is_armed, is_sticky;
@@ -46,6 +47,12 @@ static bool fails(void)
     return is_hit && !state.hook;
 }
 
+/* A hook is for calls that may wait, and these are made with the monitor held. */
+static bool fails_to_own(void)
+{
+    return !state.hook && fails();
+}
+
 /* The linker's --wrap=NAME sends calls of NAME to __wrap_NAME, and those of __real_NAME to NAME. */
 #define WRAPPED(type, name, parameters, arguments, condition, failure) \
     type real_##name parameters __asm__("__real_" #name);              \
@@ -67,3 +74,12 @@ WRAPPED(int, cache_co_get,
 WRAPPED(int, cache_co_get_new,
         (struct cache * cache, unsigned kind, uint64_t node_offset, struct cache_table **ret_table),
         (cache, kind, node_offset, ret_table), fails(), -EIO)
+
+WRAPPED(int, owned_add, (struct owned * owned, uint64_t first, uint64_t count, unsigned owner),
+        (owned, first, count, owner), fails_to_own(), -ENOMEM)
+WRAPPED(int, owned_filler_add,
+        (struct owned_filler * filler, uint64_t first, uint64_t count, unsigned owner),
+        (filler, first, count, owner), fails_to_own(), -ENOMEM)
+WRAPPED(int, owned_filler_add_each,
+        (struct owned_filler * filler, const uint64_t *clusters, size_t count, unsigned owner),
+        (filler, clusters, count, owner), fails_to_own(), -ENOMEM)

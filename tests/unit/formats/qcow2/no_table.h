@@ -6,7 +6,7 @@
  * Tables that cannot be had: as if the cache had thrown each out just before it is asked for, and
  * could not read it again (or, for a new one, could not make room). cache_co_get, cache_co_get_new
  * and cache_co_read are counted while armed (the linker puts no_table.c between); cache_try_read
- * finds nothing then.
+ * finds nothing then. So is what notes whose a cluster is: it fails as without memory.
  */
 
 #include <stdbool.h>

@@ -12,13 +12,14 @@
 #include "common/endian.h"
 #include "formats/qcow2/bitmap_directory.h"
 #include "formats/qcow2/driver.h"
-#include "formats/qcow2/layout.h"
+#include "formats/qcow2/image.h"
 #include "tests/unit/block/block_fixture.h"
 #include "tests/unit/formats/qcow2/memory_image.h"
 
 #define CAPACITY_BYTES (8u << 20)
 #define INCOMPATIBLE_LAST_BYTE 79
 #define CLUSTER_BITS_LAST_BYTE 23
+#define L1_SIZE_LAST_BYTE 39
 
 static const struct memory_image shapes[] = {
     {.cluster_bits = 12, .refcount_order = 4, .disk_bytes = 1 << 20},
@@ -403,6 +404,15 @@ static void co_another_image_is_not_taken(struct fixture *fixture, void *arg)
     co_expect_not_taken(&server, "is another image now");
     store_be64(disk->data + 8, 0);
     store_be32(disk->data + 16, 0);
+    qcow2_of(server.node)->backing_name = strdup("base"); /* or has none any more */
+    co_expect_not_taken(&server, "is another image now");
+    free(qcow2_of(server.node)->backing_name);
+    qcow2_of(server.node)->backing_name = NULL;
+    disk->data[CLUSTER_BITS_LAST_BYTE] = 11; /* all of it makes sense, but is not the same */
+    disk->data[L1_SIZE_LAST_BYTE] = 2;
+    co_expect_not_taken(&server, "is another image now");
+    disk->data[CLUSTER_BITS_LAST_BYTE] = 12;
+    disk->data[L1_SIZE_LAST_BYTE] = 1;
     disk->data[0] = 'X';
     co_expect_not_taken(&server, "not a qcow2 image");
     disk->data[0] = 'Q';

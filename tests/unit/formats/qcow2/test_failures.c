@@ -150,6 +150,12 @@ static void make_leaks(struct memory_disk *disk)
         .cluster_bits = 12, .refcount_order = 0, .disk_bytes = 524288 \
     }
 
+/* A bitmap's table has two clusters. */
+#define HUGE                                                                      \
+    {                                                                             \
+        .cluster_bits = 12, .refcount_order = 4, .disk_bytes = UINT64_C(12) << 30 \
+    }
+
 #define SCENES(X)                                                                                  \
     X(requests, .image = SMALL, .has_bitmaps = true, .co_do = co_requests)                         \
     X(requests_of_small_clusters, .image = TINY, .stride = 3, .co_do = co_requests)                \
@@ -166,6 +172,7 @@ static void make_leaks(struct memory_disk *disk)
     X(an_opening, .image = SMALL, .has_bitmaps = true, .has_snapshot = true, .has_backing = true,  \
       .is_opening = true)                                                                          \
     X(an_opening_with_large_clusters, .image = EXTENDED, .is_opening = true)                       \
+    X(an_opening_of_a_huge_disk, .image = HUGE, .has_bitmaps = true, .is_opening = true)           \
     X(an_opening_with_a_data_file, .image = EXTERNAL, .is_opening = true)                          \
     X(an_opening_of_what_the_image_names, .image = SMALL, .has_backing = true, .has_names = true,  \
       .is_opening = true)                                                                          \

@@ -52,6 +52,12 @@ static int co_shrink(struct stage *stage, struct error *err)
     return co_resize_to(stage, 51200, false, err);
 }
 
+/* Behind the end of the backing file, which version 2 writes zeroes over. */
+static int co_enlarge_over_backing(struct stage *stage, struct error *err)
+{
+    return co_resize_to(stage, SCENE_OTHER_BYTES + 200000 / 512 * 512, true, err);
+}
+
 static int co_enlarge_with_tables(struct stage *stage, struct error *err)
 {
     return co_resize_to(stage, SCENE_OTHER_BYTES - 4096, true, err);
@@ -100,8 +106,8 @@ static void make_raw(struct memory_disk *disk)
     X(new_sizes_of_a_data_file, .image = EXTERNAL, .co_do = co_resizes)                            \
     X(a_new_size_of_a_raw_data_file, .image = EXTERNAL, .damage = make_raw,                        \
       .co_do = co_enlarge_with_tables)                                                             \
-    X(a_new_size_of_version_2, .image = SMALL, .has_backing = true, .gives_up = true,              \
-      .damage = make_version_2, .co_do = co_enlarge_with_tables)                                   \
+    X(a_new_size_of_version_2, .co_do = co_enlarge_over_backing, .image = SMALL,                   \
+      .has_backing = true, .gives_up = true, .damage = make_version_2)                             \
     X(a_larger_disk_of_small_clusters, .image = TINY, .has_bitmaps = true, .co_do = co_enlarge)    \
     X(a_smaller_disk_of_small_clusters, .image = TINY, .co_do = co_shrink)                         \
     X(a_larger_refcount_table, .image = TINY, .co_do = co_grow_refcounts)                          \

@@ -210,6 +210,25 @@ static void co_a_table_may_need_several_new_blocks(struct fixture *fixture, void
 
 FIXTURE_TEST_WITH(a_table_may_need_several_new_blocks, drivers, 0, 96u << 20)
 
+/* A run of clusters with blocks of its own, for the last of which the table has no entry. */
+static void co_a_run_at_the_end_of_the_table(struct fixture *fixture, void *arg)
+{
+    (void)arg;
+    uint64_t host_offset = 0;
+    memory_image_make(&fixture->disk, &shape);
+    co_open(fixture);
+    struct qcow2_image *image = image_of(fixture);
+    assert_int_equal(qcow2_co_make_refcount_block(image, TABLE_ENTRIES - 2), 0);
+    assert_int_equal(qcow2_co_alloc_run(image, 2 * PER_BLOCK, &host_offset), 0);
+    assert_true(image->header.refcount_table_clusters > 1);
+    assert_int_equal(host_offset, ((TABLE_ENTRIES - 1) * PER_BLOCK + 3) * CLUSTER);
+    qcow2_co_unalloc(image, host_offset, 2 * PER_BLOCK);
+    assert_int_equal(co_write(fixture, 0), 0);
+    co_close_sound(fixture);
+}
+
+FIXTURE_TEST_WITH(a_run_at_the_end_of_the_table, drivers, 0, CAPACITY_BYTES)
+
 static void co_a_table_has_at_most_8_mib(struct fixture *fixture, void *arg)
 {
     (void)arg;
@@ -299,6 +318,7 @@ int main(void)
         cmocka_unit_test(who_comes_meanwhile_waits),
         cmocka_unit_test(a_block_that_is_there_stays),
         cmocka_unit_test(a_table_may_need_several_new_blocks),
+        cmocka_unit_test(a_run_at_the_end_of_the_table),
         cmocka_unit_test(a_table_has_at_most_8_mib),
         cmocka_unit_test(the_first_block_must_be_there),
         cmocka_unit_test(an_entry_that_is_damaged_meanwhile),

@@ -300,6 +300,17 @@ static void co_a_change_that_fails_leaves_it_as_it_was(struct fixture *fixture, 
     assert_true(block_co_backend_free(backend) < 0);
     fixture_co_close(fixture);
     expect_sound(disk);
+
+    /* Refcounts that were late are left in memory by a flush. */
+    backend = co_open(fixture, "lazy-refcounts=on");
+    assert_int_equal(co_write(backend, 600000, 50000, 1), 0);
+    assert_int_equal(node_co_flush(fixture->node), 0);
+    disk->fail_code = -ENOSPC;
+    co_expect_refusal(backend, "read-only=on", "its tables could not be written");
+    disk->fail_code = 0;
+    assert_false(fixture->node->read_only);
+    co_close(fixture, backend);
+    expect_sound(disk);
 }
 
 /* --- options ------------------------------------------------------------------------------------
