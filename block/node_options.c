@@ -69,7 +69,8 @@ static struct option *find(const struct node_options *options, const char *path)
 {
     list_for_each (link, &options->options) {
         struct option *option = container_of(link, struct option, link);
-        if (strcmp(option->path, path) == 0)
+        /* Most differ in the first letter, and there are a hundred questions to open an image. */
+        if (option->path[0] == path[0] && strcmp(option->path, path) == 0)
             return option;
     }
     return NULL;

@@ -98,16 +98,19 @@ static void pin(struct cache_table *table)
     atomic_store_explicit(&table->referenced, 1, memory_order_relaxed);
 }
 
-/* Monitor; given up meanwhile. An empty table that nobody else has filled in the meantime, or
- * -EAGAIN: others have run, look again. */
+/* Monitor; given up meanwhile. An empty table that nobody else has filled in the meantime;
+ * -EAGAIN: others have run, look again; -ENOMEM, or why what is dirty cannot be written. */
 static int co_take(struct cache_kind *kind, struct cache_table **ret_table)
 {
+    int rc = table_make_room(kind);
+    if (rc < 0)
+        return rc;
     struct cache_table *table = evict_take(kind);
     if (table) {
         *ret_table = table;
         return 0;
     }
-    int rc = evict_co_make_room(kind);
+    rc = evict_co_make_room(kind);
     return rc < 0 ? rc : -EAGAIN;
 }
 

@@ -15,8 +15,9 @@
 /*
  * Where a table is in memory, and how it is read without the monitor.
  *
- * A kind has a fixed array of tables, their content in one mapping, and a hash of chains by index.
- * Nothing of it is freed before the cache is, so a reader may follow a chain while it is changed:
+ * A kind has a fixed array of tables, their content in one mapping, and a hash of chains by index,
+ * from when the first of its tables is wanted: who opens an image does not need all kinds. Nothing
+ * of it is freed before the cache is, so a reader may follow a chain while it is changed:
  * it may be led into another chain and miss, but never out of the array; and what it copies counts
  * only when the table's sequence number says so (table.h, invariant 1). Rejected: a lock a bucket,
  * since a hit would write a line that all loops read.
@@ -25,6 +26,9 @@
 #define CHAIN_STEPS_MAX 64 /* a reader that was led about gives up; the monitor's way finds it */
 #define READ_TRIES 4
 #define WORD 8
+/* A kind with more has its room from the begin, so that a budget that cannot be is refused when the
+ * cache is made. */
+#define LAZY_BYTES_MAX (UINT64_C(64) << 20)
 
 /* --- life ---------------------------------------------------------------------------------------
  */
@@ -56,12 +60,35 @@ static int kind_init(struct cache_kind *kind, struct cache *cache, unsigned inde
     while ((UINT64_C(1) << bits) < capacity)
         bits++;
     kind->bucket_shift = 64 - bits;
-    kind->buckets = calloc((size_t)1 << bits, sizeof(*kind->buckets));
-    kind->tables = calloc(capacity, sizeof(*kind->tables));
-    void *data = mmap(NULL, capacity * config->table_bytes, PROT_READ | PROT_WRITE,
+    return capacity * config->table_bytes > LAZY_BYTES_MAX ? table_make_room(kind) : 0;
+}
+
+static _Atomic uint32_t *buckets_of(const struct cache_kind *kind)
+{
+    return atomic_load_explicit(&kind->buckets, memory_order_acquire);
+}
+
+int table_make_room(struct cache_kind *kind)
+{
+    if (buckets_of(kind))
+        return 0;
+    size_t bucket_count = (size_t)1 << (64 - kind->bucket_shift);
+    size_t data_bytes = (size_t)kind->capacity * kind->config.table_bytes;
+    _Atomic uint32_t *buckets = calloc(bucket_count, sizeof(*buckets));
+    struct cache_table *tables = calloc(kind->capacity, sizeof(*tables));
+    void *data = mmap(NULL, data_bytes, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    kind->data = data == MAP_FAILED ? NULL : data;
-    return kind->buckets && kind->tables && kind->data ? 0 : -ENOMEM;
+    if (!buckets || !tables || data == MAP_FAILED) {
+        free(buckets);
+        free(tables);
+        if (data != MAP_FAILED)
+            munmap(data, data_bytes);
+        return -ENOMEM;
+    }
+    kind->tables = tables;
+    kind->data = data;
+    atomic_store_explicit(&kind->buckets, buckets, memory_order_release);
+    return 0;
 }
 
 static void kind_fini(struct cache_kind *kind)
@@ -71,7 +98,7 @@ static void kind_fini(struct cache_kind *kind)
     if (kind->data)
         munmap(kind->data, (size_t)kind->capacity * kind->config.table_bytes);
     free(kind->tables);
-    free(kind->buckets);
+    free(buckets_of(kind));
 }
 
 static int cache_init(struct cache *cache, const struct cache_config *config)
@@ -176,16 +203,20 @@ uint32_t table_length(const struct cache_table *table)
     return is_whole ? config->table_bytes : (uint32_t)(config->end - start);
 }
 
+/* NULL: nothing was ever wanted of this kind. */
 static _Atomic uint32_t *bucket_of(const struct cache_kind *kind, uint64_t number)
 {
-    return &kind->buckets[(number * UINT64_C(0x9e3779b97f4a7c15)) >> kind->bucket_shift];
+    _Atomic uint32_t *buckets = buckets_of(kind);
+    uint64_t at = (number * UINT64_C(0x9e3779b97f4a7c15)) >> kind->bucket_shift;
+    return buckets ? &buckets[at] : NULL;
 }
 
 /* The first table in the chain that has this number, or had it a moment ago. */
 static struct cache_table *chain_find(const struct cache_kind *kind, uint64_t number,
                                       unsigned steps_max)
 {
-    uint32_t at = atomic_load_explicit(bucket_of(kind, number), memory_order_acquire);
+    _Atomic uint32_t *bucket = bucket_of(kind, number);
+    uint32_t at = bucket ? atomic_load_explicit(bucket, memory_order_acquire) : NO_TABLE;
     for (unsigned steps = 0; at != NO_TABLE && steps < steps_max; steps++) {
         struct cache_table *table = &kind->tables[at - 1];
         if (atomic_load_explicit(&table->number, memory_order_relaxed) == number)

@@ -74,9 +74,10 @@ struct cache_kind {
     unsigned index;
     uint32_t capacity; /* tables */
     uint32_t touched;  /* those below it have been used at least once */
+    /* NULL until the first table is wanted; buckets are the last of them to be there: */
     struct cache_table *tables;
     uint8_t *data; /* capacity * table_bytes, mapped, touched when used */
-    _Atomic uint32_t *buckets;
+    _Atomic(_Atomic uint32_t *) buckets;
     unsigned bucket_shift; /* of a 64-bit product */
 
     uint32_t hand; /* of the clock, in evict.c */
@@ -145,6 +146,8 @@ struct cache {
 
 uint64_t table_number(const struct cache_kind *kind, uint64_t node_offset, size_t length,
                       size_t *ret_from);
+/* Monitor. The kind has memory for its tables. 0 or -ENOMEM. */
+int table_make_room(struct cache_kind *kind);
 uint8_t *table_data(const struct cache_table *table);
 /* How much of the table the kind has: all of it but where the kind ends inside. */
 uint32_t table_length(const struct cache_table *table);

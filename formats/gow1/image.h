@@ -131,7 +131,7 @@ int gow1_co_invalidate(struct block_node *node, struct error *err);
 /* --- rewrite.c: the map as a whole, past the cache; nothing is in flight ------------------------
  */
 
-/* GOW1_MAP_ENTRIES, of which the first `count` are read; the caller's to free. */
+/* The first `count` entries; the caller's to free. */
 int gow1_co_load_map(struct block_node *file, uint32_t count, uint32_t **ret_entries);
 /* Entries [first, end), and then a sync. */
 int gow1_co_store_map(struct block_node *file, const uint32_t *entries, uint32_t first,

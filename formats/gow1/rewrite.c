@@ -34,7 +34,7 @@ static void swap_bytes(uint32_t *entries, uint32_t count)
 
 int gow1_co_load_map(struct block_node *file, uint32_t count, uint32_t **ret_entries)
 {
-    uint32_t *entries = malloc(GOW1_MAP_BYTES);
+    uint32_t *entries = malloc((size_t)count * 4 + 1);
     int ret = entries ? 0 : -ENOMEM;
     assert(count <= GOW1_MAP_ENTRIES);
     for (uint32_t at = 0; at < count && ret == 0; at += PIECE_ENTRIES) {

@@ -11,7 +11,8 @@
 #define SLOTS_MIN 64 /* a power of two */
 
 struct refmap_chunk {
-    uint64_t number; /* of the cluster's index, without its low bits */
+    uint64_t number;   /* of the cluster's index, without its low bits */
+    uint64_t used_end; /* counts from here on are 0 */
     uint32_t counts[CHUNK_CLUSTERS];
 };
 
@@ -64,16 +65,19 @@ int refmap_add(struct refmap *map, uint64_t cluster_index)
         return -ENOMEM;
     uint64_t at = find_slot(map->slots, map->slot_count, number);
     if (!map->slots[at]) {
-        struct refmap_chunk *chunk = calloc(1, sizeof(*chunk));
-        if (!chunk)
+        struct refmap_chunk *fresh = calloc(1, sizeof(*fresh));
+        if (!fresh)
             return -ENOMEM;
-        chunk->number = number;
-        map->slots[at] = chunk;
+        fresh->number = number;
+        map->slots[at] = fresh;
         map->chunk_count++;
     }
-    uint32_t *count = &map->slots[at]->counts[cluster_index & (CHUNK_CLUSTERS - 1)];
-    if (*count < REFMAP_COUNT_MAX)
-        (*count)++;
+    struct refmap_chunk *chunk = map->slots[at];
+    uint64_t in_chunk = cluster_index & (CHUNK_CLUSTERS - 1);
+    if (chunk->counts[in_chunk] < REFMAP_COUNT_MAX)
+        chunk->counts[in_chunk]++;
+    if (in_chunk >= chunk->used_end)
+        chunk->used_end = in_chunk + 1;
     return 0;
 }
 
@@ -107,7 +111,7 @@ bool refmap_next(const struct refmap *map, uint64_t from, uint64_t *ret_cluster_
     const struct refmap_chunk *chunk;
     while ((chunk = next_chunk(map, from >> CHUNK_BITS))) {
         uint64_t first = chunk->number << CHUNK_BITS;
-        for (uint64_t i = from > first ? from - first : 0; i < CHUNK_CLUSTERS; i++) {
+        for (uint64_t i = from > first ? from - first : 0; i < chunk->used_end; i++) {
             if (chunk->counts[i] > 0) {
                 *ret_cluster_index = first + i;
                 return true;

@@ -12,6 +12,15 @@
 
 #define EXTENTS_MAX 40
 
+/* Of AddressSanitizer, unless ASAN_OPTIONS says otherwise: no input has more memory than a MiB, so
+ * what it has freed need not be kept for longer; and few frames of who asked for it. To run an
+ * input that failed again, ask for more: ASAN_OPTIONS=malloc_context_size=30. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void)
+{
+    return "quarantine_size_mb=1:thread_local_quarantine_size_kb=64:malloc_context_size=4";
+}
+
 /* --- the file in memory -------------------------------------------------------------------------
  *
  * It may be large and an input changes little of it, so what was changed, by pages, is put back
@@ -23,14 +32,20 @@
 size_t file_length;
 static uint8_t *file_bytes, *blank_bytes;
 static bool *page_changed;
+static size_t *changed_pages, changed_count; /* those pages, as they came */
 static size_t file_bytes_max;
 
 static void change(size_t offset, size_t length)
 {
     FUZZ_CHECK(offset <= file_bytes_max && length <= file_bytes_max - offset);
-    if (length > 0)
-        memset(page_changed + offset / PAGE_BYTES, true,
-               (offset + length - 1) / PAGE_BYTES - offset / PAGE_BYTES + 1);
+    if (length == 0)
+        return;
+    for (size_t page = offset / PAGE_BYTES; page <= (offset + length - 1) / PAGE_BYTES; page++) {
+        if (page_changed[page])
+            continue;
+        page_changed[page] = true;
+        changed_pages[changed_count++] = page;
+    }
 }
 
 void fuzz_file_put(size_t offset, const void *data, size_t length)
@@ -47,9 +62,8 @@ void fuzz_file_put_byte(size_t offset, uint8_t byte, size_t length)
 
 static void make_blank_again(void)
 {
-    for (size_t page = 0; page * PAGE_BYTES < file_bytes_max; page++) {
-        if (!page_changed[page])
-            continue;
+    while (changed_count > 0) {
+        size_t page = changed_pages[--changed_count];
         memcpy(file_bytes + page * PAGE_BYTES, blank_bytes + page * PAGE_BYTES, PAGE_BYTES);
         page_changed[page] = false;
     }
@@ -61,7 +75,8 @@ static void make_file(const struct fuzz_image *image)
     file_bytes = calloc(1, file_bytes_max);
     blank_bytes = calloc(1, file_bytes_max);
     page_changed = calloc(file_bytes_max / PAGE_BYTES, sizeof(*page_changed));
-    FUZZ_CHECK(file_bytes && blank_bytes && page_changed);
+    changed_pages = calloc(file_bytes_max / PAGE_BYTES, sizeof(*changed_pages));
+    FUZZ_CHECK(file_bytes && blank_bytes && page_changed && changed_pages);
     if (image->draw_blank)
         image->draw_blank();
     memcpy(blank_bytes, file_bytes, file_bytes_max);

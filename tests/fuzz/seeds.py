@@ -172,10 +172,10 @@ def qcow2_snapshots():
 
 def qcow2_image():
     """Images of a few clusters, made by hand: clusters of 512 bytes, and extended L2 in 16 KiB."""
-    def image(bits, features, l2, version=3, tail=b"", kind=0, extensions=b"", more=()):
+    def image(bits, features, l2, version=3, tail=b"", kind=0, extensions=b"", more=(), snapshots=(0, 0)):
         cluster = 1 << bits
         head = pack(">IIQIIQIIQQIIQ", 0x514649fb, version, 0, 0, bits, cluster * 40, 0, 1,
-                    3 * cluster, cluster, 1, 0, 0)
+                    3 * cluster, cluster, 1, *snapshots)
         if version == 3:
             head += pack(">QQQIIB7x", *features, 4, 112, kind) + extensions
         parts = [head, pack(">Q", 2 * cluster), pack(">16H", *[1] * 16), pack(">Q", 1 << 63 | 4 * cluster),
@@ -191,8 +191,14 @@ def qcow2_image():
                  pack(">QIIBBHI8s", 9 * 512, 1, 0, 1, 12, 1, 0, b"b"))
     kept = {"extensions": pack(">IIIIQQ8x", 0x23852875, 24, 2, 0, len(directory), 7 * 512),
             "more": (directory, pack(">Q", 10 * 512), pack(">Q", 1), b"\x55\xaa")}
+    # The seventh: a snapshot with the disk's own L1 table.
+    taken = {"snapshots": (1, 7 * 512),
+             "more": (pack(">QIHHIIQIIQQQ", 3 * 512, 1, 1, 4, 0, 0, 0, 0, 24, 0, 512 * 40, 0) + b"1then",)}
     return {
         "plain": image(9, (0, 0, 0), plain),
+        "snapshot": image(9, (0, 0, 0), plain, tail=b"\0", **taken),
+        "of-snapshot": image(9, (0, 0, 0), plain, tail=b"\1", **taken),
+        "written-snapshot": image(9, (0, 0, 0), plain, tail=b"\2", **taken),
         "bitmaps": image(9, (0, 0, 1), plain, **kept),
         "written-bitmaps": image(9, (0, 0, 1), plain, tail=b"\3", **kept),
         "repaired-bitmaps": image(9, (1, 1, 1), plain, tail=b"\2", **kept),
@@ -207,11 +213,14 @@ def qcow2_image():
     }
 
 
-def gow1_image():
+def gow1_bytes(how, blocks, size, allocated, *entries):
     """How it is used, the file's blocks, the header, entries of the map."""
-    def image(how, blocks, size, allocated, *entries):
-        return (bytes([how, blocks]) + b"GOW1" + pack("<II", size, allocated) +
-                b"".join(pack("<HI", where, what) for where, what in entries))
+    return (bytes([how, blocks]) + b"GOW1" + pack("<II", size, allocated) +
+            b"".join(pack("<HI", where, what) for where, what in entries))
+
+
+def gow1_image():
+    image = gow1_bytes
     sound = (3, 0), (4, 1), (0, 2)
     wrong = (3, 0), (4, 0), (5, 9), (60000, 1), (0xff00, 2)
     return {
@@ -224,6 +233,23 @@ def gow1_image():
         "repaired": image(2, 3, 10, 0xfffff, *wrong),
         "largest": image(1, 3, 1 << 20, 3, *sound, (0xff00, 1)),
         "many": image(2 | 8, 16, 300, 16, *((i * 7, i % 18) for i in range(40))),
+    }
+
+
+def gow1_open():
+    image = gow1_bytes
+    sound = (3, 0), (4, 1), (0, 2)
+    wrong = (3, 0), (4, 0), (5, 9), (60000, 1)
+    return {
+        "read": image(0, 3, 10, 3, *sound),
+        "written": image(1, 3, 10, 4, *sound),
+        "cut-off": image(2, 3, 10, 3, *sound),
+        "wrong": image(1, 3, 10, 3, *wrong),
+        "too-much": image(1, 3, 10, 0xfffff, *sound),
+        "large": image(1, 3, 1 << 20, 3, *sound),
+        "too-large": image(1, 3, (1 << 20) + 1, 3, *sound),
+        "read-wrong": image(0, 3, 10, 3, *wrong),
+        "many": image(1, 16, 300, 16, *((i * 7, i % 18) for i in range(40))),
     }
 
 
@@ -336,6 +362,7 @@ def with_shutdown(seeds, place):
 
 TARGETS = {
     "gow1_image": gow1_image,
+    "gow1_open": gow1_open,
     "handshake": lambda: with_shutdown(
         {name: SPLIT + data for name, data in handshake().items()}, 0),
     "transmission": lambda: with_shutdown(transmission(), 1),

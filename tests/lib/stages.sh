@@ -15,7 +15,7 @@ packages_tests=(
 packages_long=(debootstrap)
 
 stages_default=(checks release asan tsan fuzz)
-stages_long=(chroot asan-slow fuzz-long sim-long crash-long differential-long replay-long valgrind guests kill-long soak)
+stages_long=(chroot asan-slow fuzz-long fuzz-many sim-long crash-long differential-long replay-long valgrind guests kill-long soak)
 
 stage_checks()
 {
@@ -93,6 +93,12 @@ stage_fuzz()
 stage_fuzz_long()
 {
   fuzz fuzz-long 300
+}
+
+# Whether images are opened or refused, many times: a hundred million take an hour of two processors.
+stage_fuzz_many()
+{
+  fuzz_many fuzz-many "${PLATTER_FUZZ_RUNS:-10000000}" qcow2_open gow1_open
 }
 
 # Ten times the seeds of the default run; the simulation reads the variable.

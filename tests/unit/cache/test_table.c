@@ -4,6 +4,7 @@
 
 #include <errno.h>
 
+#include "cache/table.h"
 #include "tests/unit/cache/cache_fixture.h"
 
 static void co_check_range(struct cache_fixture *fixture, unsigned kind, uint64_t node_offset,
@@ -79,6 +80,33 @@ static void co_past_the_nodes_end_there_are_zeroes(struct cache_fixture *fixture
         assert_int_equal(data[i], i < inside ? pattern_at(last + i) : 0);
 }
 CACHE_TEST(past_the_nodes_end_there_are_zeroes)
+
+static bool has_memory(const struct cache_fixture *fixture, unsigned kind)
+{
+    return atomic_load(&fixture->cache->kinds[kind].buckets) != NULL;
+}
+
+static void co_a_kind_has_memory_when_its_first_table_is_wanted(struct cache_fixture *fixture)
+{
+    struct cache_table *table;
+    uint64_t value;
+    for (unsigned kind = 0; kind < KIND_COUNT; kind++)
+        assert_false(has_memory(fixture, kind));
+    assert_false(cache_try_read(fixture->cache, LOW, place_of(LOW, 0), &value, 8));
+    cache_co_forget(fixture->cache, LOW, place_of(LOW, 0), QUARTER);
+    cache_clean(fixture->cache);
+    cache_invalidate(fixture->cache);
+    assert_int_equal(cache_co_flush(fixture->cache), 0);
+    assert_int_equal(counters_of(fixture, LOW).tables, 0);
+    assert_false(has_memory(fixture, LOW));
+    co_read_u64(fixture, LOW, 0);
+    assert_true(has_memory(fixture, LOW));
+    assert_int_equal(cache_co_get_new(fixture->cache, HIGH, place_of(HIGH, 1), &table), 0);
+    cache_put(fixture->cache, table);
+    assert_true(has_memory(fixture, HIGH));
+    assert_false(has_memory(fixture, MIDDLE));
+}
+CACHE_TEST(a_kind_has_memory_when_its_first_table_is_wanted)
 
 static void co_a_budget_that_cannot_be_had_is_refused(struct cache_fixture *fixture)
 {
@@ -175,6 +203,7 @@ int main(void)
         cmocka_unit_test(only_what_is_in_memory_is_read_without_waiting),
         cmocka_unit_test(hits_and_misses_are_counted),
         cmocka_unit_test(past_the_nodes_end_there_are_zeroes),
+        cmocka_unit_test(a_kind_has_memory_when_its_first_table_is_wanted),
         cmocka_unit_test(a_budget_that_cannot_be_had_is_refused),
         cmocka_unit_test(what_lies_behind_a_kinds_end_is_left_alone),
         cmocka_unit_test(the_end_of_a_long_chain_is_found_with_the_monitor),
