@@ -39,6 +39,7 @@ int64_t engine_co_run(struct engine *engine, struct engine_op *op)
                .length = op->length,
                .iov = op->iov,
                .iov_count = op->iov_count,
+               .is_in_memory = op->is_in_memory,
                .done = wake_waiter},
         .coroutine = coroutine_self(),
     };

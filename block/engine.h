@@ -39,6 +39,7 @@ struct engine_op {
     uint64_t length;         /* fallocate alone */
     const struct iovec *iov; /* at most IOV_MAX of them; the caller keeps them until done() */
     unsigned iov_count;
+    bool is_in_memory; /* the page cache had all that is to be read, just now: a hint */
 
     int64_t result; /* a count or 0, or a negative errno */
     void (*done)(struct engine_op *op);
@@ -66,6 +67,8 @@ struct engine_ops {
     /* A small buffered write costs less made on the spot than handed to this engine; whether the
      * loop can afford it is the caller's to watch (block/posix_write). */
     bool inline_writes_pay;
+    /* It makes use of is_in_memory. */
+    bool asks_memory;
     /* Made for files opened with O_DIRECT; others are refused, as qemu does. */
     bool needs_direct;
 };

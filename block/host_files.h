@@ -52,6 +52,12 @@ struct host_files {
     int (*info)(struct host_files *files, int fd, struct host_file_info *ret_info);
     ssize_t (*preadv)(struct host_files *files, int fd, const struct iovec *iov, int iov_count,
                       uint64_t offset);
+    /* The same of what is in memory, at once; it may have the disk begin with the rest. -EAGAIN:
+     * there is nothing at this place; a short count: not all of it, or the file ends. -EOPNOTSUPP:
+     * this file cannot be read so. Not for descriptors with O_DIRECT, which it would wait for.
+     * NULL: there is no such way. */
+    ssize_t (*preadv_at_once)(struct host_files *files, int fd, const struct iovec *iov,
+                              int iov_count, uint64_t offset);
     ssize_t (*pwritev)(struct host_files *files, int fd, const struct iovec *iov, int iov_count,
                        uint64_t offset);
     /* fdatasync(2). */

@@ -114,6 +114,14 @@ static ssize_t linux_preadv(struct host_files *files, int fd, const struct iovec
     return count < 0 ? -errno : count;
 }
 
+static ssize_t linux_preadv_at_once(struct host_files *files, int fd, const struct iovec *iov,
+                                    int iov_count, uint64_t offset)
+{
+    (void)files;
+    ssize_t count = preadv2(fd, iov, iov_count, (off_t)offset, RWF_NOWAIT);
+    return count < 0 ? -errno : count;
+}
+
 static ssize_t linux_pwritev(struct host_files *files, int fd, const struct iovec *iov,
                              int iov_count, uint64_t offset)
 {
@@ -268,6 +276,7 @@ struct host_files host_files_linux = {
     .close = linux_close,
     .info = linux_info,
     .preadv = linux_preadv,
+    .preadv_at_once = linux_preadv_at_once,
     .pwritev = linux_pwritev,
     .sync = linux_sync,
     .fallocate = linux_fallocate,

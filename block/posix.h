@@ -51,6 +51,8 @@ struct posix_file {
 
     /* So many quick writes must go through the engine before the next is made in the loop. */
     _Atomic unsigned engine_writes_due;
+    /* How many more than usual will be due when one has stopped the loop again. */
+    _Atomic unsigned engine_writes_more;
 
     struct host_pages pages; /* for posix_lend(); base NULL: nothing is lent */
     struct posix_tail tail;
@@ -187,6 +189,8 @@ void posix_lend_open(struct host_files *files, int fd, uint64_t size_bytes,
                      struct host_pages *ret_pages);
 void posix_lend_close(struct posix_file *file);
 int posix_lend(struct block_node *node, uint64_t offset, uint64_t length, struct block_loan *loan);
+/* Whether the page cache has all of the range, as far as the host tells. */
+bool posix_is_in_memory(const struct posix_file *file, uint64_t offset, size_t length);
 
 /* --- posix.c --------------------------------------------------------------------------------- */
 

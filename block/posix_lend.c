@@ -59,6 +59,13 @@ void posix_lend_close(struct posix_file *file)
         file->files->pages_close(file->files, &file->pages);
 }
 
+bool posix_is_in_memory(const struct posix_file *file, uint64_t offset, size_t length)
+{
+    return file->pages.base && length <= HOST_PAGES_ASK_MAX &&
+           range_is_inside(offset, length, file->pages.length) && /* it may have grown since */
+           file->files->pages_in_memory(file->files, &file->pages, offset, length);
+}
+
 int posix_lend(struct block_node *node, uint64_t offset, uint64_t length, struct block_loan *loan)
 {
     struct posix_file *file = posix_of(node);

@@ -10,7 +10,9 @@
  * file's writes are quick. One that took longer than a millisecond (the journal is full, dirty
  * pages are being throttled) has stopped the loop for that long; from then on the file's writes go
  * through the engine, until 64 of them in a row came back within a millisecond. More than one,
- * because a throttled writer is let through most of the time and then held for long. The clock is
+ * because a throttled writer is let through most of the time and then held for long; and twice as
+ * many each time that the loop was stopped again, up to 8192, until as many went well on the spot:
+ * a writer that is throttled for seconds stops the loop a few times, not a hundred. The clock is
  * the loop's, so under the simulation's clock, and with an engine that does not ask for it
  * (inline_writes_pay), nothing here depends on how fast the machine is. Many at once take turns
  * with the sends and the sockets; see loop_count_work().
@@ -25,8 +27,10 @@
 #include "common/align.h"
 
 #define INLINE_WRITE_BYTES_MAX (256 * 1024)
+#define INLINE_READ_BYTES_MAX (64 * 1024)
 #define QUICK_WRITE_NS_MAX NS_PER_MS
 #define QUICK_WRITES_WANTED 64
+#define QUICK_WRITES_WANTED_MAX 8192
 
 static uint64_t clock_now_ns(void)
 {
@@ -34,13 +38,35 @@ static uint64_t clock_now_ns(void)
     return clock->now_ns(clock);
 }
 
-static void note_write_time(struct posix_file *file, uint64_t started_ns)
+/* What two loops note at the same time may get lost: it costs some writes more or less. */
+static void set_count(atomic_uint *count, unsigned value)
+{
+    atomic_store_explicit(count, value, memory_order_relaxed);
+}
+
+static void note_engine_write(struct posix_file *file, bool was_quick)
 {
     unsigned due = atomic_load_explicit(&file->engine_writes_due, memory_order_relaxed);
-    if (clock_now_ns() - started_ns > QUICK_WRITE_NS_MAX)
-        atomic_store_explicit(&file->engine_writes_due, QUICK_WRITES_WANTED, memory_order_relaxed);
-    else if (due > 0) /* a lost race with another loop costs one write more or less */
-        atomic_store_explicit(&file->engine_writes_due, due - 1, memory_order_relaxed);
+    unsigned more = atomic_load_explicit(&file->engine_writes_more, memory_order_relaxed);
+    if (!was_quick)
+        set_count(&file->engine_writes_due, QUICK_WRITES_WANTED + more);
+    else if (due > 0)
+        set_count(&file->engine_writes_due, due - 1);
+}
+
+static void note_inline_write(struct posix_file *file, bool was_quick)
+{
+    unsigned more = atomic_load_explicit(&file->engine_writes_more, memory_order_relaxed);
+    if (was_quick) {
+        if (more > 0)
+            set_count(&file->engine_writes_more, more - 1);
+        return;
+    }
+    set_count(&file->engine_writes_due, QUICK_WRITES_WANTED + more);
+    more = 2 * more + QUICK_WRITES_WANTED;
+    if (more > QUICK_WRITES_WANTED_MAX - QUICK_WRITES_WANTED)
+        more = QUICK_WRITES_WANTED_MAX - QUICK_WRITES_WANTED;
+    set_count(&file->engine_writes_more, more);
 }
 
 static bool may_write_inline(const struct posix_file *file, size_t length)
@@ -60,13 +86,18 @@ static int64_t co_write_watched(struct posix_file *file, struct engine *engine,
     loop_backlog_fell(loop, 1);
     uint64_t started_ns = clock_now_ns();
     int64_t result;
-    if (may_write_inline(file, length)) {
+    bool is_inline = may_write_inline(file, length);
+    if (is_inline) {
         result = file->files->pwritev(file->files, op->fd, op->iov, (int)op->iov_count, op->offset);
         loop_count_work(loop, length);
     } else {
         result = engine_co_run(engine, op);
     }
-    note_write_time(file, started_ns);
+    bool was_quick = clock_now_ns() - started_ns <= QUICK_WRITE_NS_MAX;
+    if (is_inline)
+        note_inline_write(file, was_quick);
+    else
+        note_engine_write(file, was_quick);
     return result;
 }
 
@@ -85,6 +116,8 @@ static int64_t co_transfer(struct block_node *node, enum engine_op_kind kind, in
         .iov = iov,
         .iov_count = vec_to_iovec(vec, iov, POSIX_IOVECS_MAX, &length),
     };
+    op.is_in_memory = kind == ENGINE_READ && length <= INLINE_READ_BYTES_MAX &&
+                      engine->ops->asks_memory && posix_is_in_memory(file, offset, length);
     bool watched = kind == ENGINE_WRITE && !file->direct && engine->ops->inline_writes_pay &&
                    length <= INLINE_WRITE_BYTES_MAX;
     int64_t result;

@@ -235,6 +235,7 @@ static inline struct odd_files odd_files_new(void)
     odd.files.close = odd_close;
     odd.files.info = odd_info;
     odd.files.preadv = odd_preadv;
+    odd.files.preadv_at_once = NULL;
     odd.files.pwritev = odd_pwritev;
     odd.files.sync = odd_sync;
     odd.files.fallocate = odd_fallocate;

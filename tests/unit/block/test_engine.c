@@ -34,13 +34,15 @@ struct fixture {
 /* The loop that a raw operation's done() counts for; cmocka runs one test at a time. */
 static struct fixture *running;
 
+static struct host_files *engine_files = &host_files_linux;
+
 static void open_engine(void *arg)
 {
     struct fixture *fixture = arg;
     struct engine_context context = {
         .loop = fixture->loop,
         .workers = fixture->workers,
-        .files = &host_files_linux,
+        .files = engine_files,
     };
     struct error err;
     if (fixture->ops->open(&context, &fixture->engine, &err) < 0) {
@@ -501,9 +503,74 @@ static void reads_that_are_in_memory_go_down_in_larger_pieces_after_a_while(void
         skip();
 }
 
+/* --- what is in memory --------------------------------------------------------------------------
+ */
+
+static struct {
+    unsigned at_once, by_thread;
+    int at_once_result; /* 0: what the host says */
+} reads;
+
+static ssize_t counted_preadv_at_once(struct host_files *files, int fd, const struct iovec *iov,
+                                      int iov_count, uint64_t offset)
+{
+    reads.at_once++;
+    if (reads.at_once_result != 0)
+        return reads.at_once_result;
+    /* A file system without RWF_NOWAIT is none of this test's matter. */
+    return host_files_linux.preadv(files, fd, iov, iov_count, offset);
+}
+
+static ssize_t counted_preadv(struct host_files *files, int fd, const struct iovec *iov,
+                              int iov_count, uint64_t offset)
+{
+    reads.by_thread++;
+    return host_files_linux.preadv(files, fd, iov, iov_count, offset);
+}
+
+static void read_what_is_in_memory(void *arg)
+{
+    struct fixture *fixture = arg;
+    char data[8] = "in here", got[8];
+    struct iovec to = {data, sizeof(data)}, from = {got, sizeof(got)};
+    struct engine_op op = {.kind = ENGINE_READ, .fd = fixture->fd, .iov = &from, .iov_count = 1};
+    assert_int_equal(run_op(fixture, ENGINE_WRITE, &to, 1, 0), sizeof(data));
+    static const struct {
+        bool is_in_memory;
+        int result;
+        unsigned at_once, by_thread;
+    } cases[] = {
+        {false, 0, 0, 1},   {true, 0, 1, 0}, {true, -EAGAIN, 1, 1}, /* it was dropped meanwhile */
+        {true, -EIO, 1, 1}, {true, 3, 1, 1},                        /* a part of it was dropped */
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        memset(&reads, 0, sizeof(reads));
+        memset(got, 0, sizeof(got));
+        reads.at_once_result = cases[i].result;
+        op.is_in_memory = cases[i].is_in_memory;
+        assert_int_equal(engine_co_run(fixture->engine, &op), sizeof(data));
+        assert_memory_equal(got, data, sizeof(data));
+        assert_int_equal(reads.at_once, cases[i].at_once);
+        assert_int_equal(reads.by_thread, cases[i].by_thread);
+    }
+}
+
+static void the_threads_have_no_part_in_reads_of_what_is_in_memory(void **state)
+{
+    struct host_files counted = host_files_linux;
+    counted.preadv_at_once = counted_preadv_at_once;
+    counted.preadv = counted_preadv;
+    engine_files = &counted;
+    with_engine(state, read_what_is_in_memory);
+    engine_files = &host_files_linux;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        {"threads: the_threads_have_no_part_in_reads_of_what_is_in_memory",
+         the_threads_have_no_part_in_reads_of_what_is_in_memory, NULL, NULL,
+         (void *)&engine_threads},
         cmocka_unit_test(a_turn_hands_the_disk_a_piece_of_late_reads_and_looks_at_the_sockets),
         cmocka_unit_test(reads_that_are_in_memory_go_down_in_larger_pieces_after_a_while),
         ON_EACH_ENGINE(what_was_written_is_read),

@@ -223,7 +223,8 @@ static void inline_body(void *arg)
     fake_step_ns = 1000; /* quick again: 64 go through the engine, then the loop takes over */
     for (int i = 0; i < 64; i++)
         assert_false(write_is_inline(fixture, node, 4096));
-    assert_true(write_is_inline(fixture, node, 4096));
+    for (int i = 0; i < 64; i++) /* and after as many it is as if nothing had been */
+        assert_true(write_is_inline(fixture, node, 4096));
 
     fake_step_ns = 2 * NS_PER_MS;
     assert_true(write_is_inline(fixture, node, 4096));
@@ -233,9 +234,18 @@ static void inline_body(void *arg)
     fake_step_ns = 2 * NS_PER_MS; /* slow in the engine: the count begins anew */
     assert_false(write_is_inline(fixture, node, 4096));
     fake_step_ns = 1000;
-    for (int i = 0; i < 64; i++)
+    for (int i = 0; i < 128; i++) /* with what a second stop of the loop would cost */
         assert_false(write_is_inline(fixture, node, 4096));
-    assert_true(write_is_inline(fixture, node, 4096));
+
+    unsigned due = 64 + 64; /* slow whenever the loop takes over: it does so less and less */
+    for (int stop = 0; stop < 12; stop++) {
+        fake_step_ns = 2 * NS_PER_MS;
+        assert_true(write_is_inline(fixture, node, 1));
+        fake_step_ns = 1000;
+        for (unsigned i = 0; i < due; i++)
+            assert_false(write_is_inline(fixture, node, 1));
+        due = due < 4096 ? 2 * due : 8192;
+    }
     block_co_node_unref(node);
 }
 
