@@ -102,6 +102,7 @@ CACHE_TEST(what_is_ready_is_abandoned_too)
  */
 
 #define RUNS 4000u
+#define DENSE 200000u
 #define OWNER 3
 
 /* Far from each other: each needs a place of its own in the set. */
@@ -150,14 +151,15 @@ static void what_cannot_be_added_changes_nothing(void **state)
 /* Some far from each other, and many close together. */
 static int fill(struct owned_filler *filler)
 {
-    static uint64_t clusters[RUNS];
+    static uint64_t clusters[DENSE];
     int ret = 0;
     for (unsigned i = 0; i < RUNS && ret == 0; i++) {
         ret = owned_filler_add(filler, place(i), 1 + i % 3 * 4, OWNER);
-        clusters[i] = place(1) + 100 + (uint64_t)i * 3;
     }
+    for (unsigned i = 0; i < DENSE; i++)
+        clusters[i] = place(1) + 100 + (uint64_t)i * 3;
     if (ret == 0)
-        ret = owned_filler_add_each(filler, clusters, RUNS, OWNER);
+        ret = owned_filler_add_each(filler, clusters, DENSE, OWNER);
     return ret == 0 ? owned_filler_finish(filler) : ret;
 }
 

@@ -37,10 +37,11 @@ struct scene {
     struct memory_image image;
     const char *options;
     bool has_backing, has_bitmaps, has_snapshot;
-    bool gives_up;   /* to write, or cannot be marked as corrupt: nobody finds damage */
-    bool is_opening; /* what fails is the opening */
-    bool has_names;  /* the image says itself where its other file is */
-    unsigned stride; /* of many calls that are alike, every so many calls one fails; 0: 1 */
+    bool gives_up;         /* to write, or cannot be marked as corrupt: nobody finds damage */
+    bool is_opening;       /* what fails is the opening */
+    bool has_names;        /* the image says itself where its other file is */
+    bool fails_each_table; /* else ever fewer of them, where there are many */
+    unsigned stride;       /* of many calls that are alike, every so many calls one fails; 0: 1 */
     void (*damage)(struct memory_disk *disk); /* of the image, which is prepared and closed */
     int (*co_do)(struct stage *stage, struct error *err); /* the first error */
 };

@@ -109,7 +109,8 @@ static void make_raw(struct memory_disk *disk)
     X(a_new_size_of_version_2, .co_do = co_enlarge_over_backing, .image = SMALL,                   \
       .has_backing = true, .gives_up = true, .damage = make_version_2)                             \
     X(a_larger_disk_of_small_clusters, .image = TINY, .has_bitmaps = true, .co_do = co_enlarge)    \
-    X(a_smaller_disk_of_small_clusters, .image = TINY, .co_do = co_shrink)                         \
+    X(a_smaller_disk_of_small_clusters, .fails_each_table = true, .image = TINY,                   \
+      .co_do = co_shrink)                                                                          \
     X(a_larger_refcount_table, .image = TINY, .co_do = co_grow_refcounts)                          \
     X(bitmaps_that_are_stored, .image = SMALL, .has_bitmaps = true, .co_do = co_store_bitmaps)
 SCENES(SCENE_DEFINE)
