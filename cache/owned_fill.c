@@ -23,9 +23,7 @@
 #include "common/align.h"
 
 #define PARTS_WANTED 4096
-#define PARTS_MAX                                                                  \
-    (4 * PARTS_WANTED) /* some of what is added may lie past the end that was said \
-                        */
+#define PARTS_MAX 16384 /* some of what is added may lie past the end that was said */
 #define PART_BITS_MIN 20
 #define LEAF_FILL (OWNED_LEAF_WORDS * 9 / 10) /* some may come between them later */
 #define DIGIT_BITS 10

@@ -66,7 +66,7 @@ asan() # STAGE ARGUMENT...
   local stage=$1
   shift
   local -x PLATTER_SIM_SEEDS=150 # the release build runs them all; here each takes several times as long
-  local -x PLATTER_CRASH_STATES=2000 PLATTER_CRASH_STRIDE=151
+  local -x PLATTER_CRASH_STATES=2000 PLATTER_CRASH_STRIDE=151 PLATTER_FAILURES_STRIDE=53
   build_asan "$stage" || return
   run_sanitized "$stage" build-asan --timeout-multiplier 5 --no-suite limits --no-suite soak "$@"
 }
@@ -82,7 +82,7 @@ stage_tsan()
 {
   build_tsan tsan || return
   run_sanitized tsan build-tsan --timeout-multiplier 10 \
-    --suite unit --suite stress --suite integration --no-suite slow --no-suite formats
+    --suite unit --suite stress --suite integration --no-suite slow --no-suite formats --no-suite single
 }
 
 stage_fuzz()

@@ -36,13 +36,21 @@ void content_fill(uint64_t sector, uint64_t count, uint64_t seed, void *bytes)
     }
 }
 
-uint64_t content_hash(uint64_t hash, const void *bytes, size_t length)
+static uint64_t fold(uint64_t hash, uint64_t word)
 {
-    for (size_t i = 0; i < length; i += 8) {
-        uint64_t word;
-        memcpy(&word, (const uint8_t *)bytes + i, 8);
-        hash = (hash ^ word) * UINT64_C(0x9e3779b97f4a7c15);
-        hash ^= hash >> 29;
+    hash = (hash ^ word) * UINT64_C(0x9e3779b97f4a7c15);
+    return hash ^ hash >> 29;
+}
+
+uint64_t content_hash(const struct content *content, uint64_t sector, uint64_t count,
+                      const void *bytes, uint64_t hash)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t words[SECTOR_WORDS];
+        bool is_open = content->sectors[sector + i].may_be_zero;
+        memcpy(words, (const uint8_t *)bytes + i * SECTOR, SECTOR);
+        for (size_t at = 0; at < SECTOR_WORDS; at++)
+            hash = fold(hash, is_open ? 0 : words[at]);
     }
     return hash;
 }

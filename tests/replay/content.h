@@ -70,7 +70,10 @@ bool content_crash(struct content *content);
 bool content_check(struct content *content, uint64_t sector, uint64_t count, const void *bytes,
                    uint64_t *ret_sector);
 
-/* Folds bytes, whole sectors, into a number. */
-uint64_t content_hash(uint64_t hash, const void *bytes, size_t length);
+/* Folds what these sectors hold into a number, but for those that a discard has left open: which of
+ * their bytes are zeroes is the server's choice, and another one's over NBD, where a discard is cut
+ * to the blocks that the server has announced. */
+uint64_t content_hash(const struct content *content, uint64_t sector, uint64_t count,
+                      const void *bytes, uint64_t hash);
 
 #endif

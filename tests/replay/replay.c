@@ -61,8 +61,8 @@ __attribute__((format(printf, 3, 4))) static void failed(struct replay *replay,
 static void count_read(const struct flight *flight)
 {
     struct replay_result *result = flight->replay->result;
-    size_t length = (size_t)flight->step->count * TRACE_SECTOR;
-    uint64_t hash = content_hash(flight->number + 1, flight->buffer, length);
+    uint64_t hash = content_hash(flight->replay->judge.content, flight->step->sector,
+                                 flight->step->count, flight->buffer, flight->number + 1);
     if (flight->step->line)
         result->read_hash += hash;
     else

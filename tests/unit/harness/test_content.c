@@ -138,14 +138,35 @@ static void a_write_that_failed_leaves_a_doubt_that_a_read_ends(void **state)
 
 static void the_hash_tells_order_and_content(void **state)
 {
+    struct content content;
     uint8_t data[1024] = {1};
-    uint64_t hash = content_hash(0, data, sizeof(data));
     (void)state;
+    setup(&content);
+    uint64_t hash = content_hash(&content, 1, 2, data, 0);
     data[0] = 0, data[8] = 1;
-    assert_true(hash != content_hash(0, data, sizeof(data)));
+    assert_true(hash != content_hash(&content, 1, 2, data, 0));
     data[0] = 1, data[8] = 0;
-    assert_true(hash == content_hash(0, data, sizeof(data)));
-    assert_true(hash != content_hash(1, data, sizeof(data)));
+    assert_true(hash == content_hash(&content, 1, 2, data, 0));
+    assert_true(hash != content_hash(&content, 1, 2, data, 1));
+    content_fini(&content);
+}
+
+static void the_hash_leaves_out_what_a_discard_left_open(void **state)
+{
+    struct content content;
+    uint8_t zeroes[1024] = {0}, written[1024];
+    (void)state;
+    setup(&content);
+    content_write(&content, 1, 2, 7, false);
+    content_fill(1, 2, 7, written);
+    content_discard(&content, 1, 1);
+    memcpy(zeroes + 512, written + 512, 512);
+    assert_true(content_hash(&content, 1, 2, zeroes, 0) ==
+                content_hash(&content, 1, 2, written, 0));
+    content_write(&content, 1, 1, 7, false);
+    assert_true(content_hash(&content, 1, 2, zeroes, 0) !=
+                content_hash(&content, 1, 2, written, 0));
+    content_fini(&content);
 }
 
 int main(void)
@@ -158,6 +179,7 @@ int main(void)
         cmocka_unit_test(a_flush_covers_what_was_answered_before_it_was_sent),
         cmocka_unit_test(a_write_that_failed_leaves_a_doubt_that_a_read_ends),
         cmocka_unit_test(the_hash_tells_order_and_content),
+        cmocka_unit_test(the_hash_leaves_out_what_a_discard_left_open),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -233,17 +233,19 @@ static void make_gaps(struct fixture *fixture)
 static void co_a_run_is_found_behind_many_gaps(struct fixture *fixture, void *arg)
 {
     (void)arg;
-    int ret = -ENOMEM;
-    unsigned fail_at = 0;
-    while (ret < 0) {
+    unsigned fail_at = 0, refusals = 0;
+    bool any_failed = true;
+    while (any_failed) {
         uint64_t host_offset = 0;
         make_gaps(fixture);
         co_open_by(fixture, "growing");
         struct qcow2_image *image = qcow2_of(fixture->node);
         crash_no_memory_arm(++fail_at, false);
-        ret = qcow2_co_alloc_run(image, 3, &host_offset);
+        int ret = qcow2_co_alloc_run(image, 3, &host_offset);
+        any_failed = crash_no_memory_failed() > 0;
         crash_no_memory_disarm();
-        assert_true(ret == 0 || ret == -ENOMEM);
+        assert_true(ret == 0 || (ret == -ENOMEM && any_failed));
+        refusals += ret < 0;
         for (uint64_t i = 4; i < PER_BLOCK; i += 2) /* the gaps are gaps again */
             assert_int_equal(co_count(image, i * CLUSTER), 0);
         if (ret == 0) {
@@ -253,7 +255,7 @@ static void co_a_run_is_found_behind_many_gaps(struct fixture *fixture, void *ar
         fixture_co_close(fixture);
         assert_int_equal(memory_image_check(&fixture->disk).errors, 0);
     }
-    assert_true(fail_at > 2);
+    assert_true(refusals >= 2); /* who can read past the cache needs no memory for it */
 }
 
 FIXTURE_TEST_WITH(a_run_is_found_behind_many_gaps, drivers, 0, CAPACITY_BYTES)
