@@ -72,10 +72,9 @@ asan() # STAGE ARGUMENT...
 }
 
 # By the second compiler, whose warnings are errors here as gcc's are in the release build.
-# By a linker (of the package binutils too) that takes half of the time.
 build_tsan() # STAGE
 {
-  CC=clang-14 CC_LD=gold build "$1" build-tsan -Db_sanitize=thread -Db_lundef=false -Dc_args=-g1 -Doptimization=1
+  CC=clang-14 build "$1" build-tsan -Db_sanitize=thread -Db_lundef=false -Dc_args=-g1 -Doptimization=1
 }
 
 stage_tsan()
