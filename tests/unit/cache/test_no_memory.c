@@ -98,6 +98,44 @@ static void co_what_is_ready_is_abandoned_too(struct cache_fixture *fixture)
 }
 CACHE_TEST(what_is_ready_is_abandoned_too)
 
+/* --- a cache ------------------------------------------------------------------------------------
+ */
+
+/* The fail_at-th allocation fails, counted from 1; 0: none. */
+static int new_cache(struct cache_fixture *fixture, uint64_t budget_bytes, uint64_t fail_at)
+{
+    struct error err = {.message = ""};
+    struct cache *cache = NULL;
+    struct cache_config config = {
+        .env = &fixture->block.env,
+        .monitor = &fixture->monitor,
+        .nodes = {fixture->block.node},
+        .node_count = 1,
+        .kinds = {{.name = "one", .table_bytes = TABLE_BYTES, .budget_bytes = budget_bytes}},
+        .kind_count = 1,
+    };
+    crash_no_memory_arm(fail_at, false);
+    int ret = cache_new(&cache, &config, &err);
+    crash_no_memory_disarm();
+    assert_true((ret < 0) == (err.message[0] != '\0'));
+    cache_free(cache);
+    return ret;
+}
+
+/* Where it is not much, it is had when the first table is wanted. */
+static void co_much_memory_must_be_there_at_once(struct cache_fixture *fixture)
+{
+    const uint64_t little = 1 << 20, much = 65 << 20;
+    assert_int_equal(new_cache(fixture, little, 0), 0);
+    uint64_t count = crash_no_memory_count();
+    assert_int_equal(new_cache(fixture, much, 0), 0);
+    uint64_t count_of_much = crash_no_memory_count();
+    assert_true(count_of_much > count);
+    for (uint64_t fail_at = 1; fail_at <= count_of_much; fail_at++)
+        assert_int_equal(new_cache(fixture, much, fail_at), -ENOMEM);
+}
+CACHE_TEST(much_memory_must_be_there_at_once)
+
 /* --- which clusters are owned -------------------------------------------------------------------
  */
 
@@ -191,6 +229,7 @@ int main(void)
         cmocka_unit_test(a_class_is_written_without_helpers),
         cmocka_unit_test(who_settles_does_the_reapers_work),
         cmocka_unit_test(what_is_ready_is_abandoned_too),
+        cmocka_unit_test(much_memory_must_be_there_at_once),
         cmocka_unit_test(what_cannot_be_added_changes_nothing),
         cmocka_unit_test(a_fill_without_memory_says_so),
     };
