@@ -162,13 +162,17 @@ struct outcome {
 #define MIDDLE_AT (1 << 20)
 #define LARGE_AT (16 << 20)
 
-/* What is large is trimmed again before a sync would bring it to the disk, a thousand times. */
-static bool forget_large(const struct raw_client *client, bool forgets)
+/* Written and read; and trimmed again, before a sync would bring it to the disk, a thousand times.
+ */
+static bool large(const struct raw_client *client, const uint8_t *data, bool is_last,
+                  bool *ret_written)
 {
-    return !forgets || command(client, RAW_CMD_TRIM, LARGE_AT, LARGE);
+    return write_some(client, 0, data, LARGE_AT, LARGE, ret_written) &&
+           command(client, RAW_CMD_READ, LARGE_AT, is_last ? SMALL : LARGE) &&
+           (!is_last || command(client, RAW_CMD_TRIM, LARGE_AT, LARGE));
 }
 
-static struct outcome session(const struct bench *bench, bool forgets)
+static struct outcome session(const struct bench *bench, bool is_last)
 {
     struct outcome outcome = {0};
     struct raw_client client;
@@ -181,8 +185,7 @@ static struct outcome session(const struct bench *bench, bool forgets)
             command(&client, RAW_CMD_TRIM, 42 << 20, 1 << 20) &&
             command(&client, RAW_CMD_BLOCK_STATUS, 0, 64 << 20) &&
             command(&client, RAW_CMD_FLUSH, 0, 0) && many_reads(&client) &&
-            write_some(&client, 0, bench->data, LARGE_AT, LARGE, &outcome.large) &&
-            command(&client, RAW_CMD_READ, LARGE_AT, LARGE) && forget_large(&client, forgets);
+            large(&client, bench->data, is_last, &outcome.large);
         raw_close(&client);
     }
     return outcome;
