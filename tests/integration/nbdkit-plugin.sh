@@ -253,7 +253,7 @@ part_ends() {
         serve "$image" format="$format" discard=unmap
         load
         sleep 1
-        stop_nbdkit
+        stop_what_lost_a_client
         end_load
         check_image
         ok "$format: SIGTERM under load"
