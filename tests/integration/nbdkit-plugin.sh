@@ -23,7 +23,12 @@ skip_where_exit_hangs() {
 # What every test of a qcow2 image ends with.
 check_image() {
     case $image in
-    *.qcow2) qemu-img check -q "$image" || fail "qemu-img check is not content with $image" ;;
+    *.qcow2)
+        local verdict=0
+        qemu-img check -q "$image" >/dev/null || verdict=$?
+        if [ "$verdict" -eq 3 ] && asserted; then verdict=0; fi # it leaks clusters, as after any kill
+        [ "$verdict" -eq 0 ] || fail "qemu-img check is not content with $image"
+        ;;
     esac
 }
 
