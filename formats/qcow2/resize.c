@@ -4,11 +4,14 @@
  *
  *     grow    a larger L1 table, if there must be one (l1_grow.c) | what was mapped or may show
  *             behind the old end reads as zeroes | tables for the new part, if asked for | all of
- * it durable | size shrink  what lies behind the new end is unmapped, L2 tables too | durable, and
- * freed | size | the file is cut where its last cluster ends
+ *             it durable | size
+ *     shrink  what lies behind the new end reads as zeroes and has no space | durable, and freed |
+ *             size | L2 tables that lie behind it go | durable, and freed | the file is cut where
+ *             its last cluster ends
  *
- * So a crash leaves the old size or the new one; of a shrink it may leave the old size with zeroes,
- * or the backing file, at its end.
+ * So a crash or a failure leaves the old size or the new one; of a shrink it may leave the old size
+ * with zeroes at its end. (With the backing file there, in an image of version 2: no entry of its
+ * tables can say zero.)
  *
  * What lies behind the end of a disk is not always empty: the rest of its last cluster, a backing
  * file that is longer, and what an older program left in the tables. All of that reads as zeroes
@@ -136,9 +139,9 @@ static int co_clear_last_cluster(struct qcow2_image *image, uint64_t from, uint6
     return ret;
 }
 
-/* Whole clusters that L2 tables have from there on, up to the end of the L1 table. with_tables: the
- * tables that this makes empty go as well. */
-static int co_unmap_from(struct qcow2_image *image, uint64_t from, bool with_tables)
+/* Whole clusters that L2 tables have from there on, up to the end of the L1 table. */
+static int co_each_table_from(struct qcow2_image *image, uint64_t from,
+                              int (*co_do)(struct qcow2_image *, uint64_t, uint64_t))
 {
     uint64_t reach = qcow2_l2_reach_bytes(&image->geometry);
     int ret = 0;
@@ -146,11 +149,8 @@ static int co_unmap_from(struct qcow2_image *image, uint64_t from, bool with_tab
         uint64_t begin = index * reach, l2_offset;
         bool is_ours;
         ret = qcow2_co_read_l1(image, begin, &l2_offset, &is_ours);
-        if (ret < 0 || l2_offset == 0)
-            continue;
-        ret = qcow2_co_unmap(image, begin > from ? begin : from, begin + reach);
-        if (ret == 0 && with_tables && begin >= from)
-            ret = qcow2_co_drop_l2(image, begin);
+        if (ret == 0 && l2_offset != 0)
+            ret = co_do(image, begin > from ? begin : from, begin + reach);
     }
     return ret;
 }
@@ -163,7 +163,7 @@ static int co_clear_new(struct qcow2_image *image, uint64_t old_size, uint64_t s
     uint64_t backing_bytes = image->backing ? atomic_load(&image->backing->size_bytes) : 0;
     int ret = co_clear_last_cluster(image, old_size, smaller(whole, size));
     if (ret == 0)
-        ret = co_unmap_from(image, whole, false);
+        ret = co_each_table_from(image, whole, qcow2_co_unmap);
     if (ret == 0 && smaller(backing_bytes, size) > whole)
         ret = qcow2_co_make_zero(image, whole, smaller(align_up(backing_bytes, cluster), size));
     return ret;
@@ -219,15 +219,35 @@ static void co_cut_file(struct qcow2_image *image)
                     *why.message ? why.message : error_text(ret));
 }
 
+static int co_drop_table(struct qcow2_image *image, uint64_t from, uint64_t to)
+{
+    (void)to;
+    return qcow2_co_drop_l2(image, from);
+}
+
+/* The disk is as small as was asked for, so what fails here only costs space. */
+static void co_drop_tables_from(struct qcow2_image *image, uint64_t from)
+{
+    int ret = co_each_table_from(image, from, co_drop_table);
+    if (ret == 0)
+        ret = cache_co_settle(image->cache);
+    if (ret < 0)
+        log_verbose("'%s' keeps tables of what was cut off: %s", image->node->name,
+                    error_text(ret));
+}
+
 static int co_shrink(struct qcow2_image *image, uint64_t size)
 {
-    int ret = co_unmap_from(image, align_up(size, image->geometry.cluster_bytes), true);
+    uint64_t reach = qcow2_l2_reach_bytes(&image->geometry);
+    int ret =
+        co_each_table_from(image, align_up(size, image->geometry.cluster_bytes), qcow2_co_empty);
     if (ret == 0)
         ret = cache_co_settle(image->cache);
     if (ret == 0)
         ret = co_set_size(image, size);
     if (ret < 0)
         return ret;
+    co_drop_tables_from(image, align_up(size, reach));
     co_resize_data_file(image, size);
     co_cut_file(image);
     return 0;

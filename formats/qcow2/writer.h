@@ -252,6 +252,9 @@ int qcow2_co_flush(struct block_node *node);
 /* For a resize; nothing else is in flight. */
 /* Whole clusters (but at the table's end) are mapped no more: the backing file shows there. */
 int qcow2_co_unmap(struct qcow2_image *image, uint64_t guest_from, uint64_t guest_to);
+/* Whole clusters have no space any more and read as zeroes; in version 2, which cannot say so, the
+ * backing file shows there. */
+int qcow2_co_empty(struct qcow2_image *image, uint64_t guest_from, uint64_t guest_to);
 /* Subclusters read as zeroes, by their entries where the image can say so. */
 int qcow2_co_make_zero(struct qcow2_image *image, uint64_t guest_from, uint64_t guest_to);
 /* Any bytes. */

@@ -229,6 +229,14 @@ int qcow2_co_unmap(struct qcow2_image *image, uint64_t guest_from, uint64_t gues
     return co_zero_range(image, guest_from, guest_to, AIM_UNMAP, &done);
 }
 
+int qcow2_co_empty(struct qcow2_image *image, uint64_t guest_from, uint64_t guest_to)
+{
+    uint64_t done;
+    bool can_say_zero = image->geometry.version >= 3 && image->backing;
+    return co_zero_range(image, guest_from, guest_to, can_say_zero ? AIM_DISCARD : AIM_UNMAP,
+                         &done);
+}
+
 int qcow2_co_make_zero(struct qcow2_image *image, uint64_t guest_from, uint64_t guest_to)
 {
     uint64_t done;

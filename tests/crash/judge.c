@@ -105,27 +105,6 @@ static void co_check_bitmap(struct crash_judging *judging, struct block_node *no
     }
 }
 
-/* Under the oracle's rule 8. A shrink that was not made may have lost what lies behind the new end,
- * so that the backing file shows there. */
-static void check_survivor(struct crash_judging *judging, const uint8_t *bytes, uint64_t length)
-{
-    const struct crash_bench *bench = judging->bench;
-    uint64_t from = UINT64_MAX;
-    for (unsigned i = 0; i < judging->sizes->count; i++)
-        from = judging->sizes->all[i] < from ? judging->sizes->all[i] : from;
-    if (!bench->has_backing || from >= length) {
-        oracle_check_survivor(judging->oracle, bytes);
-        return;
-    }
-    uint8_t *excused = crash_alloc(judging->oracle->size_bytes + 1);
-    memcpy(excused, bytes, judging->oracle->size_bytes);
-    for (uint64_t at = from; at + 8 <= length; at += 8) /* by words: a byte may be so by chance */
-        if (memcmp(bytes + at, bench->backing.bytes + at, 8) == 0)
-            memset(excused + at, 0, 8);
-    oracle_check_survivor(judging->oracle, excused);
-    free(excused);
-}
-
 /* What the disk shows. */
 static void co_check_bytes(struct crash_judging *judging, struct block_node *node)
 {
@@ -141,7 +120,7 @@ static void co_check_bytes(struct crash_judging *judging, struct block_node *nod
     } else {
         bytes = crash_realloc(bytes, whole + 1);
         memset(bytes + length, 0, whole - length);
-        check_survivor(judging, bytes, length);
+        oracle_check_survivor(judging->oracle, bytes); /* its rule 8 */
         if (judging->bench->shape->bitmap && !judging->bench->shape->resizes)
             co_check_bitmap(judging, node, bytes, length);
     }

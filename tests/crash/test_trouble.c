@@ -14,7 +14,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "tests/crash/trouble.h"
 
@@ -22,7 +21,6 @@
 #define WORKLOADS_DEFAULT 2
 #define STRIDE_DEFAULT 17
 #define STRIDE_HOST_DEFAULT 61 /* of six faults */
-#define HANG_S 120             /* a shape that takes so long hangs: it takes a second or two */
 
 struct wanted {
     struct crash_selection shapes;
@@ -108,12 +106,10 @@ static bool run_shape(const struct wanted *wanted, const struct crash_format *fo
     struct crash_trouble_sums sums = {.lives = 0};
     bool is_good = true;
     uint64_t workloads = wanted->spot.at > 0 ? 1 : wanted->workloads;
-    alarm(HANG_S * (unsigned)workloads);
     crash_runner_init(&runner, format, shape);
     runner.is_traced = wanted->trace;
     for (uint64_t i = 0; i < workloads && is_good; i++)
         is_good = run_seed(&runner, wanted, wanted->seed + i, &sums);
-    alarm(0);
     printf("%s %-18s %5" PRIu64 " lives, %6" PRIu64 " calls failed, told %5" PRIu64
            ", quiet %4" PRIu64 ", leaks in %" PRIu64 ", at most %" PRIu64
            ", none allowed in %" PRIu64 ", %6" PRIu64 " states%s\n",

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "block/driver.h"
 #include "tests/crash/life.h"
@@ -89,6 +90,8 @@ static void say_spot(const struct crash_runner *runner, uint64_t seed,
            spot->code == -ENOSPC ? " --enospc" : "");
 }
 
+#define HANG_S 60 /* a life that takes so long hangs: it takes milliseconds */
+
 /* Gives the number of calls (allocations) there were, and how much leaked. */
 static bool try_one(struct crash_runner *runner, uint64_t seed, const struct crash_spot *spot,
                     uint64_t leaks_before, struct crash_trouble *ret_trouble,
@@ -105,6 +108,7 @@ static bool try_one(struct crash_runner *runner, uint64_t seed, const struct cra
                    .code = spot->code},
     };
     random_seed(&trouble.faults.random, seed + spot->at);
+    alarm(HANG_S);
     crash_life_init(&life, runner, seed);
     life.trouble = &trouble;
     draw_workload(&life, spot->is_memory);
@@ -120,6 +124,7 @@ static bool try_one(struct crash_runner *runner, uint64_t seed, const struct cra
     }
     *ret_trouble = trouble;
     crash_life_fini(&life);
+    alarm(0);
     return is_good;
 }
 
