@@ -26,6 +26,7 @@
 #include "block/coroutine_pool.h"
 #include "block/coroutine_private.h"
 #include "block/loop_backlog.h"
+#include "common/align.h"
 
 #define ROUNDS_MAX 16 /* in one turn, before the poller has its share */
 #define BUSY_POLL_SLEEPS_MAX 255
@@ -62,7 +63,7 @@ struct loop {
     struct list backlog_tasks; /* of those who wait until the backlog falls */
     unsigned backlog;
     struct busy_poll busy_poll;
-    unsigned round_operations; /* see loop_count_work() */
+    unsigned round_operations, round_operations_max; /* see loop_count_work() */
     size_t round_bytes, turn_bytes;
     struct coroutine_pool coroutine_pool;
 };
@@ -106,7 +107,10 @@ int loop_new(struct loop **ret_loop, unsigned index, const struct poller_ops *po
     struct loop *loop;
     if (posix_memalign((void **)&loop, 64, sizeof(*loop)))
         return error_set(err, -ENOMEM, "out of memory for event loop %u", index);
-    *loop = (struct loop){.index = index, .poller_ops = poller_ops, .clock = clock};
+    *loop = (struct loop){.index = index,
+                          .poller_ops = poller_ops,
+                          .clock = clock,
+                          .round_operations_max = LOOP_ROUND_OPERATIONS};
     loop->stop_job.run = stop_asked;
     list_init(&loop->ready);
     list_init(&loop->timers);
@@ -283,13 +287,24 @@ static bool run_backlog_tasks(struct loop *loop)
     return any;
 }
 
+/* A backlog is worked off in rounds of the size that it called for when it was deepest. */
+static void begin_round(struct loop *loop)
+{
+    unsigned half = smaller(loop->backlog / 2, LOOP_ROUND_OPERATIONS_MAX);
+    if (loop->backlog == 0)
+        loop->round_operations_max = LOOP_ROUND_OPERATIONS;
+    else if (half > loop->round_operations_max)
+        loop->round_operations_max = half;
+    loop->round_operations = 0;
+    loop->round_bytes = 0;
+}
+
 /* What the poller or the last round brought may have used the room up: then its answers are sent
  * before there is room again. */
 static bool run_round(struct loop *loop)
 {
     bool any = !loop_has_room(loop) && run_tasks(loop);
-    loop->round_operations = 0;
-    loop->round_bytes = 0;
+    begin_round(loop);
     any |= run_posted(loop);
     any |= resume_ready(loop);
     any |= run_tasks(loop);
@@ -520,7 +535,8 @@ void loop_timer_clear(struct loop_timer *timer)
 
 bool loop_has_room(const struct loop *loop)
 {
-    return loop->round_operations < LOOP_ROUND_OPERATIONS && loop->round_bytes < LOOP_ROUND_BYTES;
+    return loop->round_operations < loop->round_operations_max &&
+           loop->round_bytes < LOOP_ROUND_BYTES;
 }
 
 void loop_count_work(struct loop *loop, size_t bytes)

@@ -161,11 +161,13 @@ void loop_set_busy_poll(struct loop *loop, uint64_t limit_ns);
 
 /*
  * Work that is done on the spot, in the loop's own time, and copies much: a buffered write. A round
- * has room for LOOP_ROUND_OPERATIONS of them or LOOP_ROUND_BYTES, so that the answers to the first
- * are sent before the last are done; a turn for LOOP_TURN_BYTES, so that other connections are
- * looked at. Who finds no room comes back in a later round (coroutine_co_pause()).
+ * has room for LOOP_ROUND_OPERATIONS of them, or half of the backlog and up to
+ * LOOP_ROUND_OPERATIONS_MAX, or for LOOP_ROUND_BYTES, so that the answers to the first are sent,
+ * and the client works on, before the last are done; a turn for LOOP_TURN_BYTES, so that other
+ * connections are looked at. Who finds no room comes back in a later round (coroutine_co_pause()).
  */
-#define LOOP_ROUND_OPERATIONS 32
+#define LOOP_ROUND_OPERATIONS 8
+#define LOOP_ROUND_OPERATIONS_MAX 32
 #define LOOP_ROUND_BYTES (128 << 10)
 #define LOOP_TURN_BYTES (256 << 10)
 bool loop_has_room(const struct loop *loop);

@@ -14,6 +14,7 @@
 
 #include "block/coroutine.h"
 #include "block/loop.h"
+#include "block/loop_backlog.h"
 #include "common/random.h"
 
 /* A poller that only remembers how it was called; the clock moves by what it was told to sleep. */
@@ -232,6 +233,7 @@ static void a_busy_source_does_not_keep_the_tasks_from_theirs(void **state)
 struct worker {
     struct loop *loop;
     size_t bytes;
+    bool is_counted; /* as backlog */
     unsigned done;
 };
 
@@ -242,11 +244,13 @@ static void work_main(void *arg)
     while (!loop_has_room(worker->loop))
         coroutine_co_pause();
     loop_count_work(worker->loop, worker->bytes);
+    if (worker->is_counted)
+        loop_backlog_fell(worker->loop, 1);
     worker->done++;
     trace_add('w');
 }
 
-#define ROUND "wwwwwwwwwwwwwwwwwwwwwwwwwwwwwwww" /* LOOP_ROUND_OPERATIONS of them */
+#define ROUND "wwwwwwww" /* LOOP_ROUND_OPERATIONS of them */
 static void work_on_the_spot_takes_turns_with_tasks(void **state)
 {
     struct worker worker = {.loop = *state, .bytes = 1};
@@ -260,6 +264,34 @@ static void work_on_the_spot_takes_turns_with_tasks(void **state)
         assert_int_equal(coroutine_start(*state, work_main, &worker), 0);
     loop_turn(*state, false);
     assert_string_equal(trace, "t" ROUND "t" ROUND);
+}
+
+static void start_backlog(struct worker *worker, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        loop_backlog_grew(worker->loop);
+        assert_int_equal(coroutine_start(worker->loop, work_main, worker), 0);
+    }
+}
+
+static void a_backlog_is_worked_off_in_halves(void **state)
+{
+    struct worker worker = {.loop = *state, .bytes = 1, .is_counted = true};
+    struct lettered_task task = {
+        .task = {.run = run_lettered_task}, .loop = *state, .again = 1, .letter = 't'};
+    link_init(&task.task.link);
+    trace_reset();
+    loop_count_work(*state, LOOP_ROUND_BYTES);
+    loop_at_round_end(*state, &task.task);
+    start_backlog(&worker, 6 * LOOP_ROUND_OPERATIONS);
+    loop_turn(*state, false);
+    assert_string_equal(trace, "t" ROUND ROUND ROUND "t" ROUND ROUND ROUND);
+    trace_reset();
+    task.again = 1;
+    loop_at_round_end(*state, &task.task);
+    start_backlog(&worker, 2 * LOOP_ROUND_OPERATIONS); /* of which a half is no more than ever */
+    loop_turn(*state, false);
+    assert_string_equal(trace, ROUND "tt" ROUND);
 }
 
 static void much_work_on_the_spot_lets_the_poller_look(void **state)
@@ -579,6 +611,7 @@ int main(void)
         on_fake(a_task_may_ask_for_another_run),
         on_fake(a_busy_source_does_not_keep_the_poller_from_its_share),
         on_fake(a_busy_source_does_not_keep_the_tasks_from_theirs),
+        on_fake(a_backlog_is_worked_off_in_halves),
         on_fake(work_on_the_spot_takes_turns_with_tasks),
         on_fake(much_work_on_the_spot_lets_the_poller_look),
         on_fake(a_turn_that_may_not_sleep_only_looks),
