@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* loop.c: the order in a turn, timers, other threads' posts; on a poller and a clock of our own. */
-#include "tests/unit/unit.h"
+#include "tests/unit/block/loop_fixture.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,104 +13,7 @@
 #include <unistd.h>
 
 #include "block/coroutine.h"
-#include "block/loop.h"
-#include "block/loop_backlog.h"
 #include "common/random.h"
-
-/* A poller that only remembers how it was called; the clock moves by what it was told to sleep. */
-struct fake_poller {
-    int64_t timeout_ns;
-    unsigned waits;
-    atomic_uint wakes;
-    void (*on_wait)(void *arg);
-    void *arg;
-};
-
-static uint64_t fake_now_ns;
-static unsigned fake_clock_readings;
-
-static uint64_t fake_clock_now_ns(struct clock *clock)
-{
-    (void)clock;
-    fake_clock_readings++;
-    return fake_now_ns;
-}
-
-static struct clock fake_clock = {.now_ns = fake_clock_now_ns};
-
-static int fake_open(struct loop *loop, void **ret_poller, struct error *err)
-{
-    (void)loop;
-    (void)err;
-    *ret_poller = calloc(1, sizeof(struct fake_poller));
-    return 0;
-}
-
-static void fake_watch(void *poller, struct loop_watch *watch)
-{
-    (void)poller;
-    (void)watch;
-}
-
-static bool fake_wait(void *opaque, int64_t timeout_ns)
-{
-    struct fake_poller *poller = opaque;
-    poller->timeout_ns = timeout_ns;
-    poller->waits++;
-    if (timeout_ns > 0)
-        fake_now_ns += (uint64_t)timeout_ns;
-    if (poller->on_wait)
-        poller->on_wait(poller->arg);
-    return false;
-}
-
-static void fake_wake(void *opaque)
-{
-    struct fake_poller *poller = opaque;
-    atomic_fetch_add(&poller->wakes, 1);
-}
-
-static const struct poller_ops poller_fake = {
-    .name = "fake",
-    .open = fake_open,
-    .close = free,
-    .watch = fake_watch,
-    .wait = fake_wait,
-    .wake = fake_wake,
-};
-
-static int fake_setup(void **state)
-{
-    struct loop *loop;
-    fake_now_ns = 1000;
-    fake_clock_readings = 0;
-    int rc = loop_new(&loop, 3, &poller_fake, &fake_clock, NULL);
-    *state = loop;
-    return rc;
-}
-
-static int loop_teardown(void **state)
-{
-    loop_free(*state);
-    return 0;
-}
-
-/* Who ran, in order. */
-static char trace[256];
-static unsigned trace_length;
-
-static void trace_reset(void)
-{
-    trace_length = 0;
-    trace[0] = 0;
-}
-
-static void trace_add(char letter)
-{
-    assert_true(trace_length + 1 < sizeof(trace));
-    trace[trace_length++] = letter;
-    trace[trace_length] = 0;
-}
 
 struct lettered_job {
     struct loop_job job;
@@ -120,23 +23,6 @@ struct lettered_job {
 static void run_lettered_job(struct loop_job *job)
 {
     trace_add(container_of(job, struct lettered_job, job)->letter);
-}
-
-struct lettered_task {
-    struct loop_task task;
-    struct loop *loop;
-    unsigned again;
-    char letter;
-};
-
-static void run_lettered_task(struct loop_task *task)
-{
-    struct lettered_task *lettered = container_of(task, struct lettered_task, task);
-    trace_add(lettered->letter);
-    if (lettered->again > 0) {
-        lettered->again--;
-        loop_at_round_end(lettered->loop, task);
-    }
 }
 
 struct lettered_source {
@@ -228,85 +114,6 @@ static void a_busy_source_does_not_keep_the_tasks_from_theirs(void **state)
     loop_turn(*state, true);
     assert_non_null(strchr(trace, 't'));
     loop_source_remove(&source.source);
-}
-
-struct worker {
-    struct loop *loop;
-    size_t bytes;
-    bool is_counted; /* as backlog */
-    unsigned done;
-};
-
-static void work_main(void *arg)
-{
-    struct worker *worker = arg;
-    coroutine_co_pause(); /* into a turn */
-    while (!loop_has_room(worker->loop))
-        coroutine_co_pause();
-    loop_count_work(worker->loop, worker->bytes);
-    if (worker->is_counted)
-        loop_backlog_fell(worker->loop, 1);
-    worker->done++;
-    trace_add('w');
-}
-
-#define ROUND "wwwwwwww" /* LOOP_ROUND_OPERATIONS of them */
-static void work_on_the_spot_takes_turns_with_tasks(void **state)
-{
-    struct worker worker = {.loop = *state, .bytes = 1};
-    struct lettered_task task = {
-        .task = {.run = run_lettered_task}, .loop = *state, .again = 1, .letter = 't'};
-    link_init(&task.task.link);
-    trace_reset();
-    loop_count_work(*state, LOOP_ROUND_BYTES); /* as by one whom the poller called */
-    loop_at_round_end(*state, &task.task);
-    for (unsigned i = 0; i < 2 * LOOP_ROUND_OPERATIONS; i++)
-        assert_int_equal(coroutine_start(*state, work_main, &worker), 0);
-    loop_turn(*state, false);
-    assert_string_equal(trace, "t" ROUND "t" ROUND);
-}
-
-static void start_backlog(struct worker *worker, unsigned count)
-{
-    for (unsigned i = 0; i < count; i++) {
-        loop_backlog_grew(worker->loop);
-        assert_int_equal(coroutine_start(worker->loop, work_main, worker), 0);
-    }
-}
-
-static void a_backlog_is_worked_off_in_halves(void **state)
-{
-    struct worker worker = {.loop = *state, .bytes = 1, .is_counted = true};
-    struct lettered_task task = {
-        .task = {.run = run_lettered_task}, .loop = *state, .again = 1, .letter = 't'};
-    link_init(&task.task.link);
-    trace_reset();
-    loop_count_work(*state, LOOP_ROUND_BYTES);
-    loop_at_round_end(*state, &task.task);
-    start_backlog(&worker, 6 * LOOP_ROUND_OPERATIONS);
-    loop_turn(*state, false);
-    assert_string_equal(trace, "t" ROUND ROUND ROUND "t" ROUND ROUND ROUND);
-    trace_reset();
-    task.again = 1;
-    loop_at_round_end(*state, &task.task);
-    start_backlog(&worker, 2 * LOOP_ROUND_OPERATIONS); /* of which a half is no more than ever */
-    loop_turn(*state, false);
-    assert_string_equal(trace, ROUND "tt" ROUND);
-}
-
-static void much_work_on_the_spot_lets_the_poller_look(void **state)
-{
-    struct fake_poller *poller = loop_poller(*state);
-    struct worker worker = {.loop = *state, .bytes = LOOP_ROUND_BYTES};
-    for (unsigned i = 0; i < 10; i++)
-        assert_int_equal(coroutine_start(*state, work_main, &worker), 0);
-    unsigned turns = 0;
-    for (; worker.done < 10; turns++) {
-        assert_true(loop_turn(*state, true));
-        assert_int_equal(poller->timeout_ns, 0);
-        assert_true(worker.done <= (turns + 1) * (LOOP_TURN_BYTES / LOOP_ROUND_BYTES));
-    }
-    assert_int_equal(turns, 5);
 }
 
 static void a_turn_that_may_not_sleep_only_looks(void **state)
@@ -602,8 +409,6 @@ static void loops_know_their_index_and_who_turns(void **state)
     assert_null(loop_current());
 }
 
-#define on_fake(test) cmocka_unit_test_setup_teardown(test, fake_setup, loop_teardown)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -611,9 +416,6 @@ int main(void)
         on_fake(a_task_may_ask_for_another_run),
         on_fake(a_busy_source_does_not_keep_the_poller_from_its_share),
         on_fake(a_busy_source_does_not_keep_the_tasks_from_theirs),
-        on_fake(a_backlog_is_worked_off_in_halves),
-        on_fake(work_on_the_spot_takes_turns_with_tasks),
-        on_fake(much_work_on_the_spot_lets_the_poller_look),
         on_fake(a_turn_that_may_not_sleep_only_looks),
         on_fake(a_busy_poll_ends_after_its_limit_in_a_sleep),
         on_fake(a_job_posted_during_a_busy_poll_ends_it_without_a_wake_up),
