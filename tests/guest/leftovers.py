@@ -31,9 +31,10 @@ def name_of(pid):
         return "ended"
 
 
-def mounts():
+def mounts(folder):
+    """Lines of what is mounted in the folder. Others may mount meanwhile what is none of ours."""
     with open("/proc/self/mounts", encoding="utf-8") as file:
-        return set(file)
+        return [line.strip() for line in file if line.split()[1].startswith(folder + "/")]
 
 
 def loops(folder):
@@ -58,9 +59,9 @@ def sockets(folder):
     return found
 
 
-def find(folder, mounts_before):
+def find(folder):
     """A line for each thing that is left."""
     return (["the process %d (%s)" % (pid, name_of(pid)) for pid in children()]
-            + ["the mount " + line.strip() for line in sorted(mounts() - mounts_before)]
+            + ["the mount " + line for line in mounts(folder)]
             + ["the loop device " + text for text in loops(folder)]
             + ["the socket " + path for path in sockets(folder)])

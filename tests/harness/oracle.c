@@ -513,16 +513,22 @@ void oracle_check_survivor(struct oracle *oracle, const uint8_t *image)
           "what a power cut left");
 }
 
-void oracle_go_on_with(struct oracle *oracle, const uint8_t *image)
+static void forget_ops(struct oracle *oracle)
 {
     size_t table_bytes = oracle->size_bytes * sizeof(*oracle->since);
-    oracle_server_gone(oracle, true);
-    assert(oracle->zeroing_count == 0);
-    memcpy(oracle->base, image, oracle->size_bytes);
     memset(oracle->since, 0, table_bytes);
     memset(oracle->holder, 0, table_bytes);
     memset(oracle->zeroed, 0, table_bytes);
     memset(oracle->durable_since, 0, table_bytes);
+}
+
+void oracle_go_on_with(struct oracle *oracle, const uint8_t *image)
+{
+    oracle_server_gone(oracle, true);
+    assert(oracle->zeroing_count == 0);
+    memcpy(oracle->base, image, oracle->size_bytes);
+    if (oracle->op_count > INITIAL + 1)
+        forget_ops(oracle);
     oracle->first_live = oracle->not_durable_from = oracle->op_count;
 }
 

@@ -55,7 +55,8 @@ file_system_round() {
     sync
     ask "filled $1"
     rm "$3/litter"
-    sync
+    umount "$3"
+    mount -t "$1" "$2" "$3" # xfs frees in the background, and trims nothing that is not free yet
     fstrim "$3"
     umount "$3"
     check_fs "$1" "$2"
