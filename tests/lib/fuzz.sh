@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # shellcheck shell=bash
-# Runs the fuzz targets by tests/fuzz/run, as many at once as there are processors. Sourced by
+# Runs the fuzz targets by tests/fuzz/run, three at once on two processors. Sourced by
 # tests/run.
 
 build_fuzz() # STAGE
@@ -38,7 +38,7 @@ fuzz_many()
 # fuzz_targets STAGE FOLDER LIMIT LIMIT_S TARGET...
 fuzz_targets()
 {
-  local stage=$1 folder=$2 limit=$3 limit_s=$4 targets target
+  local stage=$1 folder=$2 limit=$3 limit_s=$4 targets target at_once=$((($(nproc) * 3 + 1) / 2))
   targets=("${@:5}")
   if [ "${#targets[@]}" -eq 0 ]; then
     record_fail "$stage: no fuzz target was built" "$logs/$stage-build.log"
@@ -49,7 +49,7 @@ fuzz_targets()
   progress "$stage: ${#targets[@]} targets, $each"
   steady_addresses
   for target in "${targets[@]}"; do
-    while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n; done
+    while [ "$(jobs -rp | wc -l)" -ge "$at_once" ]; do wait -n; done
     fuzz_target "$target" "$logs/$stage-fuzz_$target" &
   done
   wait

@@ -47,12 +47,13 @@ stage_release()
 # release build has them.
 build_asan() # STAGE
 {
-  build "$1" build-asan -Dwerror=false -Db_sanitize=address,undefined -Db_lundef=false -Dc_args=-g1
+  build "$1" build-asan -Dwerror=false -Db_sanitize=address,undefined -Db_lundef=false -Dc_args=-g1 \
+    -Doptimization=1
 }
 
 stage_asan()
 {
-  asan asan --no-suite slow
+  asan asan --no-suite slow --no-suite teeth
 }
 
 # What takes long even without a sanitizer.
@@ -65,8 +66,8 @@ asan() # STAGE ARGUMENT...
 {
   local stage=$1
   shift
-  local -x PLATTER_SIM_SEEDS=150 # the release build runs them all; here each takes several times as long
-  local -x PLATTER_CRASH_STATES=2000 PLATTER_CRASH_STRIDE=151 PLATTER_FAILURES_STRIDE=53
+  local -x PLATTER_SIM_SEEDS=100 # the release build runs them all; here each takes several times as long
+  local -x PLATTER_CRASH_STATES=2000 PLATTER_CRASH_STRIDE=301 PLATTER_FAILURES_STRIDE=101
   build_asan "$stage" || return
   run_sanitized "$stage" build-asan --timeout-multiplier 5 --no-suite limits --no-suite soak "$@"
 }
