@@ -174,31 +174,32 @@ static void flush_main(void *arg)
     assert_int_equal(cache_co_flush(arg), 0);
 }
 
-static void co_forgetting_waits_for_a_write_and_a_load(struct cache_fixture *fixture)
+/* While the disk is held at an operation of table 0, which `worker` has begun, the other waits. */
+static void co_both(struct cache_fixture *fixture, unsigned op, coroutine_entry *worker,
+                    void *worker_arg, coroutine_entry *waiter, struct forgetter *waiter_arg)
 {
     struct group group;
-    struct forgetter forgetter = {fixture, false};
-    co_change_u64(fixture, LOW, 0, 42);
+    waiter_arg->ended = false;
     group_init(&group, fixture->block.loop);
-    memory_disk_hold(&fixture->block.disk, 1u << MEMORY_WRITE);
-    group_start(&group, flush_main, fixture->cache);
+    memory_disk_hold(&fixture->block.disk, 1u << op);
+    group_start(&group, worker, worker_arg);
     memory_disk_co_wait_held(&fixture->block.disk, 1);
-    group_start(&group, forget_main, &forgetter);
-    assert_false(forgetter.ended);
+    group_start(&group, waiter, waiter_arg);
+    assert_false(waiter_arg->ended);
     memory_disk_release(&fixture->block.disk);
     group_co_wait(&group);
-    assert_true(forgetter.ended);
+    assert_true(waiter_arg->ended);
+}
+
+static void co_forgetting_waits_for_a_write_and_a_load(struct cache_fixture *fixture)
+{
+    struct forgetter forgetter = {fixture, false};
+    struct reader reader = {.fixture = fixture, .index = 0};
+    co_change_u64(fixture, LOW, 0, 42);
+    co_both(fixture, MEMORY_WRITE, flush_main, fixture->cache, forget_main, &forgetter);
     assert_int_equal(counters_of(fixture, LOW).tables, 0);
 
-    struct reader reader = {.fixture = fixture, .index = 0};
-    forgetter.ended = false;
-    memory_disk_hold(&fixture->block.disk, 1u << MEMORY_READ);
-    group_start(&group, reader_main, &reader);
-    memory_disk_co_wait_held(&fixture->block.disk, 1);
-    group_start(&group, forget_main, &forgetter);
-    assert_false(forgetter.ended);
-    memory_disk_release(&fixture->block.disk);
-    group_co_wait(&group);
+    co_both(fixture, MEMORY_READ, reader_main, &reader, forget_main, &forgetter);
     assert_int_equal(reader.value, 42);
     assert_int_equal(counters_of(fixture, LOW).tables, 0);
 }
@@ -234,32 +235,15 @@ static void new_main(void *arg)
 
 static void co_a_new_table_waits_for_a_load_and_a_write(struct cache_fixture *fixture)
 {
-    struct group group;
     struct reader reader = {.fixture = fixture, .index = 0};
     struct forgetter maker = {fixture, false};
     uint64_t old = disk_u64(fixture, LOW, 0);
-    group_init(&group, fixture->block.loop);
-    memory_disk_hold(&fixture->block.disk, 1u << MEMORY_READ);
-    group_start(&group, reader_main, &reader);
-    memory_disk_co_wait_held(&fixture->block.disk, 1);
-    group_start(&group, new_main, &maker);
-    assert_false(maker.ended);
-    memory_disk_release(&fixture->block.disk);
-    group_co_wait(&group);
-    assert_true(maker.ended);
+    co_both(fixture, MEMORY_READ, reader_main, &reader, new_main, &maker);
     assert_int_equal(reader.value, old);
     assert_int_equal(co_read_u64(fixture, LOW, 0), 0);
 
     co_change_u64(fixture, LOW, 0, 42);
-    maker.ended = false;
-    memory_disk_hold(&fixture->block.disk, 1u << MEMORY_WRITE);
-    group_start(&group, flush_main, fixture->cache);
-    memory_disk_co_wait_held(&fixture->block.disk, 1);
-    group_start(&group, new_main, &maker);
-    assert_false(maker.ended);
-    memory_disk_release(&fixture->block.disk);
-    group_co_wait(&group);
-    assert_true(maker.ended);
+    co_both(fixture, MEMORY_WRITE, flush_main, fixture->cache, new_main, &maker);
     assert_int_equal(disk_u64(fixture, LOW, 0), 42);
     assert_int_equal(co_read_u64(fixture, LOW, 0), 0);
 }
