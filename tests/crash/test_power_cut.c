@@ -6,9 +6,10 @@
  *                    [--sequences [--stride N]] [--foreign-once-in N] [--only] [--trace]
  *
  * --sequences: instead of workloads that are drawn, every stride-th of all short sequences of
- * requests; with --stride 1 all of them, however many states that makes. PLATTER_CRASH_STATES,
- * PLATTER_CRASH_SEED and PLATTER_CRASH_STRIDE say the same as --states, --seed and --stride. --only
- * runs the one seed alone: that is how one that failed is run again; --trace prints what led to it.
+ * requests; with --stride 1 all of them (of slow shapes some), however many states that makes.
+ * PLATTER_CRASH_STATES, PLATTER_CRASH_SEED and PLATTER_CRASH_STRIDE say the same as --states,
+ * --seed and --stride. --only runs the one seed alone: that is how one that failed is run again;
+ * --trace prints what led to it.
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -103,16 +104,19 @@ struct plan {
     uint64_t step;                 /* from one seed to the next */
 };
 
-static struct plan make_plan(const struct wanted *wanted, uint64_t states)
+/* Of a slow shape not all sequences: its share says how many. */
+static struct plan make_plan(const struct wanted *wanted, const struct crash_shape *shape,
+                             uint64_t states)
 {
     if (wanted->only)
         return (struct plan){.runs_max = 1};
     if (!wanted->sequences)
         return (struct plan){.states_max = states, .step = 1};
-    uint64_t sequences = (crash_sequence_count() + wanted->stride - 1) / wanted->stride;
-    return (struct plan){.runs_max = sequences,
+    uint64_t slow_stride = CRASH_SHARE_USUAL / weight_of(shape);
+    uint64_t stride = wanted->stride > slow_stride ? wanted->stride : slow_stride;
+    return (struct plan){.runs_max = (crash_sequence_count() + stride - 1) / stride,
                          .states_max = wanted->stride > 1 ? states : 0,
-                         .step = wanted->stride};
+                         .step = stride};
 }
 
 static bool goes_on(const struct crash_runner *runner, const struct plan *plan)
@@ -140,7 +144,7 @@ static void run_shape(const struct wanted *wanted, const struct crash_format *fo
     crash_runner_init(&runner, format, shape);
     runner.foreign_once_in = wanted->foreign_once_in;
     runner.is_traced = wanted->trace;
-    struct plan plan = make_plan(wanted, states);
+    struct plan plan = make_plan(wanted, shape, states);
     runner.states_max = plan.states_max;
     uint64_t began_ns = clock_monotonic.now_ns(&clock_monotonic);
     bool is_good = true;
