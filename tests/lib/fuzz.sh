@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # shellcheck shell=bash
-# Runs the fuzz targets by tests/fuzz/run, three at once on two processors. Sourced by
+# Runs the fuzz targets by tests/fuzz/run, two at once on each processor. Sourced by
 # tests/run.
 
 build_fuzz() # STAGE
@@ -38,7 +38,7 @@ fuzz_many()
 # fuzz_targets STAGE FOLDER LIMIT LIMIT_S TARGET...
 fuzz_targets()
 {
-  local stage=$1 folder=$2 limit=$3 limit_s=$4 targets target at_once=$((($(nproc) * 3 + 1) / 2))
+  local stage=$1 folder=$2 limit=$3 limit_s=$4 targets target at_once=$((2 * $(nproc)))
   targets=("${@:5}")
   if [ "${#targets[@]}" -eq 0 ]; then
     record_fail "$stage: no fuzz target was built" "$logs/$stage-build.log"
