@@ -46,11 +46,8 @@
 #define URING_SWEEP_MAX 64 /* results copied out of the ring at a time */
 /* Operations submitted in a round. Between two such pieces the answers to the first are sent, and
  * the client works while the rest is read. A piece of cold reads is small, since each costs the
- * loop time. Where everything is in memory a piece is half of what waits: then server and client
- * both have work, where they would sleep and wake each other by turns with all of it in one. */
+ * loop time; where everything is in memory it is what a round has room for. */
 #define URING_PIECE 8
-#define URING_WARM_PIECE 32
-#define URING_WARM_PIECE_BYTES ((size_t)128 << 10)
 #define URING_WARM_AFTER 256 /* operations in a row that ended inside their submission */
 
 struct uring_engine {
@@ -59,8 +56,7 @@ struct uring_engine {
     struct io_uring ring;
     struct loop_source source;
     struct loop_watch watch;
-    struct list waiting;               /* struct engine_op.link */
-    unsigned waiting_count, piece_max; /* of what was queued since nothing waited */
+    struct list waiting; /* struct engine_op.link */
     unsigned prepared, in_flight;
     unsigned in_flight_max;
     unsigned ended_at_once; /* in a row; no more are counted than are asked for */
@@ -100,19 +96,12 @@ static void prepare_sqe(struct io_uring_sqe *sqe, struct engine_op *op)
     io_uring_sqe_set_data(sqe, op);
 }
 
-static void choose_piece(struct uring_engine *uring)
-{
-    unsigned half = (uring->waiting_count + 1) / 2;
-    if (half > uring->piece_max)
-        uring->piece_max = half < URING_WARM_PIECE ? half : URING_WARM_PIECE;
-}
-
 static bool piece_is_full(const struct uring_engine *uring, size_t bytes)
 {
     if (uring->prepared < URING_PIECE)
         return false;
-    return uring->ended_at_once < URING_WARM_AFTER || uring->prepared >= uring->piece_max ||
-           bytes >= URING_WARM_PIECE_BYTES;
+    return uring->ended_at_once < URING_WARM_AFTER ||
+           uring->prepared >= loop_round_operations(uring->loop) || bytes >= LOOP_ROUND_BYTES;
 }
 
 static size_t op_bytes(const struct engine_op *op)
@@ -127,7 +116,6 @@ static void prepare_waiting(struct uring_engine *uring)
 {
     unsigned prepared_before = uring->prepared;
     size_t bytes = 0;
-    choose_piece(uring);
     while (!list_is_empty(&uring->waiting) && !piece_is_full(uring, bytes) &&
            uring->prepared + uring->in_flight < uring->in_flight_max) {
         struct io_uring_sqe *sqe = io_uring_get_sqe(&uring->ring);
@@ -137,11 +125,8 @@ static void prepare_waiting(struct uring_engine *uring)
         struct engine_op *op = container_of(link, struct engine_op, link);
         prepare_sqe(sqe, op);
         bytes += op_bytes(op);
-        uring->waiting_count--;
         uring->prepared++;
     }
-    if (uring->waiting_count == 0)
-        uring->piece_max = 0;
     loop_backlog_fell(uring->loop, uring->prepared - prepared_before);
 }
 
@@ -348,7 +333,6 @@ static void uring_queue(struct engine *engine, struct engine_op *op)
     struct uring_engine *uring = container_of(engine, struct uring_engine, engine);
     link_init(&op->link);
     list_append(&uring->waiting, &op->link);
-    uring->waiting_count++;
     loop_backlog_grew(uring->loop);
 }
 

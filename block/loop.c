@@ -107,10 +107,8 @@ int loop_new(struct loop **ret_loop, unsigned index, const struct poller_ops *po
     struct loop *loop;
     if (posix_memalign((void **)&loop, 64, sizeof(*loop)))
         return error_set(err, -ENOMEM, "out of memory for event loop %u", index);
-    *loop = (struct loop){.index = index,
-                          .poller_ops = poller_ops,
-                          .clock = clock,
-                          .round_operations_max = LOOP_ROUND_OPERATIONS};
+    *loop = (struct loop){.index = index, .poller_ops = poller_ops, .clock = clock};
+    loop->round_operations_max = LOOP_ROUND_OPERATIONS;
     loop->stop_job.run = stop_asked;
     list_init(&loop->ready);
     list_init(&loop->timers);
@@ -287,14 +285,11 @@ static bool run_backlog_tasks(struct loop *loop)
     return any;
 }
 
-/* A backlog is worked off in rounds of the size that it called for when it was deepest. */
 static void begin_round(struct loop *loop)
 {
-    unsigned half = smaller(loop->backlog / 2, LOOP_ROUND_OPERATIONS_MAX);
     if (loop->backlog == 0)
         loop->round_operations_max = LOOP_ROUND_OPERATIONS;
-    else if (half > loop->round_operations_max)
-        loop->round_operations_max = half;
+    loop_round_operations(loop);
     loop->round_operations = 0;
     loop->round_bytes = 0;
 }
@@ -531,6 +526,14 @@ void loop_timer_set(struct loop *loop, struct loop_timer *timer, uint64_t due_ns
 void loop_timer_clear(struct loop_timer *timer)
 {
     list_remove(&timer->link);
+}
+
+unsigned loop_round_operations(struct loop *loop)
+{
+    unsigned half = smaller(loop->backlog / 2, LOOP_ROUND_OPERATIONS_MAX);
+    if (half > loop->round_operations_max)
+        loop->round_operations_max = half;
+    return loop->round_operations_max;
 }
 
 bool loop_has_room(const struct loop *loop)

@@ -171,6 +171,10 @@ void loop_set_busy_poll(struct loop *loop, uint64_t limit_ns);
 #define LOOP_ROUND_BYTES (128 << 10)
 #define LOOP_TURN_BYTES (256 << 10)
 bool loop_has_room(const struct loop *loop);
+/* How many operations a round has room for now: half of the backlog at its deepest since there was
+ * none. So server and client both have work; with all of a short queue in one round they would
+ * sleep and wake each other by turns. */
+unsigned loop_round_operations(struct loop *loop);
 void loop_count_work(struct loop *loop, size_t bytes);
 /* To hand the disk a read that is not in memory takes the loop as long as to copy so much. */
 #define LOOP_LATE_READ_BYTES (32 << 10)

@@ -60,6 +60,12 @@ struct crash_shape {
     const void *own;    /* the format's */
 };
 
+/* Of a slow one it is less. */
+static inline unsigned crash_share_of(const struct crash_shape *shape)
+{
+    return shape->share ? shape->share : CRASH_SHARE_USUAL;
+}
+
 /* Something that a format can do besides reads and writes, in the middle of a workload. It may
  * change what a client sees only in ways that the oracle was told of: not at all, then. */
 struct crash_step {

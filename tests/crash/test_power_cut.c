@@ -83,18 +83,13 @@ static struct wanted take_arguments(int argc, char **argv)
     return wanted;
 }
 
-static uint64_t weight_of(const struct crash_shape *shape)
-{
-    return shape->share ? shape->share : CRASH_SHARE_USUAL;
-}
-
 /* All shapes of all formats that are wanted. */
 static uint64_t all_weights(const struct wanted *wanted)
 {
     uint64_t sum = 0;
     struct crash_choice choice = {NULL, NULL};
     while (crash_next_shape(&wanted->shapes, &choice))
-        sum += weight_of(choice.shape);
+        sum += crash_share_of(choice.shape);
     return sum;
 }
 
@@ -112,7 +107,7 @@ static struct plan make_plan(const struct wanted *wanted, const struct crash_sha
         return (struct plan){.runs_max = 1};
     if (!wanted->sequences)
         return (struct plan){.states_max = states, .step = 1};
-    uint64_t slow_stride = CRASH_SHARE_USUAL / weight_of(shape);
+    uint64_t slow_stride = CRASH_SHARE_USUAL / crash_share_of(shape);
     uint64_t stride = wanted->stride > slow_stride ? wanted->stride : slow_stride;
     return (struct plan){.runs_max = (crash_sequence_count() + stride - 1) / stride,
                          .states_max = wanted->stride > 1 ? states : 0,
@@ -183,7 +178,7 @@ int main(int argc, char **argv)
     struct crash_choice choice = {NULL, NULL};
     while (crash_next_shape(&wanted.shapes, &choice))
         run_shape(&wanted, choice.format, choice.shape,
-                  (wanted.states * weight_of(choice.shape) + weights - 1) / weights, &sums);
+                  (wanted.states * crash_share_of(choice.shape) + weights - 1) / weights, &sums);
     printf("%s: %" PRIu64 " runs, %" PRIu64 " cuts, %" PRIu64 " states (%" PRIu64
            " judged by others too), leaks in %" PRIu64 ", at most %" PRIu64 " clusters\n",
            sums.is_bad ? "BAD" : "all good", sums.runs, sums.cuts, sums.states, sums.foreign,

@@ -91,8 +91,7 @@ static bool run_seed(struct crash_runner *runner, const struct wanted *wanted, u
 {
     if (wanted->spot.at > 0)
         return crash_try_spot(runner, seed, &wanted->spot, sums);
-    unsigned share = runner->bench.shape->share; /* of a slow one it is less */
-    uint64_t stride = wanted->stride * (share > 0 ? CRASH_SHARE_USUAL / share : 1);
+    uint64_t stride = wanted->stride * (CRASH_SHARE_USUAL / crash_share_of(runner->bench.shape));
     if (wanted->is_host)
         return crash_try_host(runner, seed, wanted->spot.host, stride, sums);
     return wanted->spot.is_memory ? crash_try_no_memory(runner, seed, stride, sums)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # shellcheck shell=bash
-# Runs the fuzz targets by tests/fuzz/run, two at once on each processor. Sourced by
-# tests/run.
+# Runs the fuzz targets by tests/fuzz/run, two at once on each processor. Sourced by tests/run.
 
 build_fuzz() # STAGE
 {

@@ -109,8 +109,8 @@ stage_sim_long()
   run_meson sim-long build --timeout-multiplier 20 --suite sim
 }
 
-# Fifty times the states of the default run, from another seed; all short sequences (an hour of one
-# processor); and a failure at every call.
+# Fifty times the states of the default run, from another seed; the short sequences, of slow shapes
+# fewer; and a failure at every call.
 stage_crash_long()
 {
   local -x PLATTER_CRASH_STATES=1000000 PLATTER_CRASH_STRIDE=1 PLATTER_CRASH_SEED=${PLATTER_CRASH_SEED:-1000000000}
