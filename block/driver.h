@@ -37,6 +37,7 @@
 
 struct dirty_bitmap;
 struct host_files;
+struct kept_memory;
 struct node_options;
 
 enum block_driver_flag {
@@ -154,6 +155,9 @@ struct block_driver_admin {
      * failure it is as inactive as before. NULL: there is nothing to do in it. */
     int (*co_inactivate)(struct block_node *node, struct error *err);
     int (*co_invalidate)(struct block_node *node, struct error *err);
+    /* See node_co_keep() in kept.h; of a protocol driver. NULL: there is no such memory. */
+    int (*co_keep)(struct block_node *node, size_t length, bool only_look,
+                   struct kept_memory **ret_kept, struct error *err);
     /* How large the node would be if it were opened now: asks the host, or, in a format, the child
      * by node_co_stored_size(). Requests are in flight. NULL: its size changes through it alone. */
     int (*co_stored_size)(struct block_node *node, uint64_t *ret_size_bytes);

@@ -14,6 +14,8 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+#include "common/error.h"
+
 enum host_file_kind {
     HOST_FILE_REGULAR,
     HOST_FILE_BLOCK_DEVICE,
@@ -27,7 +29,8 @@ struct host_file_info {
     uint64_t device, inode;              /* together they name the file */
     uint32_t device_major, device_minor; /* of a device file: which device it stands for */
     uint64_t allocated_bytes;            /* space taken on the disk */
-    uint32_t io_size_bytes;              /* what the file system likes; at least 1 */
+    uint64_t changed_ns;    /* when it was changed last, by clock_of_files; 0: nobody knows */
+    uint32_t io_size_bytes; /* what the file system likes; at least 1 */
     /* What O_DIRECT wants (statx(2), STATX_DIOALIGN); both 0 when the system does not say. */
     uint32_t direct_offset_alignment, direct_memory_alignment;
 };
@@ -42,6 +45,15 @@ enum host_seek {
 struct host_pages {
     void *base;      /* the host's own; NULL: none */
     uint64_t length; /* in bytes, from the file's beginning */
+};
+
+/* Memory that the host keeps when the process is killed. */
+struct host_kept {
+    void *base;
+    size_t length;
+    bool is_found; /* who had it before has not let it go */
+    int fd;        /* the host's own, as the name is */
+    char name[96];
 };
 
 struct host_files {
@@ -100,6 +112,15 @@ struct host_files {
     bool (*pages_in_memory)(struct host_files *files, const struct host_pages *pages,
                             uint64_t offset, size_t length);
 
+    /* The memory of that name (letters, digits and "-"), `length` bytes, whole pages: what the last
+     * who had it has left, or made now, all zeroes. It is the process's alone until it is closed.
+     * only_look: to be read, and where it is there already. -ENOENT: it is not; -EBUSY: another
+     * process that lives has it; every error with a sentence. Both NULL: this host has none. */
+    int (*kept_open)(struct host_files *files, const char *name, size_t length, bool only_look,
+                     struct host_kept *ret_kept, struct error *err);
+    /* is_done: it goes; else the next one finds it. */
+    void (*kept_close)(struct host_files *files, struct host_kept *kept, bool is_done);
+
     /* Locks of open file descriptions (fcntl(2), F_OFD_SETLK): shared ones, a byte each, which tell
      * others something and keep nobody from reading or writing. They last until fd, with its
      * duplicates, is closed, or the process is gone. -ENOTSUP: this file system has none. All four
@@ -124,5 +145,9 @@ int linux_unlock(struct host_files *files, int fd, uint64_t offset);
 int linux_lock_is_held(struct host_files *files, int fd, uint64_t offset);
 bool linux_lock_holder(struct host_files *files, int fd, uint64_t offset, char *text,
                        size_t text_size);
+/* And in host_kept_linux.c. */
+int linux_kept_open(struct host_files *files, const char *name, size_t length, bool only_look,
+                    struct host_kept *ret_kept, struct error *err);
+void linux_kept_close(struct host_files *files, struct host_kept *kept, bool is_done);
 
 #endif

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "common/align.h"
+#include "common/clock.h"
 
 static int linux_open(struct host_files *files, const char *path, int flags, unsigned mode)
 {
@@ -98,6 +99,7 @@ static int linux_info(struct host_files *files, int fd, struct host_file_info *r
         .device_major = major(stat.st_rdev),
         .device_minor = minor(stat.st_rdev),
         .allocated_bytes = (uint64_t)stat.st_blocks * 512, /* whatever the file system's block is */
+        .changed_ns = (uint64_t)stat.st_ctim.tv_sec * NS_PER_S + (uint64_t)stat.st_ctim.tv_nsec,
         .io_size_bytes = stat.st_blksize > 0 ? (uint32_t)stat.st_blksize : 1,
     };
     read_direct_alignment(fd, &info);
@@ -292,6 +294,8 @@ struct host_files host_files_linux = {
     .pages_open = linux_pages_open,
     .pages_close = linux_pages_close,
     .pages_in_memory = linux_pages_in_memory,
+    .kept_open = linux_kept_open,
+    .kept_close = linux_kept_close,
     .lock = linux_lock,
     .unlock = linux_unlock,
     .lock_is_held = linux_lock_is_held,

@@ -15,6 +15,7 @@
  *   posix_extents   the data that is remembered
  *   posix_lend      bytes handed on from the page cache without a copy
  *   posix_create    new files, new sizes
+ *   posix_kept      memory of a file that stays when the process is killed
  *   posix_reopen    other rights and modes of an open file; its size now
  *
  * Two ways to the disk. cache.direct=off: everything through the page cache. cache.direct=on:

@@ -218,6 +218,12 @@ extern const struct block_driver_admin posix_admin;
 int posix_co_inactivate(struct block_node *node, struct error *err);
 int posix_co_invalidate(struct block_node *node, struct error *err);
 
+/* --- posix_kept.c ------------------------------------------------------------------------------
+ */
+
+int posix_co_keep(struct block_node *node, size_t length, bool only_look,
+                  struct kept_memory **ret_kept, struct error *err);
+
 /* --- posix_reopen.c ----------------------------------------------------------------------------
  */
 

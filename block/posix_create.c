@@ -229,6 +229,7 @@ const struct block_driver_admin posix_admin = {
     .co_stored_size = posix_co_stored_size,
     .co_inactivate = posix_co_inactivate,
     .co_invalidate = posix_co_invalidate,
+    .co_keep = posix_co_keep,
     .co_reopen_prepare = posix_co_reopen_prepare,
     .co_reopen_commit = posix_co_reopen_commit,
     .co_reopen_abort = posix_co_reopen_abort,

@@ -15,6 +15,10 @@ struct clock {
 /* The machine's own: CLOCK_MONOTONIC. */
 extern struct clock clock_monotonic;
 
+/* The one by which the kernel says when a file was changed, since 1970: CLOCK_REALTIME_COARSE, so
+ * that a file's time may be some ms later. This one does go back, when somebody sets it. */
+extern struct clock clock_of_files;
+
 #define NS_PER_MS UINT64_C(1000000)
 #define NS_PER_S UINT64_C(1000000000)
 

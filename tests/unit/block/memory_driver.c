@@ -24,6 +24,7 @@ void memory_disk_init(struct memory_disk *disk, uint64_t size_bytes, uint64_t ca
     assert(disk->data);
     random_seed(&disk->random, seed);
     co_queue_init(&disk->held);
+    memory_kept_init(&disk->kept);
     disk->fail_at_call = UINT64_MAX;
     disk->fail_from_call = UINT64_MAX;
     disk->lends_refused_from = UINT_MAX;
@@ -32,6 +33,7 @@ void memory_disk_init(struct memory_disk *disk, uint64_t size_bytes, uint64_t ca
 void memory_disk_fini(struct memory_disk *disk)
 {
     assert(disk->held_count == 0);
+    memory_kept_fini(&disk->kept);
     pthread_mutex_destroy(&disk->mutex);
     free(disk->data);
 }
@@ -352,6 +354,13 @@ static int pass_co_status(struct block_node *node, uint64_t offset, uint64_t len
     return node_co_status(node->file, offset, length, ret_extent);
 }
 
+static int memory_co_keep(struct block_node *node, size_t length, bool only_look,
+                          struct kept_memory **ret_kept, struct error *err)
+{
+    struct memory_disk *disk = node->state;
+    return memory_kept_open(&disk->kept, length, only_look, ret_kept, err);
+}
+
 /* --- tables ---------------------------------------------------------------------------------- */
 
 #define MEMORY_CALLS                                                                   \
@@ -362,10 +371,16 @@ static int pass_co_status(struct block_node *node, uint64_t offset, uint64_t len
     .co_zero = memory_co_zero, .co_discard = memory_co_discard, .co_flush = memory_co_flush, \
     .co_status = memory_co_status, .co_cache = memory_co_cache, .lend = memory_lend
 
-static const struct block_driver memory_file = {
-    .name = "file", .flags = BLOCK_DRIVER_PROTOCOL, MEMORY_CALLS, MEMORY_MORE_CALLS};
+static const struct block_driver_admin memory_file_admin = {.co_keep = memory_co_keep};
 
-static const struct block_driver_admin memory_growing_admin = {.co_resize = memory_co_resize};
+static const struct block_driver memory_file = {.name = "file",
+                                                .flags = BLOCK_DRIVER_PROTOCOL,
+                                                .admin = &memory_file_admin,
+                                                MEMORY_CALLS,
+                                                MEMORY_MORE_CALLS};
+
+static const struct block_driver_admin memory_growing_admin = {.co_resize = memory_co_resize,
+                                                               .co_keep = memory_co_keep};
 
 static const struct block_driver memory_growing = {.name = "growing",
                                                    .flags = BLOCK_DRIVER_PROTOCOL |

@@ -18,6 +18,7 @@
 #include "block/driver.h"
 #include "block/node_options.h"
 #include "common/random.h"
+#include "tests/unit/block/memory_kept.h"
 
 enum memory_op {
     MEMORY_OPEN,
@@ -75,6 +76,8 @@ struct memory_disk {
 
     unsigned lends_refused_from; /* so many loans are given, then -EAGAIN; UINT_MAX at first */
     unsigned lend_count;
+
+    struct memory_kept kept; /* of "file" and "growing" */
 
     unsigned hold_ops; /* calls of these kinds wait for memory_disk_release() */
     unsigned held_count;
