@@ -40,6 +40,12 @@ void dirty_unmark(struct cache_table *table)
     table->kind->dirty_count--;
 }
 
+struct redo *dirty_redo(const struct cache_kind *kind)
+{
+    const struct cache *cache = kind->cache;
+    return cache->postponed & (1u << kind->config.class_index) ? NULL : cache->redo;
+}
+
 void cache_load(const struct cache_table *table, size_t from, void *to, size_t length)
 {
     assert(table->pins > 0 && table->state >= TABLE_CLEAN);
@@ -58,6 +64,9 @@ void cache_store(struct cache *cache, struct cache_table *table, size_t from, co
     table_fill(table, from, bytes, length);
     table_end_change(table);
     dirty_mark(cache, table, (uint32_t)from, (uint32_t)(from + length));
+    struct redo *redo = dirty_redo(table->kind);
+    if (redo)
+        redo_store(redo, table->kind->index, cache_table_offset(table) + from, bytes, length);
 }
 
 /* The next sync to start covers what has ended by now. */
@@ -75,4 +84,11 @@ bool cache_is_dirty(const struct cache *cache)
             return true;
     }
     return cache->round_running;
+}
+
+void cache_attach_redo(struct cache *cache, struct redo *redo)
+{
+    cache->redo = redo;
+    if (redo)
+        redo_attached(redo, cache_is_dirty(cache));
 }

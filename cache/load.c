@@ -90,6 +90,9 @@ static void make_new(struct cache *cache, struct cache_table *table)
     table_fill(table, 0, NULL, table->kind->config.table_bytes);
     table_end_change(table);
     dirty_mark(cache, table, 0, table_length(table));
+    struct redo *redo = dirty_redo(table->kind);
+    if (redo)
+        redo_zero(redo, table->kind->index, cache_table_offset(table), table_length(table));
 }
 
 static void pin(struct cache_table *table)
@@ -159,6 +162,7 @@ int cache_co_get(struct cache *cache, unsigned kind_index, uint64_t node_offset,
     uint64_t number = table_number(kind, node_offset, 1, &from);
     pthread_mutex_lock(cache->monitor);
     int rc = co_get_locked(kind, number, &table, &is_full);
+    order_start_trimmer(cache);
     pthread_mutex_unlock(cache->monitor);
     if (rc == 0)
         *ret_table = table;
@@ -206,6 +210,7 @@ int cache_co_get_new(struct cache *cache, unsigned kind_index, uint64_t node_off
     uint64_t number = table_number(kind, node_offset, 1, &from);
     pthread_mutex_lock(cache->monitor);
     int rc = co_get_new_locked(kind, number, &table);
+    order_start_trimmer(cache);
     pthread_mutex_unlock(cache->monitor);
     if (rc == 0)
         *ret_table = table;
@@ -303,5 +308,9 @@ void cache_co_forget(struct cache *cache, unsigned kind_index, uint64_t node_off
     pthread_mutex_lock(cache->monitor);
     for (uint64_t number = first; number <= last; number++)
         co_forget_one(kind, number);
+    if (cache->redo)
+        redo_forget(cache->redo, kind->config.node_index,
+                    kind->config.base + (first - 1) * kind->config.table_bytes,
+                    (last - first + 1) * kind->config.table_bytes);
     pthread_mutex_unlock(cache->monitor);
 }

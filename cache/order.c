@@ -54,6 +54,8 @@ static void co_lead(struct cache *cache)
     cache->done_rc = rc;
     co_queue_wake_all(&cache->round_waiters);
     after_start_reaper(cache);
+    if (rc == 0) /* else it would only fail again */
+        order_start_trimmer(cache);
 }
 
 /* Monitor; given up meanwhile. */
@@ -70,6 +72,64 @@ static int co_round(struct cache *cache, uint64_t wanted)
     return rc;
 }
 
+/* --- rounds for the sake of the redo log --------------------------------------------------------
+ *
+ * The log wants a round when it is half full, and when it is broken. Whoever finds that out holds
+ * the monitor and may not give it up, so the round is started by who asks for the next table, or
+ * has just led a round.
+ */
+
+static void end_trimmer(struct cache *cache)
+{
+    cache->trimmer_running = false;
+    co_queue_wake_all(&cache->trimmer_waiters);
+}
+
+static void trimmer_co_run(struct background *trimmer)
+{
+    struct cache *cache = container_of(trimmer, struct cache, trimmer);
+    pthread_mutex_lock(cache->monitor);
+    while (co_round(cache, cache->rounds_started + 1) == 0 && cache->redo &&
+           redo_take_wanted(cache->redo))
+        ;
+    end_trimmer(cache);
+    pthread_mutex_unlock(cache->monitor);
+}
+
+/* A log that becomes full is broken, and asks once more. */
+static void trimmer_refused(struct background *trimmer)
+{
+    struct cache *cache = container_of(trimmer, struct cache, trimmer);
+    pthread_mutex_lock(cache->monitor);
+    end_trimmer(cache);
+    pthread_mutex_unlock(cache->monitor);
+}
+
+void order_start_trimmer(struct cache *cache)
+{
+    if (!cache->redo || cache->trimmer_running || !redo_take_wanted(cache->redo))
+        return;
+    cache->trimmer_running = true;
+    cache->trimmer = (struct background){
+        .env = cache->env, .co_run = trimmer_co_run, .refused = trimmer_refused};
+    pthread_mutex_unlock(cache->monitor);
+    background_start(&cache->trimmer);
+    pthread_mutex_lock(cache->monitor);
+}
+
+/* Monitor; given up meanwhile. Nothing goes on in the background. */
+static void co_await_background(struct cache *cache)
+{
+    after_co_drain(cache);
+    while (cache->trimmer_running) {
+        co_queue_wait(&cache->trimmer_waiters, cache->monitor);
+        after_co_drain(cache); /* of what its rounds have made durable */
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------
+ */
+
 int order_co_round_of_all(struct cache *cache)
 {
     cache->want_all++;
@@ -84,6 +144,8 @@ static bool has_work(const struct cache *cache, unsigned classes)
         if ((classes & (1u << i)) && !list_is_empty(&cache->dirty[i]))
             return true;
     }
+    if (cache->redo && redo_has_work(cache->redo))
+        return true;
     return !list_is_empty(&cache->after_new);
 }
 
@@ -120,7 +182,7 @@ int cache_co_settle(struct cache *cache)
     do {
         if (has_work(cache, ~0u) || cache->round_running)
             rc = order_co_round_of_all(cache);
-        after_co_drain(cache);
+        co_await_background(cache);
     } while (rc == 0 && (has_work(cache, ~0u) || cache->after_count > 0));
     pthread_mutex_unlock(cache->monitor);
     return rc < 0 ? rc : co_sync_all(cache);
@@ -135,6 +197,8 @@ void cache_refuse_writes(struct cache *cache, int code)
 {
     assert(code < 0);
     cache->refused_rc = code;
+    if (cache->redo)
+        redo_break_for_good(cache->redo);
 }
 
 void cache_round_counters(struct cache *cache, struct cache_round_counters *ret_counters)

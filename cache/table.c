@@ -112,6 +112,7 @@ static int cache_init(struct cache *cache, const struct cache_config *config)
         list_init(&cache->dirty[i]);
     co_queue_init(&cache->round_waiters);
     co_queue_init(&cache->reaper_waiters);
+    co_queue_init(&cache->trimmer_waiters);
     list_init(&cache->after_new);
     list_init(&cache->after_ready);
     uses_init(&cache->uses);
@@ -151,7 +152,7 @@ void cache_free(struct cache *cache)
     if (!cache)
         return;
     assert(!cache->round_running && !cache->reaper_running && cache->cleaner.interval_ns == 0);
-    assert(cache->after_count == 0);
+    assert(cache->after_count == 0 && !cache->trimmer_running);
     for (unsigned i = 0; i < cache->kind_count; i++)
         kind_fini(&cache->kinds[i]);
     uses_fini(cache);

@@ -37,6 +37,7 @@
 #include "block/coroutine_lock.h"
 #include "block/home_timer.h"
 #include "cache/cache.h"
+#include "cache/redo_log.h"
 #include "common/list.h"
 
 enum table_state {
@@ -140,6 +141,11 @@ struct cache {
     bool reaper_running;
     struct background reaper;
     struct co_queue reaper_waiters;
+
+    struct redo *redo;    /* NULL: there is none */
+    bool trimmer_running; /* a round for the sake of the log; see order.c */
+    struct background trimmer;
+    struct co_queue trimmer_waiters;
 };
 
 /* --- table.c: where a table is, and its content --- */
@@ -183,6 +189,8 @@ bool evict_is_dirty_enough(const struct cache_kind *kind);
 /* Monitor. */
 void dirty_mark(struct cache *cache, struct cache_table *table, uint32_t from, uint32_t to);
 void dirty_unmark(struct cache_table *table);
+/* Monitor. The log that the kind's changes go into; NULL: none. */
+struct redo *dirty_redo(const struct cache_kind *kind);
 
 /* --- order.c: rounds and syncs --- */
 
@@ -190,6 +198,8 @@ void dirty_unmark(struct cache_table *table);
  * its result. */
 int order_co_round_of_all(struct cache *cache);
 int order_co_sync(struct cache *cache, unsigned node_index);
+/* Monitor; given up meanwhile. Starts a round in the background where the log wants one. */
+void order_start_trimmer(struct cache *cache);
 
 /* --- writeback.c: one round --- */
 

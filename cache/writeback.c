@@ -126,6 +126,8 @@ static void take_copies(struct round *round)
         }
     }
     list_move_all(&round->after, &cache->after_new);
+    if (cache->redo)
+        redo_round_begins(cache->redo);
 }
 
 /* Monitor; given up for the allocation. What became dirty meanwhile may need more: once again. */
@@ -322,6 +324,8 @@ int writeback_co_round(struct cache *cache, unsigned classes)
             give_back(cache, &round.copies[i]);
             leave_writing(round.copies[i].table);
         }
+        if (cache->redo) /* before what waits for the round runs */
+            redo_round_ended(cache->redo, rc);
         after_round_ended(cache, &round.after, rc);
     }
     free(round.copies);
