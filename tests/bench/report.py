@@ -3,6 +3,8 @@
 import html
 import statistics
 
+from servers import BARE
+
 
 def medians(samples):
     """Of a list of measurements {"ops", "cpu_us", ...}: one with the medians and the spread."""
@@ -22,7 +24,7 @@ def compare(case, servers, subject):
     rows = []
     for target in case["targets"]:
         peers = {name: result for name, result in servers.items()
-                 if name != subject and target["peers"](name)}
+                 if name not in (subject, BARE) and target["peers"](name)}
         if not peers:
             continue
         best = max(peers, key=lambda name: peers[name]["ops"])
@@ -32,8 +34,10 @@ def compare(case, servers, subject):
             "case": case["name"], "group": target["group"],
             "ops_peer": best, "ops_ratio": own["ops"] / peers[best]["ops"],
             "ops_target": target["ops"], "cpu_target": target["cpu"],
-            "cpu_peer": thrifty, "cpu_ratio": None,
+            "cpu_peer": thrifty, "cpu_ratio": None, "bare_ratio": None,
         }
+        if BARE in servers:
+            row["bare_ratio"] = own["ops"] / servers[BARE]["ops"]
         if peers[thrifty]["cpu_us"] > 0:
             row["cpu_ratio"] = own["cpu_us"] / peers[thrifty]["cpu_us"]
         row["ops_met"] = row["ops_ratio"] >= target["ops"]
@@ -57,14 +61,15 @@ def print_table(cases, results, ratios, subject):
         print(f"\nno ratios: {subject} was not measured beside a peer")
         return
     print(f"\n{subject} over the best peer; the aim in brackets")
-    print(f"  {'case':<22} {'against':<18} {'ops':>16} {'CPU':>16}")
+    print(f"  {'case':<22} {'against':<18} {'ops':>16} {'CPU':>16} {'ops / bare':>11}")
     for row in ratios:
         cpu = "-"
         if row["cpu_ratio"] is not None:
             aim = "" if row["cpu_target"] is None else f" [{row['cpu_target']:.2f}]"
             cpu = f"{row['cpu_ratio']:.2f}{aim}{'' if row['cpu_met'] else ' !'}"
         ops = f"{row['ops_ratio']:.2f} [{row['ops_target']:.2f}]{'' if row['ops_met'] else ' !'}"
-        print(f"  {row['case']:<22} {row['group']:<18} {ops:>16} {cpu:>16}")
+        bare = "-" if row["bare_ratio"] is None else f"{row['bare_ratio']:.2f}"
+        print(f"  {row['case']:<22} {row['group']:<18} {ops:>16} {cpu:>16} {bare:>11}")
 
 
 BAR_HEIGHT = 14

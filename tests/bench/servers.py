@@ -13,10 +13,12 @@ import time
 
 CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 START_TIMEOUT_S = 20
+BARE = "(bare)"
 
 
 class Server:
-    """A way to serve an image. `direct` is the command for O_DIRECT, None where there is none."""
+    """A way to serve an image. `direct` is the command for O_DIRECT, None where there is none. The
+    bare one is no peer: what it reaches is what the machine lets anybody reach."""
 
     def __init__(self, name, program, buffered, direct=None):
         self.name = name
@@ -57,7 +59,7 @@ def platter_command(program, options, *more):
     return command
 
 
-def all_servers(platter, platter_options):
+def all_servers(platter, platter_options, bare):
     """Every server known, platter first; the caller drops those that are not there."""
     options = shlex.split(platter_options)
     return [
@@ -71,6 +73,7 @@ def all_servers(platter, platter_options):
                lambda sock, image, folder: ["nbdkit", "-f", "-U", sock, "file", image]),
         Server("nbd-server", "nbd-server", nbd_server_command(False)),
         Server("nbd-server-splice", "nbd-server", nbd_server_command(True)),
+        Server(BARE, bare, lambda sock, image, folder: [bare, image, sock]),
     ]
 
 
