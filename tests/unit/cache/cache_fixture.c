@@ -12,8 +12,9 @@ static struct block_node *co_open_disk(struct cache_fixture *fixture, struct mem
     return node;
 }
 
-static void make_cache(struct cache_fixture *fixture)
+struct cache *cache_fixture_new_cache(struct cache_fixture *fixture)
 {
+    struct cache *cache;
     struct cache_config config = {
         .env = &fixture->block.env,
         .monitor = &fixture->monitor,
@@ -30,7 +31,8 @@ static void make_cache(struct cache_fixture *fixture)
             .end = i == SHORT ? SHORT_BASE + SHORT_BYTES : 0,
             .budget_bytes = 1,
         };
-    assert_int_equal(cache_new(&fixture->cache, &config, NULL), 0);
+    assert_int_equal(cache_new(&cache, &config, NULL), 0);
+    return cache;
 }
 
 struct run_arg {
@@ -44,7 +46,7 @@ static void co_run(struct fixture *block, void *arg)
     struct cache_fixture *fixture = run->fixture;
     block->node = co_open_disk(fixture, &block->disk);
     fixture->data_node = co_open_disk(fixture, &fixture->data_disk);
-    make_cache(fixture);
+    fixture->cache = cache_fixture_new_cache(fixture);
     run->test(fixture);
     cache_free(fixture->cache);
     block_co_node_unref(fixture->data_node);

@@ -33,6 +33,9 @@ void cache_fixture_run_over(uint32_t request_alignment, uint32_t memory_alignmen
                             void (*test)(struct cache_fixture *fixture));
 void cache_fixture_run(uint32_t alignment, void (*test)(struct cache_fixture *fixture));
 
+/* One more over the same disks. */
+struct cache *cache_fixture_new_cache(struct cache_fixture *fixture);
+
 #define CACHE_TEST(name)                   \
     static void name(void **state)         \
     {                                      \

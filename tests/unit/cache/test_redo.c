@@ -4,29 +4,21 @@
 #include "tests/unit/unit.h"
 
 #include <errno.h>
-#include <stdlib.h>
 
 #include "block/coroutine.h"
-#include "cache/redo_log.h"
 #include "tests/unit/cache/cache_fixture.h"
+#include "tests/unit/cache/redo_fixture.h"
 
-#define MEMORY_BYTES REDO_MEMORY_BYTES_MIN
-#define RING_BYTES (MEMORY_BYTES - REDO_HEADER_BYTES)
 #define STORE_BYTES 32 /* of a record of 8 bytes */
 
-static const struct redo_identity mine = {.bytes = "mine"};
 static const struct redo_identity other = {.bytes = "other"};
 
 static struct redo *make_log(void **ret_memory)
 {
-    struct redo *redo;
-    void *memory = aligned_alloc(REDO_HEADER_BYTES, MEMORY_BYTES);
-    assert_non_null(memory);
-    memset(memory, 0, MEMORY_BYTES);
-    assert_int_equal(redo_new(&redo, memory, MEMORY_BYTES), 0);
-    assert_int_equal(redo_look(redo, &mine), REDO_FOREIGN);
-    redo_format(redo, &mine);
-    *ret_memory = memory;
+    *ret_memory = new_log_memory();
+    struct redo *redo = new_log(*ret_memory);
+    assert_int_equal(log_content(redo), REDO_FOREIGN);
+    redo_format(redo, &log_identity);
     return redo;
 }
 
@@ -36,22 +28,9 @@ static void drop_log(struct redo *redo, void *memory)
     free(memory);
 }
 
-static struct redo_counters counters_of_log(const struct redo *redo)
-{
-    struct redo_counters counters;
-    redo_counters(redo, &counters);
-    return counters;
-}
-
 static void store_u64(struct redo *redo, uint64_t node_offset, uint64_t value)
 {
     redo_store(redo, LOW, node_offset, &value, sizeof(value));
-}
-
-/* The record at that place of the ring. */
-static struct redo_record *record_at(void *memory, uint64_t at)
-{
-    return (struct redo_record *)(void *)((uint8_t *)memory + REDO_HEADER_BYTES + at);
 }
 
 #define LOG_TEST(name)                         \
@@ -67,21 +46,21 @@ static struct redo_record *record_at(void *memory, uint64_t at)
 static void check_a_look_tells_whose_it_is_and_what_it_holds(struct redo *redo, void *memory)
 {
     struct redo_header *header = memory;
-    assert_int_equal(redo_look(redo, &mine), REDO_EMPTY);
+    assert_int_equal(log_content(redo), REDO_EMPTY);
     assert_int_equal(redo_look(redo, &other), REDO_FOREIGN);
     store_u64(redo, 0, 1);
-    assert_int_equal(redo_look(redo, &mine), REDO_CHANGES);
+    assert_int_equal(log_content(redo), REDO_CHANGES);
     assert_int_equal(redo_look(redo, &other), REDO_FOREIGN);
     header->magic++;
-    assert_int_equal(redo_look(redo, &mine), REDO_FOREIGN);
+    assert_int_equal(log_content(redo), REDO_FOREIGN);
     header->magic--;
     header->memory_bytes++;
-    assert_int_equal(redo_look(redo, &mine), REDO_FOREIGN);
+    assert_int_equal(log_content(redo), REDO_FOREIGN);
     header->memory_bytes--;
     header->is_broken = 1;
-    assert_int_equal(redo_look(redo, &mine), REDO_BROKEN);
+    assert_int_equal(log_content(redo), REDO_BROKEN);
     redo_format(redo, &other);
-    assert_int_equal(redo_look(redo, &mine), REDO_FOREIGN);
+    assert_int_equal(log_content(redo), REDO_FOREIGN);
     assert_int_equal(redo_look(redo, &other), REDO_EMPTY);
 }
 LOG_TEST(a_look_tells_whose_it_is_and_what_it_holds)
@@ -91,9 +70,9 @@ static void check_a_heartbeat_is_kept_until_it_is_formatted(struct redo *redo, v
     struct redo *next;
     assert_int_equal(redo_heartbeat_ns(redo), 0);
     redo_beat(redo, UINT64_C(0x123456789abcdef0));
-    assert_int_equal(redo_new(&next, memory, MEMORY_BYTES), 0);
+    assert_int_equal(redo_new(&next, memory, LOG_BYTES), 0);
     assert_int_equal(redo_heartbeat_ns(next), UINT64_C(0x123456789abcdef0));
-    redo_format(next, &mine);
+    redo_format(next, &log_identity);
     assert_int_equal(redo_heartbeat_ns(redo), 0);
     redo_free(next);
 }
@@ -123,7 +102,7 @@ static void check_records_say_what_was_changed(struct redo *redo, void *memory)
     assert_int_equal(record->length, 8);
     assert_int_equal(record->node_offset, 4096);
     assert_int_equal(*(const uint64_t *)(const void *)(record + 1), UINT64_C(1) << 33);
-    assert_int_equal(counters_of_log(redo).records, 3);
+    assert_int_equal(log_counters(redo).records, 3);
 }
 LOG_TEST(records_say_what_was_changed)
 
@@ -150,7 +129,7 @@ static void check_a_record_lies_in_one_piece_behind_a_pad(struct redo *redo, voi
     assert_int_equal(at + sizeof(*record) + record->length, RING_BYTES);
     assert_int_equal(record_at(memory, 0)->type, REDO_STORE);
     assert_int_equal(header->tail, RING_BYTES + sizeof(*record) + RING_BYTES / 2);
-    assert_int_equal(redo_look(redo, &mine), REDO_CHANGES);
+    assert_int_equal(log_content(redo), REDO_CHANGES);
 }
 LOG_TEST(a_record_lies_in_one_piece_behind_a_pad)
 
@@ -163,12 +142,12 @@ static void fill(struct redo *redo, unsigned left)
 static void check_a_ring_holds_as_much_as_it_is_long(struct redo *redo, void *memory)
 {
     fill(redo, 0);
-    assert_int_equal(redo_look(redo, &mine), REDO_CHANGES);
-    assert_int_equal(counters_of_log(redo).live_bytes, RING_BYTES);
-    assert_int_equal(counters_of_log(redo).breaks, 0);
+    assert_int_equal(log_content(redo), REDO_CHANGES);
+    assert_int_equal(log_counters(redo).live_bytes, RING_BYTES);
+    assert_int_equal(log_counters(redo).breaks, 0);
     store_u64(redo, 0, 1);
-    assert_int_equal(redo_look(redo, &mine), REDO_BROKEN);
-    assert_int_equal(counters_of_log(redo).breaks, 1);
+    assert_int_equal(log_content(redo), REDO_BROKEN);
+    assert_int_equal(log_counters(redo).breaks, 1);
     assert_int_equal(((struct redo_header *)memory)->tail, RING_BYTES);
 }
 LOG_TEST(a_ring_holds_as_much_as_it_is_long)
@@ -178,7 +157,7 @@ static void check_a_change_larger_than_the_ring_breaks_it(struct redo *redo, voi
     static const uint8_t bytes[RING_BYTES];
     (void)memory;
     redo_store(redo, LOW, 0, bytes, sizeof(bytes));
-    assert_int_equal(redo_look(redo, &mine), REDO_BROKEN);
+    assert_int_equal(log_content(redo), REDO_BROKEN);
 }
 LOG_TEST(a_change_larger_than_the_ring_breaks_it)
 
@@ -195,7 +174,7 @@ static void check_a_round_trims_what_it_copied_and_no_more(struct redo *redo, vo
     redo_round_begins(redo);
     redo_round_ended(redo, -EIO);
     assert_int_equal(header->head, STORE_BYTES);
-    assert_int_equal(redo_look(redo, &mine), REDO_CHANGES);
+    assert_int_equal(log_content(redo), REDO_CHANGES);
 }
 LOG_TEST(a_round_trims_what_it_copied_and_no_more)
 
@@ -207,25 +186,25 @@ static void check_only_a_whole_round_with_an_empty_log_heals(struct redo *redo, 
     store_u64(redo, 0, 1); /* breaks it in the middle of a round */
     assert_true(redo_has_work(redo));
     redo_round_ended(redo, 0);
-    assert_int_equal(redo_look(redo, &mine), REDO_BROKEN);
+    assert_int_equal(log_content(redo), REDO_BROKEN);
     redo_round_begins(redo);
     assert_false(redo_has_work(redo));
     redo_round_ended(redo, -EIO); /* what it copied is in no log */
-    assert_int_equal(redo_look(redo, &mine), REDO_BROKEN);
+    assert_int_equal(log_content(redo), REDO_BROKEN);
     store_u64(redo, 0, 2);
-    assert_int_equal(counters_of_log(redo).live_bytes, 0);
+    assert_int_equal(log_counters(redo).live_bytes, 0);
     redo_round_begins(redo);
     fill(redo, 0);
     store_u64(redo, 0, 3); /* full again before it is healed */
     redo_round_ended(redo, 0);
-    assert_int_equal(redo_look(redo, &mine), REDO_BROKEN);
-    assert_int_equal(counters_of_log(redo).breaks, 2);
+    assert_int_equal(log_content(redo), REDO_BROKEN);
+    assert_int_equal(log_counters(redo).breaks, 2);
     redo_round_begins(redo);
     store_u64(redo, 0, 4);
-    assert_int_equal(redo_look(redo, &mine), REDO_BROKEN);
+    assert_int_equal(log_content(redo), REDO_BROKEN);
     redo_round_ended(redo, 0);
-    assert_int_equal(redo_look(redo, &mine), REDO_CHANGES);
-    assert_int_equal(counters_of_log(redo).live_bytes, STORE_BYTES);
+    assert_int_equal(log_content(redo), REDO_CHANGES);
+    assert_int_equal(log_counters(redo).live_bytes, STORE_BYTES);
 }
 LOG_TEST(only_a_whole_round_with_an_empty_log_heals)
 
@@ -238,12 +217,12 @@ static void check_what_is_broken_for_good_is_healed_by_no_round(struct redo *red
     redo_round_ended(redo, 0);
     redo_round_begins(redo);
     redo_round_ended(redo, 0);
-    assert_int_equal(redo_look(redo, &mine), REDO_BROKEN);
+    assert_int_equal(log_content(redo), REDO_BROKEN);
     assert_false(redo_take_wanted(redo));
     assert_false(redo_has_work(redo));
-    redo_format(redo, &mine);
+    redo_format(redo, &log_identity);
     store_u64(redo, 0, 1);
-    assert_int_equal(redo_look(redo, &mine), REDO_CHANGES);
+    assert_int_equal(log_content(redo), REDO_CHANGES);
 }
 LOG_TEST(what_is_broken_for_good_is_healed_by_no_round)
 
@@ -262,7 +241,7 @@ static void check_a_round_is_wanted_at_half_full_once(struct redo *redo, void *m
     store_u64(redo, 0, 1);
     assert_false(redo_take_wanted(redo));
     fill(redo, 0);
-    assert_int_equal(redo_look(redo, &mine), REDO_BROKEN);
+    assert_int_equal(log_content(redo), REDO_BROKEN);
     assert_true(redo_take_wanted(redo));
     assert_false(redo_take_wanted(redo));
     redo_round_begins(redo);
