@@ -2,6 +2,7 @@
 #include "block/posix_extents.h"
 
 #include <assert.h>
+#include <string.h>
 
 void posix_extents_init(struct posix_extents *extents)
 {
@@ -13,17 +14,27 @@ void posix_extents_fini(struct posix_extents *extents)
     pthread_mutex_destroy(&extents->mutex);
 }
 
+/* The first that ends behind offset, or count. */
+static unsigned first_behind(const struct posix_extents *extents, uint64_t offset)
+{
+    unsigned low = 0, high = extents->count;
+    while (low < high) {
+        unsigned middle = low + (high - low) / 2;
+        if (extents->known[middle].end > offset)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
 bool posix_extents_find(struct posix_extents *extents, uint64_t offset, uint64_t *ret_end)
 {
-    bool found = false;
     pthread_mutex_lock(&extents->mutex);
-    for (unsigned i = 0; i < extents->count && !found; i++) {
-        const struct posix_extent *known = &extents->known[i];
-        if (known->start <= offset && offset < known->end) {
-            *ret_end = known->end;
-            found = true;
-        }
-    }
+    unsigned at = first_behind(extents, offset);
+    bool found = at < extents->count && extents->known[at].start <= offset;
+    if (found)
+        *ret_end = extents->known[at].end;
     pthread_mutex_unlock(&extents->mutex);
     return found;
 }
@@ -36,20 +47,38 @@ uint64_t posix_extents_generation(struct posix_extents *extents)
     return generation;
 }
 
-static void remove_at(struct posix_extents *extents, unsigned index)
+static void remove_some(struct posix_extents *extents, unsigned at, unsigned count)
 {
-    extents->known[index] = extents->known[--extents->count];
+    struct posix_extent *known = extents->known;
+    memmove(known + at, known + at + count, (extents->count - at - count) * sizeof(*known));
+    extents->count -= count;
 }
 
 /* When all places are taken, each gives way in its turn. */
-static void put(struct posix_extents *extents, uint64_t start, uint64_t end)
+static void insert(struct posix_extents *extents, unsigned at, uint64_t start, uint64_t end)
 {
-    unsigned index = extents->count;
-    if (index < POSIX_EXTENTS_MAX)
-        extents->count++;
-    else
-        index = extents->next_victim++ % POSIX_EXTENTS_MAX;
-    extents->known[index] = (struct posix_extent){.start = start, .end = end};
+    struct posix_extent *known = extents->known;
+    if (extents->count == POSIX_EXTENTS_MAX) {
+        unsigned victim = extents->next_victim++ % POSIX_EXTENTS_MAX;
+        remove_some(extents, victim, 1);
+        at -= victim < at;
+    }
+    memmove(known + at + 1, known + at, (extents->count - at) * sizeof(*known));
+    known[at] = (struct posix_extent){.start = start, .end = end};
+    extents->count++;
+}
+
+/* What touches it becomes one with it. */
+static void merge(struct posix_extents *extents, uint64_t start, uint64_t end)
+{
+    const struct posix_extent *known = extents->known;
+    unsigned first = first_behind(extents, start > 0 ? start - 1 : 0), behind = first;
+    for (; behind < extents->count && known[behind].start <= end; behind++) {
+        start = known[behind].start < start ? known[behind].start : start;
+        end = known[behind].end > end ? known[behind].end : end;
+    }
+    remove_some(extents, first, behind - first);
+    insert(extents, first, start, end);
 }
 
 void posix_extents_add(struct posix_extents *extents, uint64_t generation, uint64_t start,
@@ -57,18 +86,8 @@ void posix_extents_add(struct posix_extents *extents, uint64_t generation, uint6
 {
     assert(start < end);
     pthread_mutex_lock(&extents->mutex);
-    if (generation == extents->generation) {
-        /* What touches it becomes one with it; downwards, because removing moves the last one. */
-        for (unsigned i = extents->count; i-- > 0;) {
-            const struct posix_extent known = extents->known[i];
-            if (known.end < start || end < known.start)
-                continue;
-            start = known.start < start ? known.start : start;
-            end = known.end > end ? known.end : end;
-            remove_at(extents, i);
-        }
-        put(extents, start, end);
-    }
+    if (generation == extents->generation)
+        merge(extents, start, end);
     pthread_mutex_unlock(&extents->mutex);
 }
 
@@ -76,16 +95,19 @@ void posix_extents_forget(struct posix_extents *extents, uint64_t start, uint64_
 {
     pthread_mutex_lock(&extents->mutex);
     extents->generation++;
-    for (unsigned i = extents->count; i-- > 0;) {
-        const struct posix_extent known = extents->known[i];
-        if (known.end <= start || end <= known.start)
-            continue;
-        remove_at(extents, i);
-        /* What is put back is at or behind i, and outside [start, end): never cut again. */
-        if (known.start < start)
-            put(extents, known.start, start);
-        if (end < known.end)
-            put(extents, end, known.end);
+    unsigned first = first_behind(extents, start), behind = first;
+    struct posix_extent below = {.end = 0}, above = {.end = 0}; /* what stays of those cut */
+    for (; behind < extents->count && extents->known[behind].start < end; behind++) {
+        const struct posix_extent *known = &extents->known[behind];
+        if (known->start < start)
+            below = (struct posix_extent){.start = known->start, .end = start};
+        if (known->end > end)
+            above = (struct posix_extent){.start = end, .end = known->end};
     }
+    remove_some(extents, first, behind - first);
+    if (above.end > 0)
+        insert(extents, first, above.start, above.end);
+    if (below.end > 0)
+        insert(extents, first, below.start, below.end);
     pthread_mutex_unlock(&extents->mutex);
 }

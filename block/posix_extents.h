@@ -7,9 +7,12 @@
  * system each time. Only data is remembered: taking a hole for data costs a few zeroes, taking data
  * for a hole loses it, and another process may write into a hole at any time.
  *
- * Shared by all loops under one plain mutex: what is done under it is a walk over sixteen pairs of
- * numbers, and it is taken once for a request of 64 KiB or more. (A sequence count would save the
- * lock for readers, and cost the writers a protocol; it is not worth it for that.)
+ * Shared by all loops under one plain mutex: what is done under it is a search by halves among a
+ * thousand pairs of numbers, taken once for a request of 64 KiB or more, or where something is
+ * found out or forgotten, moving some of them. (A sequence count would save the lock for readers,
+ * and cost the writers a protocol; it is not worth it for that.) A thousand, since a client that
+ * copies a sparse image asks for the status of a long stretch, and then reads the data of it: what
+ * it was told is still known when it reads.
  *
  * A finding may be old when it arrives: between the look at the file system and the adding, the
  * range may have been punched out. So a looker takes the generation first, and adds nothing when
@@ -20,7 +23,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define POSIX_EXTENTS_MAX 16
+#define POSIX_EXTENTS_MAX 1024
 
 struct posix_extent {
     uint64_t start, end;
@@ -28,7 +31,7 @@ struct posix_extent {
 
 struct posix_extents {
     pthread_mutex_t mutex;
-    struct posix_extent known[POSIX_EXTENTS_MAX]; /* do not overlap; in no order */
+    struct posix_extent known[POSIX_EXTENTS_MAX]; /* by their places; none touches another */
     unsigned count;
     unsigned next_victim;
     uint64_t generation;

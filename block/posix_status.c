@@ -37,7 +37,7 @@ static bool find_remembered(struct posix_file *file, uint64_t offset,
 
 struct seek_job {
     struct posix_file *file;
-    uint64_t offset;
+    uint64_t offset, length;    /* what is asked for */
     struct block_extent extent; /* the result, as long as it is */
 };
 
@@ -51,6 +51,17 @@ static int seek_again(struct posix_file *file, enum host_seek what, uint64_t off
     return ret;
 }
 
+/* Where data ends that begins at data_offset; it is remembered. */
+static int find_end(struct posix_file *file, uint64_t generation, uint64_t data_offset,
+                    uint64_t *ret_hole)
+{
+    int ret = seek_again(file, HOST_SEEK_HOLE, data_offset, ret_hole);
+    if (ret == 0 && *ret_hole > data_offset)
+        posix_extents_add(&file->data, generation, data_offset, *ret_hole);
+    return ret;
+}
+
+/* Who asks beyond a hole will ask for the data behind it next, and finds it remembered. */
 static int seek_work(void *arg)
 {
     struct seek_job *job = arg;
@@ -58,23 +69,26 @@ static int seek_work(void *arg)
     uint64_t generation = posix_extents_generation(&file->data);
     uint64_t data, hole;
     int ret = seek_again(file, HOST_SEEK_DATA, job->offset, &data);
-    if (ret == -ENXIO || (ret == 0 && data > job->offset)) {
+    if (ret == -ENXIO) {
         /* No data from here to the end: a hole, however long one asks. */
-        uint64_t length = ret == 0 ? data - job->offset : UINT64_MAX;
-        job->extent = (struct block_extent){.length = length, .flags = BLOCK_EXTENT_ZERO};
+        job->extent = (struct block_extent){.length = UINT64_MAX, .flags = BLOCK_EXTENT_ZERO};
         return 0;
     }
-    if (ret == 0)
-        ret = seek_again(file, HOST_SEEK_HOLE, job->offset, &hole);
     if (ret < 0)
         return ret;
-    if (hole <= job->offset) { /* changed between the two looks; data is never a wrong answer */
-        job->extent = (struct block_extent){.length = 1, .flags = BLOCK_EXTENT_ALLOCATED};
+    if (data > job->offset) {
+        job->extent =
+            (struct block_extent){.length = data - job->offset, .flags = BLOCK_EXTENT_ZERO};
+        if (job->extent.length < job->length)
+            find_end(file, generation, data, &hole);
         return 0;
     }
-    posix_extents_add(&file->data, generation, job->offset, hole);
+    ret = find_end(file, generation, job->offset, &hole);
+    if (ret < 0)
+        return ret;
+    /* Where it changed between the two looks: data is never a wrong answer. */
     job->extent = (struct block_extent){
-        .length = hole - job->offset,
+        .length = hole > job->offset ? hole - job->offset : 1,
         .flags = BLOCK_EXTENT_ALLOCATED,
     };
     return 0;
@@ -84,7 +98,7 @@ int posix_co_status(struct block_node *node, uint64_t offset, uint64_t length,
                     struct block_extent *ret_extent)
 {
     struct posix_file *file = posix_of(node);
-    struct seek_job job = {.file = file, .offset = offset, .extent = all_data};
+    struct seek_job job = {.file = file, .offset = offset, .length = length, .extent = all_data};
     if (!find_remembered(file, offset, &job.extent) &&
         !atomic_load_explicit(&file->no_seek, memory_order_relaxed)) {
         int ret = workers_co_run(node->env->workers, seek_work, &job);

@@ -60,6 +60,32 @@ static void a_finding_older_than_a_forgetting_is_not_added(void **state)
     posix_extents_fini(&extents);
 }
 
+static void of_more_than_fit_some_are_forgotten(void **state)
+{
+    (void)state;
+    enum { ADDED = 3 * POSIX_EXTENTS_MAX };
+    struct posix_extents extents;
+    uint64_t end;
+    posix_extents_init(&extents);
+    for (uint64_t i = 0; i < ADDED; i++) {
+        uint64_t start = i * 7919 % ADDED * 10; /* in no order, none touches another */
+        add(&extents, start, start + 5);
+        assert_true(posix_extents_find(&extents, start + 4, &end));
+        assert_int_equal(end, start + 5);
+    }
+    assert_int_equal(extents.count, POSIX_EXTENTS_MAX);
+    for (unsigned i = 1; i < extents.count; i++)
+        assert_true(extents.known[i - 1].end < extents.known[i].start);
+    uint64_t middle =
+        extents.known[POSIX_EXTENTS_MAX / 2].start + 2; /* one more than there is room for */
+    posix_extents_forget(&extents, middle, middle + 1);
+    assert_false(posix_extents_find(&extents, middle, &end));
+    assert_int_equal(extents.count, POSIX_EXTENTS_MAX);
+    for (unsigned i = 1; i < extents.count; i++)
+        assert_true(extents.known[i - 1].end < extents.known[i].start);
+    posix_extents_fini(&extents);
+}
+
 /* Against an array of what may be claimed at most. */
 static void nothing_is_claimed_that_was_not_added_or_was_forgotten(void **state)
 {
@@ -108,6 +134,7 @@ int main(void)
         cmocka_unit_test(touching_ranges_become_one),
         cmocka_unit_test(forgetting_the_middle_leaves_both_ends),
         cmocka_unit_test(a_finding_older_than_a_forgetting_is_not_added),
+        cmocka_unit_test(of_more_than_fit_some_are_forgotten),
         cmocka_unit_test(nothing_is_claimed_that_was_not_added_or_was_forgotten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
