@@ -18,7 +18,10 @@
 #define TOP_CAPACITY_MIN 8
 #define TOP_CAPACITY_MAX (UINT32_C(1) << 30)
 #define CHUNK_LEAVES_MIN 4
-#define CHUNK_LEAVES_MAX 512 /* 256 KiB at a time */
+#define CHUNK_LEAVES_MAX 511 /* with what comes before them, 256 KiB at a time */
+#define HUGE_LEAVES 4095     /* 2 MiB at a time, once there are some */
+#define HUGE_FROM_LEAVES (2 * HUGE_LEAVES)
+#define HUGE_BYTES (2 << 20)
 #define PAGE_BYTES 4096
 #define TOUCHED_BYTES_MIN (128 << 10)
 
@@ -54,18 +57,18 @@ struct owned_top *owned_top_enlarge(struct owned *owned)
 }
 
 /* They will all be used soon. With millions of tables, to have the host find each page when it is
- * written takes longer than all that is done with it. A wish: an older host finds them one by one.
- */
+ * written takes longer than all that is done with it, and large pages are sooner found, by the
+ * processor too. All wishes: an older host finds small ones one by one. */
 static void touch_pages(void *memory, size_t bytes)
 {
-#ifdef MADV_POPULATE_WRITE
     uintptr_t from = align_up((uintptr_t)memory, PAGE_BYTES);
     uintptr_t to = align_down((uintptr_t)memory + bytes, PAGE_BYTES);
-    if (bytes >= TOUCHED_BYTES_MIN)
-        madvise((void *)from, to - from, MADV_POPULATE_WRITE);
-#else
-    (void)memory;
-    (void)bytes;
+    if (bytes < TOUCHED_BYTES_MIN)
+        return;
+    if (bytes == HUGE_BYTES)
+        madvise((void *)from, to - from, MADV_HUGEPAGE);
+#ifdef MADV_POPULATE_WRITE
+    madvise((void *)from, to - from, MADV_POPULATE_WRITE);
 #endif
 }
 
@@ -73,9 +76,12 @@ static void touch_pages(void *memory, size_t bytes)
 static int add_chunk(struct owned *owned)
 {
     uint64_t more = owned->leaf_count < CHUNK_LEAVES_MIN   ? CHUNK_LEAVES_MIN
-                    : owned->leaf_count > CHUNK_LEAVES_MAX ? CHUNK_LEAVES_MAX
-                                                           : owned->leaf_count;
-    struct owned_chunk *chunk = malloc(sizeof(*chunk) + more * sizeof(chunk->leaves[0]));
+                    : owned->leaf_count < CHUNK_LEAVES_MAX ? owned->leaf_count
+                    : owned->leaf_count < HUGE_FROM_LEAVES ? CHUNK_LEAVES_MAX
+                                                           : HUGE_LEAVES;
+    struct owned_chunk *chunk;
+    size_t bytes = sizeof(*chunk) + more * sizeof(chunk->leaves[0]);
+    chunk = aligned_alloc(bytes == HUGE_BYTES ? HUGE_BYTES : sizeof(chunk->leaves[0]), bytes);
     if (!chunk)
         return -ENOMEM;
     chunk->next = owned->chunks;
@@ -83,7 +89,7 @@ static int add_chunk(struct owned *owned)
     owned->leaf_count += more;
     owned->next_leaf = chunk->leaves;
     owned->fresh_count = more;
-    touch_pages(chunk, sizeof(*chunk) + more * sizeof(chunk->leaves[0]));
+    touch_pages(chunk, bytes);
     return 0;
 }
 
@@ -304,7 +310,7 @@ static void split(struct owned *owned, uint32_t at)
     uint64_t upper_base = owned_index_of(owned_element_at(leaf, base, half));
     struct owned_leaf *upper = insert_leaf(owned, at + 1, upper_base);
     for (uint32_t i = half; i < OWNED_LEAF_WORDS; i++)
-        owned_put_element(upper, upper_base, i - half, owned_element_at(leaf, base, i));
+        owned_put_element(upper, i - half, owned_element_at(leaf, base, i));
     set_count(upper, OWNED_LEAF_WORDS - half);
     set_count(leaf, half);
 }
@@ -340,8 +346,8 @@ static void insert(struct owned *owned, uint64_t element)
     uint32_t at = elements_before(leaf, base, owned_index_of(element));
     uint32_t count = owned_leaf_count(leaf);
     for (uint32_t i = count; i > at; i--)
-        owned_put_element(leaf, base, i, owned_element_at(leaf, base, i - 1));
-    owned_put_element(leaf, base, at, element);
+        owned_put_element(leaf, i, owned_element_at(leaf, base, i - 1));
+    owned_put_element(leaf, at, element);
     set_count(leaf, count + 1);
 }
 
@@ -371,7 +377,7 @@ static void remove_at(struct owned *owned, uint64_t cluster_index)
     uint64_t base = owned_base_at(top_of(owned), where);
     uint32_t count = owned_leaf_count(leaf);
     for (uint32_t i = elements_before(leaf, base, cluster_index); i + 1 < count; i++)
-        owned_put_element(leaf, base, i, owned_element_at(leaf, base, i + 1));
+        owned_put_element(leaf, i, owned_element_at(leaf, base, i + 1));
     set_count(leaf, count - 1);
     if (count == 1)
         remove_leaf(owned, where);

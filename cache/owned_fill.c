@@ -5,13 +5,17 @@
  *
  * The file is cut into *parts*, of so many clusters that there are some thousand parts at most.
  * What comes is put into the part it lies in, a word for each element as it will be in a leaf, and
- * for the time being in leaves too, one behind the other. In the end one part after the other is
- * brought together, its leaves go back, it is sorted where it is in no order, and goes to leaves
- * for good, mostly those of the part before. A part and its sorting mostly fit the processor's
- * caches, and all of it takes hardly more memory than the set will.
+ * for the time being in leaves too, one behind the other. In the end one part after the other goes
+ * to leaves for good, mostly those of the part before: as it is, or backwards, where it rises or
+ * falls from begin to end, as tables mostly do; else it is brought together and sorted. A part that
+ * has too many for that is parted again. So what is sorted fits the processor's caches, and all of
+ * it takes hardly more memory than the set will.
  *
  * Tried and rejected: arrays that grow, one for each segment, sorted as a whole. Half of the time
- * was the kernel's for their memory, and passes over megabytes were most of the rest.
+ * was the kernel's for their memory, and passes over megabytes were most of the rest. Of tables in
+ * no order one that comes goes to another part than the one before: to look for several in a row
+ * that go to the same costs more where there are none than it saves, as does fetching where they
+ * will go.
  */
 #include "cache/owned_leaves.h"
 
@@ -20,20 +24,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cache/owned_sort.h"
 #include "common/align.h"
 
 #define PARTS_WANTED 4096
 #define PARTS_MAX 16384 /* some of what is added may lie past the end that was said */
 #define PART_BITS_MIN 20
 #define LEAF_FILL (OWNED_LEAF_WORDS * 9 / 10) /* some may come between them later */
-#define DIGIT_BITS 10
-#define DIGIT_VALUES (1u << DIGIT_BITS)
-#define DIGITS_MAX 3
-_Static_assert(DIGITS_MAX *DIGIT_BITS >= OWNED_SEGMENT_BITS, "digits say all of a word");
+#define SORT_BITS 14 /* so many clusters at most, or words, are sorted at a time */
+#define SORT_WORDS (1u << SORT_BITS)
+#define SPLIT_WORDS_BITS 11 /* a part is parted into some of about so many words */
+#define SPLIT_BITS_MAX 10
 
 struct owned_part {
-    struct owned_leaf *newest; /* linked as free ones are, down to the oldest */
-    uint32_t leaf_count, room; /* words that the newest has left */
+    uint32_t *next; /* word of its newest leaf; at the end of that where it is full; or NULL */
 };
 
 /* --- gathering ----------------------------------------------------------------------------------
@@ -54,15 +58,38 @@ void owned_filler_fini(struct owned_filler *filler)
     *filler = (struct owned_filler){.owned = NULL};
 }
 
+static bool is_full(const struct owned_part *part)
+{
+    return (uintptr_t)part->next % sizeof(struct owned_leaf) == 0;
+}
+
+/* Its leaves are linked as free ones are, down to the oldest; each knows how many come behind it.
+ */
+static struct owned_leaf *newest_leaf(const struct owned_part *part)
+{
+    uintptr_t last = (uintptr_t)part->next - sizeof(uint32_t);
+    return part->next ? (struct owned_leaf *)align_down(last, sizeof(struct owned_leaf)) : NULL;
+}
+
+/* It has one at least. */
+static uint32_t words_of_newest(const struct owned_part *part)
+{
+    return (uint32_t)(part->next - newest_leaf(part)->plain);
+}
+
+static uint32_t words_of(const struct owned_part *part)
+{
+    return owned_leaf_count(newest_leaf(part)) * OWNED_LEAF_WORDS + words_of_newest(part);
+}
+
 static int enlarge_part(struct owned_filler *filler, struct owned_part *part)
 {
     if (owned_reserve_leaves(filler->owned, 1) < 0)
         return -ENOMEM;
-    struct owned_leaf *leaf = owned_take_leaf(filler->owned);
-    leaf->next_free = part->newest;
-    part->newest = leaf;
-    part->leaf_count++;
-    part->room = OWNED_LEAF_WORDS;
+    struct owned_leaf *newest = newest_leaf(part), *leaf = owned_take_leaf(filler->owned);
+    leaf->next_free = newest;
+    atomic_init(&leaf->count, newest ? owned_leaf_count(newest) + 1 : 0);
+    part->next = leaf->plain;
     return 0;
 }
 
@@ -82,21 +109,23 @@ static int reserve_parts(struct owned_filler *filler, uint64_t count)
     return 0;
 }
 
-static inline int gather(struct owned_filler *filler, uint64_t cluster_index, enum owned_kind kind,
-                         unsigned owner)
+/* The part of that cluster has room for a word. */
+static int make_room(struct owned_filler *filler, uint64_t cluster_index)
 {
     uint64_t at = cluster_index >> filler->part_bits;
     int ret = at < filler->part_count ? 0 : reserve_parts(filler, at + 1);
-    if (ret < 0)
-        return ret;
-    struct owned_part *part = &filler->parts[at];
-    if (part->room == 0 && enlarge_part(filler, part) < 0)
-        return -ENOMEM;
+    return ret == 0 && is_full(&filler->parts[at]) ? enlarge_part(filler, &filler->parts[at]) : ret;
+}
+
+static int gather(struct owned_filler *filler, uint64_t cluster_index, enum owned_kind kind,
+                  unsigned owner)
+{
+    int ret = make_room(filler, cluster_index);
     /* What does not go into a word follows from the part. */
-    uint32_t word = (uint32_t)owned_element(cluster_index, kind, owner);
-    atomic_store_explicit(&part->newest->words[OWNED_LEAF_WORDS - part->room--], word,
-                          memory_order_relaxed);
-    return 0;
+    if (ret == 0)
+        *filler->parts[cluster_index >> filler->part_bits].next++ =
+            (uint32_t)owned_element(cluster_index, kind, owner);
+    return ret;
 }
 
 int owned_filler_add(struct owned_filler *filler, uint64_t first, uint64_t count, unsigned owner)
@@ -109,125 +138,26 @@ int owned_filler_add(struct owned_filler *filler, uint64_t first, uint64_t count
     return ret == 0 ? gather(filler, first + count - 1, OWNED_LAST, owner) : ret;
 }
 
+/* As gather() does, with what every one of millions needs at hand. */
 int owned_filler_add_each(struct owned_filler *filler, const uint64_t *clusters, size_t count,
                           unsigned owner)
 {
-    int ret = 0;
+    struct owned_part *parts = filler->parts;
+    size_t part_count = filler->part_count;
+    const unsigned part_bits = filler->part_bits;
+    const uint64_t tag = owned_element(0, OWNED_ALONE, owner);
     assert(owner > OWNED_NOBODY && owner <= OWNED_OWNERS_MAX);
-    for (size_t i = 0; i < count && ret == 0; i++) {
-        assert(clusters[i] < OWNED_CLUSTERS_MAX);
-        ret = gather(filler, clusters[i], OWNED_ALONE, owner);
-    }
-    return ret;
-}
-
-/* --- sorting ------------------------------------------------------------------------------------
- */
-
-struct words {
-    uint32_t *all;
-    size_t capacity;
-};
-
-/* The words of one part, one behind the other, and what they are sorted with. */
-struct batch {
-    struct words words, spare;
-    size_t count;
-    bool falls;      /* they are in no order */
-    unsigned digits; /* in which they may differ */
-};
-
-/* What it had is gone. */
-static int words_reserve(struct words *words, size_t count)
-{
-    if (count <= words->capacity)
-        return 0;
-    free(words->all);
-    words->all = malloc(count * sizeof(*words->all));
-    words->capacity = words->all ? count : 0;
-    return words->all ? 0 : -ENOMEM;
-}
-
-static void words_fini(struct words *words)
-{
-    free(words->all);
-    *words = (struct words){.all = NULL};
-}
-
-/* The part is empty afterwards, and the batch has its words as they came. */
-static int batch_take(struct batch *batch, struct owned *owned, struct owned_part *part)
-{
-    size_t count = (size_t)part->leaf_count * OWNED_LEAF_WORDS - part->room;
-    if (words_reserve(&batch->words, count) < 0)
-        return -ENOMEM;
-    uint32_t *to = batch->words.all + count; /* backwards, as the leaves are linked */
-    uint32_t in_leaf = OWNED_LEAF_WORDS - part->room, behind = UINT32_MAX;
-    bool falls = false;
-    for (struct owned_leaf *leaf = part->newest, *older; leaf; leaf = older) {
-        older = leaf->next_free;
-        for (size_t at = 0; older && at < sizeof(*older); at += 64)
-            __builtin_prefetch((const char *)older + at);
-        for (uint32_t i = in_leaf; i > 0; i--) {
-            uint32_t word = atomic_load_explicit(&leaf->words[i - 1], memory_order_relaxed);
-            *--to = word;
-            falls |= word > behind;
-            behind = word;
+    for (size_t i = 0; i < count; i++) {
+        uint64_t at = clusters[i] >> part_bits;
+        if (at >= part_count || is_full(&parts[at])) {
+            assert(clusters[i] < OWNED_CLUSTERS_MAX);
+            int ret = make_room(filler, clusters[i]);
+            if (ret < 0)
+                return ret;
+            parts = filler->parts;
+            part_count = filler->part_count;
         }
-        in_leaf = OWNED_LEAF_WORDS;
-        owned_give_leaf(owned, leaf);
-    }
-    batch->count = count;
-    batch->falls = falls;
-    *part = (struct owned_part){.newest = NULL};
-    return 0;
-}
-
-static inline uint32_t digit_of(uint32_t word, unsigned digit)
-{
-    return word >> (OWNED_TAG_BITS + digit * DIGIT_BITS) & (DIGIT_VALUES - 1);
-}
-
-/* How many words have which digit, for all digits in one go. */
-static void count_digits(const struct batch *batch, uint32_t counts[DIGITS_MAX][DIGIT_VALUES])
-{
-    memset(counts, 0, batch->digits * sizeof(counts[0]));
-    for (size_t i = 0; i < batch->count; i++) {
-        uint32_t word = batch->words.all[i];
-        counts[0][digit_of(word, 0)]++;
-        counts[1][digit_of(word, 1)]++;
-        if (batch->digits > 2)
-            counts[2][digit_of(word, 2)]++;
-    }
-}
-
-/* One pass of a radix sort. counts: as count_digits() made them; they become places. */
-static void sort_by_digit(const uint32_t *from, uint32_t *to, size_t count, unsigned digit,
-                          uint32_t *counts)
-{
-    uint32_t place = 0;
-    for (uint32_t value = 0; value < DIGIT_VALUES; value++) {
-        uint32_t of_value = counts[value];
-        counts[value] = place;
-        place += of_value;
-    }
-    for (size_t i = 0; i < count; i++)
-        to[counts[digit_of(from[i], digit)]++] = from[i];
-}
-
-/* By cluster; two of one cluster are a conflict in any order. */
-static int batch_sort(struct batch *batch)
-{
-    uint32_t counts[DIGITS_MAX][DIGIT_VALUES];
-    if (!batch->falls)
-        return 0;
-    if (words_reserve(&batch->spare, batch->count) < 0)
-        return -ENOMEM;
-    count_digits(batch, counts);
-    for (unsigned digit = 0; digit < batch->digits; digit++) {
-        sort_by_digit(batch->words.all, batch->spare.all, batch->count, digit, counts[digit]);
-        struct words sorted = batch->spare;
-        batch->spare = batch->words;
-        batch->words = sorted;
+        *parts[at].next++ = (uint32_t)(clusters[i] << OWNED_TAG_BITS | tag);
     }
     return 0;
 }
@@ -273,8 +203,9 @@ static int add_leaf(struct owned_filler *filler, uint64_t base)
 }
 
 /* The last leaf has room for elements of the segment, the first of which comes now. */
-static int find_room(struct owned_filler *filler, uint64_t segment, uint64_t element)
+static int find_room(struct owned_filler *filler, uint64_t element)
 {
+    uint64_t segment = owned_segment_of(owned_index_of(element));
     if (!filler->leaf || owned_segment_of(filler->leaf_base) != segment)
         return add_leaf(filler, segment << OWNED_SEGMENT_BITS);
     return owned_leaf_count(filler->leaf) < LEAF_FILL ? 0
@@ -282,26 +213,25 @@ static int find_room(struct owned_filler *filler, uint64_t segment, uint64_t ele
 }
 
 /* Whether all of them stand alone and behind what is there already: then no two conflict. */
-static bool are_alone(const struct batch *batch, uint64_t last, uint64_t first_element)
+static bool are_alone(const uint32_t *words, size_t count, uint64_t last, uint64_t first_element)
 {
-    const uint32_t *words = batch->words.all;
-    uint32_t kinds = words[0], twice = 0;
-    for (size_t i = 1; i < batch->count; i++) {
+    uint32_t kinds = words[0], same = 0;
+    for (size_t i = 1; i < count; i++) {
         kinds |= words[i];
-        twice |= words[i] >> OWNED_TAG_BITS == words[i - 1] >> OWNED_TAG_BITS;
+        same |= words[i] >> OWNED_TAG_BITS <= words[i - 1] >> OWNED_TAG_BITS;
     }
-    return owned_kind_of(kinds) == OWNED_ALONE && !twice &&
-           (last == 0 || !is_conflict(last, first_element + words[0]));
+    return owned_kind_of(kinds) == OWNED_ALONE && !same &&
+           (last == 0 || !is_conflict(last, first_element | words[0]));
 }
 
-static int find_conflict(struct owned_filler *filler, const struct batch *batch,
+static int find_conflict(struct owned_filler *filler, const uint32_t *words, size_t count,
                          uint64_t first_element)
 {
     uint64_t last = filler->last_element;
-    if (are_alone(batch, last, first_element))
+    if (are_alone(words, count, last, first_element))
         return 0;
-    for (size_t i = 0; i < batch->count; i++) {
-        uint64_t element = first_element + batch->words.all[i];
+    for (size_t i = 0; i < count; i++) {
+        uint64_t element = first_element | words[i];
         if (is_conflict(last, element) && last != 0)
             return refuse(filler, last, element);
         last = element;
@@ -309,55 +239,232 @@ static int find_conflict(struct owned_filler *filler, const struct batch *batch,
     return 0;
 }
 
-/* Into the last leaf, which has room for them. */
-static void push_words(struct owned_filler *filler, uint64_t first_element, const uint32_t *words,
-                       uint32_t count)
+/* Behind all that is in leaves for good. They are sorted; first_element: the first that the
+ * segment may have. */
+static int push_words(struct owned_filler *filler, const uint32_t *words, size_t count,
+                      uint64_t first_element)
 {
-    struct owned_leaf *leaf = filler->leaf;
-    uint32_t at = owned_leaf_count(leaf);
-    for (uint32_t i = 0; i < count; i++)
-        owned_put_element(leaf, filler->leaf_base, at + i, first_element + words[i]);
-    atomic_store_explicit(&leaf->count, at + count, memory_order_relaxed);
-}
-
-static int push_batch(struct owned_filler *filler, const struct batch *batch, uint64_t segment)
-{
-    uint64_t first_element = segment << OWNED_SEGMENT_BITS << OWNED_TAG_BITS;
-    int ret = find_conflict(filler, batch, first_element);
+    int ret = find_conflict(filler, words, count, first_element);
     if (ret < 0)
         return ret;
-    for (size_t done = 0; done < batch->count;) {
-        const uint32_t *words = batch->words.all + done;
-        if (find_room(filler, segment, first_element + words[0]) < 0)
+    filler->last_element = first_element | words[count - 1];
+    while (count > 0) {
+        if (find_room(filler, first_element | words[0]) < 0)
             return -ENOMEM;
-        uint32_t room = LEAF_FILL - owned_leaf_count(filler->leaf);
-        uint32_t count = (uint32_t)smaller(room, batch->count - done);
-        push_words(filler, first_element, words, count);
-        done += count;
+        uint32_t at = owned_leaf_count(filler->leaf);
+        uint32_t some = (uint32_t)smaller(LEAF_FILL - at, count);
+        memcpy(filler->leaf->plain + at, words, some * sizeof(*words));
+        atomic_store_explicit(&filler->leaf->count, at + some, memory_order_relaxed);
+        words += some;
+        count -= some;
     }
-    filler->last_element = first_element + batch->words.all[batch->count - 1];
     return 0;
 }
 
-static int move_part(struct owned_filler *filler, size_t at, struct batch *batch)
+/* --- parts in order -----------------------------------------------------------------------------
+ */
+
+struct order {
+    uint32_t rises, falls; /* not 0: from some word to the next */
+};
+
+static void compare(struct order *order, uint32_t word, uint32_t next)
 {
-    int ret = batch_take(batch, filler->owned, &filler->parts[at]);
-    if (ret == 0)
-        ret = batch_sort(batch);
-    if (ret == 0)
-        ret = push_batch(filler, batch, at >> (OWNED_SEGMENT_BITS - filler->part_bits));
+    order->rises |= word < next;
+    order->falls |= word > next;
+}
+
+static struct order order_of(const struct owned_part *part)
+{
+    struct order order = {0, 0};
+    const struct owned_leaf *leaf = newest_leaf(part);
+    uint32_t count = words_of_newest(part);
+    while (!order.rises || !order.falls) {
+        for (uint32_t i = 1; i < count; i++)
+            compare(&order, leaf->plain[i - 1], leaf->plain[i]);
+        const struct owned_leaf *older = leaf->next_free;
+        if (!older)
+            break;
+        count = OWNED_LEAF_WORDS;
+        compare(&order, older->plain[count - 1], leaf->plain[0]);
+        leaf = older;
+    }
+    return order;
+}
+
+static struct owned_leaf *turn_leaves(struct owned_leaf *newest)
+{
+    struct owned_leaf *turned = NULL;
+    for (struct owned_leaf *leaf = newest, *older; leaf; leaf = older) {
+        older = leaf->next_free;
+        leaf->next_free = turned;
+        turned = leaf;
+    }
+    return turned;
+}
+
+static void turn_words(uint32_t *words, size_t count)
+{
+    for (size_t i = 0; i < count / 2; i++) {
+        uint32_t word = words[i];
+        words[i] = words[count - 1 - i];
+        words[count - 1 - i] = word;
+    }
+}
+
+/* A part whose words rise or fall all the way. */
+static int move_in_order(struct owned_filler *filler, const struct owned_part *part, bool falls,
+                         uint64_t first_element)
+{
+    struct owned_leaf *newest = newest_leaf(part);
+    uint32_t of_newest = words_of_newest(part);
+    int ret = 0;
+    for (struct owned_leaf *leaf = falls ? newest : turn_leaves(newest), *next; leaf && ret == 0;
+         leaf = next) {
+        uint32_t count = leaf == newest ? of_newest : OWNED_LEAF_WORDS;
+        next = leaf->next_free;
+        if (falls)
+            turn_words(leaf->plain, count);
+        ret = push_words(filler, leaf->plain, count, first_element);
+        owned_give_leaf(filler->owned, leaf);
+    }
+    return ret;
+}
+
+/* --- others -------------------------------------------------------------------------------------
+ */
+
+/* Goes through the leaves of a part, and gives each back when it goes on. */
+struct taker {
+    struct owned *owned;
+    struct owned_leaf *leaf; /* whose turn it is; or NULL */
+    uint32_t count;          /* of its words */
+};
+
+static struct taker take(struct owned_filler *filler, const struct owned_part *part)
+{
+    return (struct taker){filler->owned, newest_leaf(part), words_of_newest(part)};
+}
+
+static void take_next(struct taker *taker)
+{
+    struct owned_leaf *older = taker->leaf->next_free;
+    owned_give_leaf(taker->owned, taker->leaf);
+    taker->leaf = older;
+    taker->count = OWNED_LEAF_WORDS;
+}
+
+static void fetch(const struct owned_leaf *leaf)
+{
+    for (size_t at = 0; leaf && at < sizeof(*leaf); at += 64)
+        __builtin_prefetch((const char *)leaf + at);
+}
+
+/* What a part is brought to its place with. */
+struct finish {
+    struct owned_filler *filler;
+    uint64_t first_element; /* of the segment */
+    struct owned_sorter sorter;
+    struct pile {
+        struct owned_part part;
+        unsigned bits;
+    } * pile; /* parts of a part: the next one is on top */
+    size_t pile_count, pile_room;
+};
+
+static int move_sorted(struct finish *finish, const struct owned_part *part, unsigned bits)
+{
+    struct owned_sorter *sorter = &finish->sorter;
+    size_t count = words_of(part), done = 0;
+    if (owned_sorter_reserve(sorter, count) < 0)
+        return -ENOMEM;
+    for (struct taker taker = take(finish->filler, part); taker.leaf; take_next(&taker)) {
+        fetch(taker.leaf->next_free);
+        memcpy(sorter->words + done, taker.leaf->plain, taker.count * sizeof(*sorter->words));
+        done += taker.count;
+    }
+    owned_sorter_sort(sorter, count, bits);
+    return push_words(finish->filler, sorter->words, count, finish->first_element);
+}
+
+/* So many empty ones more on the pile. */
+static int enlarge_pile(struct finish *finish, size_t more, unsigned bits)
+{
+    if (finish->pile_count + more > finish->pile_room) {
+        size_t room = finish->pile_count + more;
+        struct pile *pile = realloc(finish->pile, room * sizeof(*pile));
+        if (!pile)
+            return -ENOMEM;
+        finish->pile = pile;
+        finish->pile_room = room;
+    }
+    for (size_t i = 0; i < more; i++)
+        finish->pile[finish->pile_count++] = (struct pile){.bits = bits};
+    return 0;
+}
+
+/* A part of so many bits, with more words than are sorted at a time. Some will be parted again. */
+static int split(struct finish *finish, const struct owned_part *part, unsigned bits)
+{
+    unsigned split_bits = 1;
+    while (split_bits < SPLIT_BITS_MAX && words_of(part) >> split_bits >> SPLIT_WORDS_BITS > 1)
+        split_bits++;
+    uint32_t mask = (UINT32_C(1) << split_bits) - 1;
+    unsigned shift = OWNED_TAG_BITS + bits - split_bits;
+    int ret = enlarge_pile(finish, mask + 1, bits - split_bits);
+    struct pile *top = finish->pile + finish->pile_count - 1;
+    for (struct taker taker = take(finish->filler, part); taker.leaf && ret == 0;
+         take_next(&taker)) {
+        fetch(taker.leaf->next_free);
+        for (uint32_t i = 0; i < taker.count && ret == 0; i++) {
+            uint32_t word = taker.leaf->plain[i];
+            struct owned_part *to = &(top - (word >> shift & mask))->part;
+            ret = is_full(to) ? enlarge_part(finish->filler, to) : 0;
+            if (ret == 0)
+                *to->next++ = word;
+        }
+    }
+    return ret;
+}
+
+static int move_part(struct finish *finish, struct owned_part *part, unsigned bits)
+{
+    struct order order = order_of(part);
+    if (!order.falls || !order.rises)
+        return move_in_order(finish->filler, part, order.falls, finish->first_element);
+    if (words_of(part) > SORT_WORDS && bits > SORT_BITS)
+        return split(finish, part, bits);
+    return move_sorted(finish, part, bits);
+}
+
+/* And all that it is parted into. */
+static int move_all_of(struct finish *finish, size_t at)
+{
+    struct owned_filler *filler = finish->filler;
+    uint64_t segment = owned_segment_of((uint64_t)at << filler->part_bits);
+    finish->first_element = segment << OWNED_SEGMENT_BITS << OWNED_TAG_BITS;
+    int ret = move_part(finish, &filler->parts[at], filler->part_bits);
+    while (finish->pile_count > 0 && ret == 0) {
+        struct pile next = finish->pile[--finish->pile_count];
+        if (next.part.next)
+            ret = move_part(finish, &next.part, next.bits);
+    }
     return ret;
 }
 
 int owned_filler_finish(struct owned_filler *filler)
 {
-    struct batch batch = {.digits = filler->part_bits > 2 * DIGIT_BITS ? 3 : 2};
+    struct finish *finish = calloc(1, sizeof(*finish));
+    if (!finish)
+        return -ENOMEM;
+    finish->filler = filler;
     int ret = 0;
     for (size_t i = 0; i < filler->part_count && ret == 0; i++) {
-        if (filler->parts[i].newest)
-            ret = move_part(filler, i, &batch);
+        if (filler->parts[i].next)
+            ret = move_all_of(finish, i);
     }
-    words_fini(&batch.words);
-    words_fini(&batch.spare);
+    owned_sorter_fini(&finish->sorter);
+    free(finish->pile);
+    free(finish);
     return ret;
 }

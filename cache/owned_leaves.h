@@ -7,9 +7,10 @@
  *
  * An *element* is a cluster's index with a *tag*: its owner, and whether it stands alone or is the
  * first or the last of some in a row; between these two there is no other element. Elements are
- * sorted. A *leaf* has some of them, each in one word: the tag, and how far behind the leaf's
- * *base* it is. The *top* has the base and the place of every leaf, sorted too, so that a search is
- * one in the top and one in a leaf. No leaf goes beyond its *segment*, as far as a word can count.
+ * sorted. A *leaf* has some of them, all of one *segment*, as many clusters as a word can count:
+ * each is one word, the lower half of the element. The *top* has the place of every leaf and its
+ * *base*, a cluster of that segment that is behind all leaves before and not behind the first
+ * element; sorted too, so that a search is one in the top and one in a leaf.
  *
  * Those who ask take no lock. Words are written whole; while something changes the sequence number
  * is odd, and who asked meanwhile asks again. So whatever they may still be looking at stays memory
@@ -34,9 +35,12 @@ enum owned_kind {
 };
 
 struct owned_leaf {
-    struct owned_leaf *next_free;
+    _Alignas(512) struct owned_leaf *next_free;
     _Atomic uint32_t count;
-    _Atomic uint32_t words[OWNED_LEAF_WORDS];
+    union {
+        _Atomic uint32_t words[OWNED_LEAF_WORDS];
+        uint32_t plain[OWNED_LEAF_WORDS]; /* the same, while nobody asks */
+    };
 };
 _Static_assert(sizeof(struct owned_leaf) == 512, "a leaf has no room that is not used");
 
@@ -54,6 +58,7 @@ struct owned_chunk {
     struct owned_chunk *next;
     struct owned_leaf leaves[];
 };
+_Static_assert(sizeof(struct owned_chunk) == sizeof(struct owned_leaf), "as long as a leaf");
 
 struct owned {
     _Atomic(struct owned_top *) top;
@@ -114,14 +119,12 @@ static inline uint32_t owned_leaf_count(const struct owned_leaf *leaf)
 static inline uint64_t owned_element_at(const struct owned_leaf *leaf, uint64_t base, uint32_t at)
 {
     uint32_t word = atomic_load_explicit(&leaf->words[at], memory_order_acquire);
-    return (base << OWNED_TAG_BITS) + word;
+    return owned_segment_of(base) << 32 | word;
 }
 
-static inline void owned_put_element(struct owned_leaf *leaf, uint64_t base, uint32_t at,
-                                     uint64_t element)
+static inline void owned_put_element(struct owned_leaf *leaf, uint32_t at, uint64_t element)
 {
-    atomic_store_explicit(&leaf->words[at], (uint32_t)(element - (base << OWNED_TAG_BITS)),
-                          memory_order_release);
+    atomic_store_explicit(&leaf->words[at], (uint32_t)element, memory_order_release);
 }
 
 /* Another top, of twice the capacity, with the same leaves; NULL: no memory. */

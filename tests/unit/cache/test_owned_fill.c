@@ -208,6 +208,58 @@ static void a_part_is_sorted_by_all_its_bits(void **state)
     }
 }
 
+/* Where the words of one part lie, more of them than are sorted at a time. */
+static const struct crowd {
+    uint64_t parts_end;        /* of the file */
+    uint64_t clump, step, gap; /* so many, that far from each other; from one clump to the next */
+} crowds[] = {
+    {1, 100000, 1, 0},                                       /* all of it */
+    {UINT64_C(1) << 41, 100000, 1, 0},                       /* its begin */
+    {UINT64_C(1) << 41, 100000, 1337, 0},                    /* evenly */
+    {UINT64_C(1) << 41, 50000, 1, SEGMENT / 2},              /* two places */
+    {UINT64_C(1) << 41, 10, 3, 12345},                       /* in small ones */
+    {UINT64_C(1) << 36, 33333, 2, 2 * SEGMENT / 32 - 12345}, /* in three parts */
+};
+
+/* Of 100000 in no order. */
+static uint64_t place_in(const struct crowd *crowd, uint64_t nth)
+{
+    nth = nth * 7919 % 100000;
+    return nth % crowd->clump * crowd->step + nth / crowd->clump * crowd->gap;
+}
+
+static void begin_crowd(struct fill *fill, const struct crowd *crowd)
+{
+    begin(fill, crowd->parts_end);
+    for (uint64_t i = 0; i < 100000; i++)
+        add(fill, 2 * SEGMENT + place_in(crowd, i), 1, 1 + (unsigned)(i % 7));
+}
+
+static void a_part_with_many_is_parted_again(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < sizeof(crowds) / sizeof(*crowds); i++) {
+        struct fill fill;
+        uint64_t where, at = 0, found = 0;
+        begin_crowd(&fill, &crowds[i]);
+        assert_int_equal(owned_filler_finish(&fill.filler), 0);
+        for (uint64_t j = 0; j < 100000; j++)
+            assert_int_equal(owned_by(fill.owned, 2 * SEGMENT + place_in(&crowds[i], j)),
+                             1 + j % 7);
+        for (; owned_first(fill.owned, at, OWNED_CLUSTERS_MAX - at, &where); at = where + 1)
+            found++;
+        assert_int_equal(found, 100000);
+        end(&fill);
+        /* And one of them twice. */
+        uint64_t twice = 2 * SEGMENT + place_in(&crowds[i], 77777);
+        begin_crowd(&fill, &crowds[i]);
+        add(&fill, twice, 1, 7);
+        assert_int_equal(owned_filler_finish(&fill.filler), -EEXIST);
+        assert_int_equal(fill.filler.conflict.cluster_index, twice);
+        end(&fill);
+    }
+}
+
 /* However large the file is: there is no end to what it may cost otherwise. */
 static void what_lies_too_far_away_is_refused(void **state)
 {
@@ -236,6 +288,7 @@ int main(void)
         cmocka_unit_test(clusters_far_from_each_other_take_a_leaf_each),
         cmocka_unit_test(every_shape_of_a_table_is_taken),
         cmocka_unit_test(a_part_is_sorted_by_all_its_bits),
+        cmocka_unit_test(a_part_with_many_is_parted_again),
         cmocka_unit_test(what_lies_too_far_away_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
