@@ -14,10 +14,10 @@
  *
  *     5 * (S + 2 * R) + 528 * (parts of 2^27 clusters in which there are any)
  *
- * after a fill, and 2 MiB where that is more than 4; and 9 for each of those that came later, one by
- * one in the worst order. While it is filled, up to 512 more for each of 16384 parts of the file at
- * most, and for those that a part with many is parted into, which is less than 5 MiB; mostly less
- * than a MiB in all.
+ * after a fill, and 2 MiB where that is more than 4; and 9 for each of those that came later, one
+ * by one in the worst order. While it is filled, up to 512 more for each of 16384 parts of the file
+ * at most, and for those that a part with many is parted into, which is less than 5 MiB; mostly
+ * less than a MiB in all.
  */
 
 #include <stdbool.h>

@@ -52,7 +52,7 @@ static inline uint32_t digit_of(uint32_t word, struct digit digit)
 }
 
 /* How many words have it becomes the place of the first that does. */
-static void make_places(uint32_t *counts, struct digit digit)
+static inline void make_places(uint32_t *counts, struct digit digit)
 {
     uint32_t place = 0;
     for (uint32_t value = 0; value <= digit.mask; value++) {
@@ -63,8 +63,8 @@ static void make_places(uint32_t *counts, struct digit digit)
 }
 
 /* places: as make_places() made them; used up. */
-static void place_words(struct owned_sorter *sorter, size_t count, struct digit digit,
-                        uint32_t *places)
+static inline void place_words(struct owned_sorter *sorter, size_t count, struct digit digit,
+                               uint32_t *places)
 {
     const uint32_t *from = sorter->words;
     uint32_t *to = sorter->spare;
@@ -74,21 +74,33 @@ static void place_words(struct owned_sorter *sorter, size_t count, struct digit 
     sorter->words = to;
 }
 
+/* Inline, so that those which millions of words go through know how many bits there are. */
+static inline __attribute__((always_inline)) void sort_by_digits(struct owned_sorter *sorter,
+                                                                 size_t count, unsigned digits,
+                                                                 unsigned digit_bits)
+{
+    const uint32_t *words = sorter->words;
+    memset(sorter->counts, 0, digits * sizeof(sorter->counts[0]));
+    for (size_t i = 0; i < count; i++) {
+        sorter->counts[0][digit_of(words[i], digit_at(0, digit_bits))]++;
+        if (digits > 1)
+            sorter->counts[1][digit_of(words[i], digit_at(digit_bits, digit_bits))]++;
+        if (digits > 2)
+            sorter->counts[2][digit_of(words[i], digit_at(2 * digit_bits, digit_bits))]++;
+    }
+    for (unsigned nth = 0; nth < digits; nth++) {
+        struct digit digit = digit_at(nth * digit_bits, digit_bits);
+        make_places(sorter->counts[nth], digit);
+        place_words(sorter, count, digit, sorter->counts[nth]);
+    }
+}
+
 void owned_sorter_sort(struct owned_sorter *sorter, size_t count, unsigned bits)
 {
     unsigned digits = (bits + OWNED_SORT_DIGIT_BITS - 1) / OWNED_SORT_DIGIT_BITS;
     unsigned digit_bits = (bits + digits - 1) / digits;
-    struct digit all[OWNED_SORT_DIGITS];
-    for (unsigned nth = 0; nth < digits; nth++) {
-        all[nth] = digit_at(nth * digit_bits, digit_bits);
-        memset(sorter->counts[nth], 0, sizeof(sorter->counts[nth][0]) << digit_bits);
-    }
-    for (size_t i = 0; i < count; i++) {
-        for (unsigned nth = 0; nth < digits; nth++)
-            sorter->counts[nth][digit_of(sorter->words[i], all[nth])]++;
-    }
-    for (unsigned nth = 0; nth < digits; nth++) {
-        make_places(sorter->counts[nth], all[nth]);
-        place_words(sorter, count, all[nth], sorter->counts[nth]);
-    }
+    if (digits == 2 && digit_bits == 10)
+        sort_by_digits(sorter, count, 2, 10);
+    else
+        sort_by_digits(sorter, count, digits, digit_bits);
 }

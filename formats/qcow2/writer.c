@@ -19,7 +19,7 @@
 #include "common/log.h"
 #include "formats/qcow2/bitmaps.h"
 
-#define TABLE_PIECE_BYTES (256 << 10)
+#define TABLE_PIECE_BYTES (64 << 10)
 #define PIECE_ENTRIES 128u
 
 static const char *const owner_names[] = {
