@@ -12,6 +12,7 @@
 #include "cache/owned.h"
 #include "tests/crash/no_memory.h"
 #include "tests/unit/cache/cache_fixture.h"
+#include "tests/unit/cache/redo_fixture.h"
 
 /* --- coroutines ---------------------------------------------------------------------------------
  */
@@ -136,6 +137,84 @@ static void co_much_memory_must_be_there_at_once(struct cache_fixture *fixture)
 }
 CACHE_TEST(much_memory_must_be_there_at_once)
 
+/* --- a redo log ---------------------------------------------------------------------------------
+ */
+
+static struct redo *new_empty_log(struct cache_fixture *fixture, void *memory)
+{
+    struct redo *redo = new_log(memory);
+    redo_format(redo, &log_identity);
+    pthread_mutex_lock(&fixture->monitor);
+    cache_attach_redo(fixture->cache, redo);
+    pthread_mutex_unlock(&fixture->monitor);
+    return redo;
+}
+
+static void co_store_half_a_ring(struct cache_fixture *fixture)
+{
+    uint64_t words[TABLE_BYTES / 8] = {1};
+    for (unsigned i = 0; i < RING_BYTES / 2 / TABLE_BYTES; i++)
+        co_change(fixture, LOW, 0, 0, words, sizeof(words));
+}
+
+/* A round in the background cannot be; the next one that somebody asks for is as good. */
+static void co_a_log_is_trimmed_by_who_flushes(struct cache_fixture *fixture)
+{
+    void *memory = new_log_memory();
+    struct redo *redo = new_empty_log(fixture, memory);
+    refuse_coroutines(true);
+    co_store_half_a_ring(fixture);
+    assert_int_equal(refused, 0);
+    co_change_u64(fixture, LOW, 0, 5);
+    assert_int_equal(refused, 1);
+    refuse_coroutines(false);
+    assert_int_equal(log_content(redo), REDO_CHANGES);
+    assert_int_equal(cache_co_settle(fixture->cache), 0);
+    assert_int_equal(log_content(redo), REDO_EMPTY);
+    assert_int_equal(disk_u64(fixture, LOW, 0), 5);
+    redo_free(redo);
+    free(memory);
+}
+CACHE_TEST(a_log_is_trimmed_by_who_flushes)
+
+static void co_a_replay_without_memory_leaves_the_log(struct cache_fixture *fixture)
+{
+    uint64_t count = 0, fail_at = 1;
+    void *memory = new_log_memory();
+    struct redo *redo = new_empty_log(fixture, memory);
+    co_change_u64(fixture, LOW, 0, 5);
+    cache_free(fixture->cache);
+    fixture->cache = cache_fixture_new_cache(fixture);
+    for (int rc = -ENOMEM; rc < 0; fail_at++) {
+        struct error err = {.message = ""};
+        assert_int_equal(log_content(redo), REDO_CHANGES);
+        crash_no_memory_arm(fail_at, false);
+        rc = redo_co_replay(redo, fixture->cache, DISK_BYTES, &count, &err);
+        crash_no_memory_disarm();
+        assert_true(rc == 0 || rc == -ENOMEM);
+        assert_true((rc < 0) == (err.message[0] != '\0'));
+    }
+    assert_true(fail_at > 4);
+    assert_int_equal(count, 1);
+    assert_int_equal(disk_u64(fixture, LOW, 0), 5);
+    redo_free(redo);
+    free(memory);
+}
+CACHE_TEST(a_replay_without_memory_leaves_the_log)
+
+static void co_a_log_without_memory_is_none(struct cache_fixture *fixture)
+{
+    struct redo *redo = NULL;
+    void *memory = new_log_memory();
+    (void)fixture;
+    crash_no_memory_arm(1, false);
+    assert_int_equal(redo_new(&redo, memory, LOG_BYTES), -ENOMEM);
+    crash_no_memory_disarm();
+    assert_null(redo);
+    free(memory);
+}
+CACHE_TEST(a_log_without_memory_is_none)
+
 /* --- which clusters are owned -------------------------------------------------------------------
  */
 
@@ -230,6 +309,9 @@ int main(void)
         cmocka_unit_test(who_settles_does_the_reapers_work),
         cmocka_unit_test(what_is_ready_is_abandoned_too),
         cmocka_unit_test(much_memory_must_be_there_at_once),
+        cmocka_unit_test(a_log_is_trimmed_by_who_flushes),
+        cmocka_unit_test(a_replay_without_memory_leaves_the_log),
+        cmocka_unit_test(a_log_without_memory_is_none),
         cmocka_unit_test(what_cannot_be_added_changes_nothing),
         cmocka_unit_test(a_fill_without_memory_says_so),
     };

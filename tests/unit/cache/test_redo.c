@@ -252,6 +252,251 @@ static void check_a_round_is_wanted_at_half_full_once(struct redo *redo, void *m
 }
 LOG_TEST(a_round_is_wanted_at_half_full_once)
 
+/* --- under a cache ------------------------------------------------------------------------------
+ */
+
+static struct redo *cache_redo;
+
+/* Of a cache that has a log from its begin on. */
+static void co_with_log(struct cache_fixture *fixture, void (*test)(struct cache_fixture *fixture))
+{
+    void *memory = new_log_memory();
+    cache_redo = new_log(memory);
+    redo_format(cache_redo, &log_identity);
+    pthread_mutex_lock(&fixture->monitor);
+    cache_attach_redo(fixture->cache, cache_redo);
+    pthread_mutex_unlock(&fixture->monitor);
+    test(fixture);
+    cache_co_settle(fixture->cache);
+    pthread_mutex_lock(&fixture->monitor);
+    cache_attach_redo(fixture->cache, NULL);
+    pthread_mutex_unlock(&fixture->monitor);
+    drop_log(cache_redo, memory);
+}
+
+#define CACHE_LOG_TEST(name)                                      \
+    static void co_with_log_##name(struct cache_fixture *fixture) \
+    {                                                             \
+        co_with_log(fixture, co_##name);                          \
+    }                                                             \
+    static void name(void **state)                                \
+    {                                                             \
+        (void)state;                                              \
+        cache_fixture_run(1, co_with_log_##name);                 \
+    }
+
+static void set_write_error(struct cache_fixture *fixture, int code)
+{
+    fixture->block.disk.fail_ops = 1u << MEMORY_WRITE;
+    fixture->block.disk.fail_code = code;
+}
+
+static void co_a_flush_trims_and_a_failed_one_does_not(struct cache_fixture *fixture)
+{
+    co_change_u64(fixture, LOW, 0, 1);
+    assert_int_equal(log_content(cache_redo), REDO_CHANGES);
+    set_write_error(fixture, -EIO);
+    assert_int_equal(cache_co_flush(fixture->cache), -EIO);
+    assert_int_equal(log_content(cache_redo), REDO_CHANGES);
+    assert_int_equal(log_counters(cache_redo).live_bytes, STORE_BYTES);
+    set_write_error(fixture, 0);
+    assert_int_equal(cache_co_flush(fixture->cache), 0);
+    assert_int_equal(log_content(cache_redo), REDO_EMPTY);
+}
+CACHE_LOG_TEST(a_flush_trims_and_a_failed_one_does_not)
+
+/* What was forgotten is in the log, and nowhere else. */
+static void co_a_flush_trims_when_nothing_is_dirty(struct cache_fixture *fixture)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        co_change_u64(fixture, LOW, 0, 1);
+        cache_co_forget(fixture->cache, LOW, place_of(LOW, 0), TABLE_BYTES);
+        assert_false(is_dirty(fixture));
+        assert_int_equal(log_content(cache_redo), REDO_CHANGES);
+        assert_int_equal(i ? cache_co_settle(fixture->cache) : cache_co_flush(fixture->cache), 0);
+        assert_int_equal(log_content(cache_redo), REDO_EMPTY);
+    }
+    assert_int_equal(counters_of(fixture, LOW).writes, 0);
+}
+CACHE_LOG_TEST(a_flush_trims_when_nothing_is_dirty)
+
+/* In one hold of the monitor. */
+static void store_often(struct cache_fixture *fixture, struct cache_table *table, unsigned count)
+{
+    pthread_mutex_lock(&fixture->monitor);
+    for (uint64_t i = 1; i <= count; i++)
+        cache_store(fixture->cache, table, 0, &i, sizeof(i));
+    pthread_mutex_unlock(&fixture->monitor);
+}
+
+static void co_store_often(struct cache_fixture *fixture, unsigned count)
+{
+    struct cache_table *table;
+    assert_int_equal(cache_co_get(fixture->cache, LOW, place_of(LOW, 0), &table), 0);
+    store_often(fixture, table, count);
+    cache_put(fixture->cache, table);
+}
+
+static uint64_t rounds_of(struct cache_fixture *fixture)
+{
+    struct cache_round_counters counters;
+    cache_round_counters(fixture->cache, &counters);
+    return counters.rounds;
+}
+
+static void co_await_rounds(struct cache_fixture *fixture, uint64_t count)
+{
+    for (unsigned turns = 0; rounds_of(fixture) < count; turns++) {
+        assert_true(turns < 100000);
+        coroutine_co_pause();
+    }
+}
+
+static void co_a_round_is_started_at_half_full(struct cache_fixture *fixture)
+{
+    for (unsigned i = 0; i < 40; i++) {
+        co_store_often(fixture, RING_BYTES / STORE_BYTES / 4);
+        for (unsigned turns = 0; turns < 30; turns++)
+            coroutine_co_pause();
+    }
+    assert_int_equal(log_counters(cache_redo).breaks, 0);
+    assert_true(rounds_of(fixture) >= 10 && rounds_of(fixture) <= 25);
+    assert_int_equal(disk_u64(fixture, LOW, 0), RING_BYTES / STORE_BYTES / 4);
+}
+CACHE_LOG_TEST(a_round_is_started_at_half_full)
+
+static void settle_main(void *arg)
+{
+    assert_int_equal(cache_co_settle(arg), 0);
+}
+
+/* Who asks for a table is not held up by the round that begins there, and who closes is. */
+static void co_settling_waits_for_a_round_in_the_background(struct cache_fixture *fixture)
+{
+    struct group group;
+    memory_disk_hold(&fixture->block.disk, 1u << MEMORY_WRITE);
+    co_store_often(fixture, RING_BYTES / STORE_BYTES / 2);
+    assert_int_equal(fixture->block.disk.held_count, 0);
+    co_store_often(fixture, 1); /* its round begins before the change */
+    memory_disk_co_wait_held(&fixture->block.disk, 1);
+    group_init(&group, fixture->block.loop);
+    group_start(&group, settle_main, fixture->cache);
+    for (unsigned turns = 0; turns < 50; turns++)
+        coroutine_co_pause();
+    assert_int_equal(group.running, 1);
+    memory_disk_release(&fixture->block.disk);
+    group_co_wait(&group);
+    assert_int_equal(log_content(cache_redo), REDO_EMPTY);
+    assert_int_equal(log_counters(cache_redo).breaks, 0);
+    assert_int_equal(disk_u64(fixture, LOW, 0), 1);
+}
+CACHE_LOG_TEST(settling_waits_for_a_round_in_the_background)
+
+static void co_a_broken_log_is_healed_without_a_flush(struct cache_fixture *fixture)
+{
+    co_store_often(fixture, RING_BYTES / STORE_BYTES + 1);
+    assert_int_equal(log_content(cache_redo), REDO_BROKEN);
+    co_store_often(fixture, 2);
+    co_await_rounds(fixture, 1);
+    assert_int_equal(log_counters(cache_redo).breaks, 1);
+    assert_int_equal(log_content(cache_redo), REDO_CHANGES);
+    assert_int_equal(log_counters(cache_redo).live_bytes, 2 * STORE_BYTES);
+}
+CACHE_LOG_TEST(a_broken_log_is_healed_without_a_flush)
+
+static void flush_main(void *arg)
+{
+    assert_int_equal(cache_co_flush(arg), 0);
+}
+
+/* The round took its copies before; who leads it begins the next one. */
+static void co_a_log_that_breaks_in_a_round_is_healed_by_the_next(struct cache_fixture *fixture)
+{
+    struct group group;
+    struct cache_table *table;
+    assert_int_equal(cache_co_get(fixture->cache, LOW, place_of(LOW, 0), &table), 0);
+    store_often(fixture, table, 1);
+    memory_disk_hold(&fixture->block.disk, 1u << MEMORY_WRITE);
+    group_init(&group, fixture->block.loop);
+    group_start(&group, flush_main, fixture->cache);
+    memory_disk_co_wait_held(&fixture->block.disk, 1);
+    store_often(fixture, table, RING_BYTES / STORE_BYTES);
+    assert_int_equal(log_content(cache_redo), REDO_BROKEN);
+    memory_disk_release(&fixture->block.disk);
+    group_co_wait(&group);
+    co_await_rounds(fixture, 2);
+    assert_int_equal(log_content(cache_redo), REDO_EMPTY);
+    assert_int_equal(disk_u64(fixture, LOW, 0), RING_BYTES / STORE_BYTES);
+    cache_put(fixture->cache, table);
+}
+CACHE_LOG_TEST(a_log_that_breaks_in_a_round_is_healed_by_the_next)
+
+static void co_a_log_is_not_filled_with_rounds_that_fail(struct cache_fixture *fixture)
+{
+    set_write_error(fixture, -ENOSPC);
+    for (unsigned i = 0; i < 20; i++) {
+        co_store_often(fixture, RING_BYTES / STORE_BYTES / 4);
+        for (unsigned turns = 0; turns < 30; turns++)
+            coroutine_co_pause();
+    }
+    assert_int_equal(log_content(cache_redo), REDO_BROKEN);
+    assert_int_equal(rounds_of(fixture), 2); /* at half full, and when it broke */
+    set_write_error(fixture, 0);
+    assert_int_equal(cache_co_flush(fixture->cache), 0);
+    assert_int_equal(log_content(cache_redo), REDO_EMPTY);
+}
+CACHE_LOG_TEST(a_log_is_not_filled_with_rounds_that_fail)
+
+static void co_refused_writes_break_it_for_good(struct cache_fixture *fixture)
+{
+    co_change_u64(fixture, LOW, 0, 1);
+    pthread_mutex_lock(&fixture->monitor);
+    cache_refuse_writes(fixture->cache, -EIO);
+    pthread_mutex_unlock(&fixture->monitor);
+    assert_int_equal(log_content(cache_redo), REDO_BROKEN);
+    assert_int_equal(cache_co_flush(fixture->cache), -EIO);
+    assert_int_equal(log_content(cache_redo), REDO_BROKEN);
+    co_change_u64(fixture, LOW, 0, 2);
+    assert_int_equal(cache_co_settle(fixture->cache), -EIO);
+    assert_int_equal(log_content(cache_redo), REDO_BROKEN);
+}
+CACHE_LOG_TEST(refused_writes_break_it_for_good)
+
+static void co_postponed_classes_are_not_in_it(struct cache_fixture *fixture)
+{
+    struct cache_table *table;
+    pthread_mutex_lock(&fixture->monitor);
+    cache_postpone(fixture->cache, 1u << LOW);
+    pthread_mutex_unlock(&fixture->monitor);
+    co_change_u64(fixture, LOW, 0, 1);
+    assert_int_equal(cache_co_get_new(fixture->cache, LOW, place_of(LOW, 1), &table), 0);
+    cache_put(fixture->cache, table);
+    assert_int_equal(log_content(cache_redo), REDO_EMPTY);
+    co_change_u64(fixture, HIGH, 0, 1);
+    assert_int_equal(log_counters(cache_redo).records, 1);
+    assert_int_equal(cache_co_flush(fixture->cache), 0);
+    assert_true(is_dirty(fixture));
+    assert_int_equal(log_content(cache_redo), REDO_EMPTY);
+}
+CACHE_LOG_TEST(postponed_classes_are_not_in_it)
+
+static void co_what_was_dirty_before_is_missing_until_a_round(struct cache_fixture *fixture)
+{
+    pthread_mutex_lock(&fixture->monitor);
+    cache_attach_redo(fixture->cache, NULL);
+    pthread_mutex_unlock(&fixture->monitor);
+    co_change_u64(fixture, LOW, 0, 1);
+    pthread_mutex_lock(&fixture->monitor);
+    cache_attach_redo(fixture->cache, cache_redo);
+    pthread_mutex_unlock(&fixture->monitor);
+    assert_int_equal(log_content(cache_redo), REDO_BROKEN);
+    assert_int_equal(cache_co_flush(fixture->cache), 0);
+    assert_int_equal(log_content(cache_redo), REDO_EMPTY);
+    co_change_u64(fixture, LOW, 0, 2);
+    assert_int_equal(log_content(cache_redo), REDO_CHANGES);
+}
+CACHE_LOG_TEST(what_was_dirty_before_is_missing_until_a_round)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -266,6 +511,16 @@ int main(void)
         cmocka_unit_test(only_a_whole_round_with_an_empty_log_heals),
         cmocka_unit_test(what_is_broken_for_good_is_healed_by_no_round),
         cmocka_unit_test(a_round_is_wanted_at_half_full_once),
+        cmocka_unit_test(a_flush_trims_and_a_failed_one_does_not),
+        cmocka_unit_test(a_flush_trims_when_nothing_is_dirty),
+        cmocka_unit_test(a_round_is_started_at_half_full),
+        cmocka_unit_test(settling_waits_for_a_round_in_the_background),
+        cmocka_unit_test(a_broken_log_is_healed_without_a_flush),
+        cmocka_unit_test(a_log_that_breaks_in_a_round_is_healed_by_the_next),
+        cmocka_unit_test(a_log_is_not_filled_with_rounds_that_fail),
+        cmocka_unit_test(refused_writes_break_it_for_good),
+        cmocka_unit_test(postponed_classes_are_not_in_it),
+        cmocka_unit_test(what_was_dirty_before_is_missing_until_a_round),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
