@@ -32,9 +32,13 @@ int order_co_sync(struct cache *cache, unsigned node_index)
     pthread_mutex_unlock(cache->monitor);
 
     int rc = node_co_flush(node->node);
-    if (rc < 0)
-        return rc;
     pthread_mutex_lock(cache->monitor);
+    if (rc < 0) {
+        if (cache->redo) /* what it has may point to data that is lost; the old tables do not */
+            redo_break_for_good(cache->redo);
+        pthread_mutex_unlock(cache->monitor);
+        return rc;
+    }
     if (number > node->syncs_completed)
         node->syncs_completed = number;
     pthread_mutex_unlock(cache->monitor);

@@ -22,6 +22,7 @@
 #include <string.h>
 
 #include "common/align.h"
+#include "common/clock.h"
 
 _Static_assert(sizeof(struct redo_header) <= REDO_HEADER_BYTES, "a page");
 
@@ -95,6 +96,20 @@ void redo_replayed(struct redo *redo, uint64_t tail)
 void redo_beat(struct redo *redo, uint64_t realtime_ns)
 {
     atomic_store_explicit(&redo->header->heartbeat_ns, realtime_ns, memory_order_relaxed);
+}
+
+void redo_set_clock(struct redo *redo, struct clock *clock)
+{
+    redo->clock = clock;
+}
+
+/* The clock stands still for some ms at a time, so mostly nothing is written that other processors
+ * would have to fetch again. */
+void redo_beat_now(struct redo *redo)
+{
+    uint64_t now_ns = redo->clock ? redo->clock->now_ns(redo->clock) : 0;
+    if (redo->clock && now_ns != redo_heartbeat_ns(redo))
+        redo_beat(redo, now_ns);
 }
 
 uint64_t redo_heartbeat_ns(const struct redo *redo)

@@ -41,6 +41,7 @@
 #include "common/error.h"
 
 struct cache;
+struct clock;
 struct redo;
 
 #define REDO_HEADER_BYTES 4096
@@ -77,6 +78,10 @@ void redo_format(struct redo *redo, const struct redo_identity *identity);
  * did not find it foreign; a plain store. */
 void redo_beat(struct redo *redo, uint64_t realtime_ns);
 uint64_t redo_heartbeat_ns(const struct redo *redo);
+/* The same by a clock. Where it has one, the cache beats before each write of a table, and a replay
+ * does: what they change is the log's doing. The clock outlives the log. */
+void redo_set_clock(struct redo *redo, struct clock *clock);
+void redo_beat_now(struct redo *redo);
 
 /* Monitor. From now on what is changed in the cache's tables goes into the log too, which was made
  * empty by redo_format() or redo_co_replay(). Classes that are postponed are left out: who
@@ -97,7 +102,7 @@ void redo_break_for_good(struct redo *redo);
  * -EBADMSG: the log breaks a rule (a kind or a place that there is not; an end beyond
  * end_limit_bytes of a node): nothing was written, redo_format() makes it of use again. -ENOMEM,
  * and errors of the nodes: the log is as it was, and its changes may be written in part; who opens
- * the image must fail, and the next one tries it again. */
+ * the image must fail, and the next one tries it again. But a flush that failed breaks the log. */
 int redo_co_replay(struct redo *redo, struct cache *cache, uint64_t end_limit_bytes,
                    uint64_t *ret_count, struct error *err);
 

@@ -49,6 +49,7 @@ struct redo {
     struct redo_header *header;
     uint8_t *ring;
     uint64_t ring_bytes, memory_bytes;
+    struct clock *clock; /* of the heartbeat; NULL: the cache does not beat */
 
     /* Guarded by the monitor. The header says the same, for who comes after a kill; what is there
      * is never believed while it is in use. */

@@ -325,11 +325,16 @@ static int co_write_window(struct window *window, const struct change *changes, 
     return rc == 0 ? co_move_window(window, true) : rc;
 }
 
-static int co_flush_nodes(struct cache *cache)
+/* A flush that fails may have lost what the tables would point to, and the next one succeeds, so
+ * there is no next time. */
+static int co_flush_nodes(struct replay *replay)
 {
+    struct cache *cache = replay->cache;
     int rc = 0;
     for (unsigned i = 0; i < cache->node_count && rc == 0; i++)
         rc = node_co_flush(cache->nodes[i].node);
+    if (rc < 0)
+        redo_break_for_good(replay->redo);
     return rc;
 }
 
@@ -344,12 +349,13 @@ static int co_write_all(struct replay *replay, struct window *window)
         end = end_of_window(replay, begin);
         window->node = replay->cache->nodes[changes->node_index].node;
         if (changes->class_index != class_index)
-            rc = co_flush_nodes(replay->cache);
+            rc = co_flush_nodes(replay);
         class_index = changes->class_index;
+        redo_beat_now(replay->redo);
         if (rc == 0)
             rc = co_write_window(window, changes, end - begin);
     }
-    return rc == 0 ? co_flush_nodes(replay->cache) : rc;
+    return rc == 0 ? co_flush_nodes(replay) : rc;
 }
 
 static int co_write(struct replay *replay, struct error *err)

@@ -207,6 +207,8 @@ static int co_write_copy(struct cache *cache, const struct copy *copy)
         node_co_event(node, kind->config.write_event);
     pthread_mutex_lock(cache->monitor);
     int rc = cache->refused_rc;
+    if (cache->redo)
+        redo_beat_now(cache->redo);
     pthread_mutex_unlock(cache->monitor);
     if (rc == 0)
         rc = node_co_write(node, copy->node_offset, &vec, 0);

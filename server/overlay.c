@@ -88,6 +88,7 @@ static int co_open(struct overlay *overlay, const struct config *config, struct 
     path_of(overlay, path);
     const struct pair pairs[] = {
         {"driver", "qcow2"},
+        {"redo-log", "off"},
         {"file.driver", "file"},
         {"file.filename", path},
         {"file.cache.no-flush", "on"},

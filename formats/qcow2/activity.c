@@ -31,6 +31,7 @@ int qcow2_co_inactivate(struct block_node *node, struct error *err)
     if (ret < 0)
         return ret;
     qcow2_bitmaps_co_close(image);
+    qcow2_redo_co_close(image);
     qcow2_writer_free(image);
     cache_invalidate(image->cache);
     clusters_forget_all(image->clusters);
@@ -100,11 +101,14 @@ static int co_load_anew(struct qcow2_image *image, struct error *err)
 /* As at an open: who wrote it last may have been cut off. */
 static int co_make_writable(struct qcow2_image *image, struct error *err)
 {
-    int ret = qcow2_image_co_repair_at_open(image, QCOW2_REPAIR_NOTHING, err);
+    int ret = qcow2_redo_co_open(image, err);
+    if (ret == 0)
+        ret = qcow2_image_co_repair_at_open(image, QCOW2_REPAIR_NOTHING, err);
     if (ret == 0)
         ret = qcow2_writer_co_open(image, err);
     if (ret < 0) {
         qcow2_bitmaps_co_close(image);
+        qcow2_redo_co_close(image);
         qcow2_writer_free(image);
     }
     return ret;

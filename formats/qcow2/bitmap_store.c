@@ -22,7 +22,7 @@ static int co_write(const struct qcow2_image *image, uint64_t host_offset, void 
     struct block_vec vec = vec_of_buffer(&iov, bytes, length);
     if (qcow2_is_corrupt(image)) /* clusters that are freed meanwhile may have shown it */
         return -EIO;
-    return node_co_write(image->node->file, host_offset, &vec, 0);
+    return qcow2_co_write_to(image, image->node->file, host_offset, &vec);
 }
 
 /* --- the directory ------------------------------------------------------------------------------
@@ -319,7 +319,7 @@ static int co_store_tables(struct qcow2_bitmaps *bitmaps, const struct store *st
     for (uint32_t i = 0; i < bitmaps->kept_count && ret == 0; i++)
         ret = co_store_table(image, &stores[i]);
     if (ret == 0)
-        ret = node_co_flush(image->node->file);
+        ret = qcow2_co_flush_file(image);
     if (ret == 0)
         ret = co_store_places(bitmaps, stores);
     if (ret < 0)

@@ -108,7 +108,7 @@ static int co_write_packed(struct qcow2_image *image, const struct packed *packe
     node_co_event(image->node, "write_compressed");
     if (ret == 0 && qcow2_is_corrupt(image))
         ret = -EIO;
-    return ret == 0 ? node_co_write(image->node->file, host_offset, &vec, 0) : ret;
+    return ret == 0 ? qcow2_co_write_to(image, image->node->file, host_offset, &vec) : ret;
 }
 
 static int co_link_packed(struct qcow2_image *image, const struct packed *packed,

@@ -37,7 +37,7 @@ static int co_write_bytes(struct qcow2_image *image, uint64_t host_offset, uint8
 {
     struct iovec iov;
     struct block_vec vec = vec_of_buffer(&iov, bytes, length);
-    return length > 0 ? node_co_write(image->data, host_offset, &vec, 0) : 0;
+    return length > 0 ? qcow2_co_write_to(image, image->data, host_offset, &vec) : 0;
 }
 
 struct around {
@@ -51,7 +51,7 @@ static int co_write_apart(struct qcow2_image *image, const struct qcow2_cow *cow
     uint64_t at = cow->host_offset + (cow->guest_offset - cow->guest_from);
     int ret = co_write_bytes(image, at - around->head_length, around->head, around->head_length);
     if (ret == 0)
-        ret = node_co_write(image->data, at, vec, 0);
+        ret = qcow2_co_write_to(image, image->data, at, vec);
     if (ret == 0)
         ret = co_write_bytes(image, at + vec->length, around->tail, around->tail_length);
     return ret;
@@ -73,7 +73,7 @@ static int co_write_together(struct qcow2_image *image, const struct qcow2_cow *
         .length = around->head_length + vec->length + around->tail_length,
     };
     uint64_t at = cow->host_offset + (cow->guest_offset - cow->guest_from) - around->head_length;
-    return node_co_write(image->data, at, &all, 0);
+    return qcow2_co_write_to(image, image->data, at, &all);
 }
 
 static int co_read_both(struct qcow2_image *image, const struct qcow2_cow *cow,
@@ -98,7 +98,7 @@ int qcow2_co_write_cow(struct qcow2_image *image, const struct qcow2_cow *cow,
         return -EIO;
     if (length == 0) {
         node_co_event(image->node, "write_aio");
-        return node_co_write(image->data, cow->host_offset, vec, 0);
+        return qcow2_co_write_to(image, image->data, cow->host_offset, vec);
     }
     struct buffer_pool *pool = &block_env_local(image->node->env)->buffers;
     uint8_t *buffer = buffer_get(pool, length);

@@ -9,11 +9,11 @@
  *
  * Operations: open (and what it needs: backing, snapshot, tables), mapping (a guest range is looked
  * up), read, status; writer (what writing needs, and the metadata it must not hit), claim,
- * refcount, cow, link, write, compress, zero, free; state and corrupt (what the header says of the
- * image); reopen, activity (the open image changes, or goes to another server); resize (l1_grow,
- * preallocate, refcount_run, refcount_shrink); bitmaps (bitmap_load, bitmap_store: the persistent
- * ones); create, check, repair, info. image.h is what they share, writer.h what those share that
- * change an image. A read and a write go
+ * refcount, cow, link, write, compress, zero, free; redo (what a kill leaves); state and corrupt
+ * (what the header says of the image); reopen, activity (the open image changes, or goes to another
+ * server); resize (l1_grow, preallocate, refcount_run, refcount_shrink); bitmaps (bitmap_load,
+ * bitmap_store: the persistent ones); create, check, repair, info. image.h is what they share,
+ * writer.h what those share that change an image. A read and a write go
  *
  *     read -> mapping -> cache (L1, then L2) -> read -> the child that has the bytes
  *     write -> claim -> refcount -> cow -> the child -> link -> cache; later: free

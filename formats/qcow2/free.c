@@ -31,6 +31,7 @@ static void co_punch(struct qcow2_image *image, uint64_t host_offset)
     if (qcow2_is_corrupt(image)) /* found while the count was read */
         return;
     uint64_t size = atomic_load(&image->node->file->size_bytes);
+    qcow2_redo_beat(image);
     if (host_offset + image->geometry.cluster_bytes <= size)
         node_co_discard(image->node->file, host_offset, image->geometry.cluster_bytes, 0);
 }

@@ -31,6 +31,7 @@ enum qcow2_table_kind {
 };
 
 struct qcow2_bitmaps;
+struct qcow2_redo;
 struct progress;
 struct qcow2_writer;
 
@@ -71,6 +72,8 @@ struct qcow2_image {
 
     struct qcow2_writer *writer;   /* what writing needs; NULL where the image is only read */
     struct qcow2_bitmaps *bitmaps; /* NULL: nobody needed them, or there are none */
+    struct qcow2_redo *redo;       /* NULL: it is only read, or nothing is kept */
+    bool wants_redo;
 
     struct progress *progress; /* while it is checked or repaired: a step an L1 entry; or NULL */
 

@@ -51,10 +51,10 @@ static int co_write_table(struct qcow2_image *image, const struct growth *growth
     node_co_event(image->node, "l1_grow_write_table");
     int ret = qcow2_is_corrupt(image)
                   ? -EIO
-                  : node_co_write(image->node->file, growth->host_offset, &vec, 0);
+                  : qcow2_co_write_to(image, image->node->file, growth->host_offset, &vec);
     /* Of a former life of the place. */
     cache_co_forget(image->cache, QCOW2_TABLE_L1, growth->host_offset, length);
-    return ret == 0 ? node_co_flush(image->node->file) : ret;
+    return ret == 0 ? qcow2_co_flush_file(image) : ret;
 }
 
 static void encode_fields(uint32_t entries, uint64_t host_offset, uint8_t bytes[static 12])

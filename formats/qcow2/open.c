@@ -8,7 +8,8 @@
  *   load-snapshot            show this internal snapshot; see snapshot_table.h
  *   repair                   leaks or all: repaired before it is written; see repair.c
  *   lazy-refcounts           on or off, instead of what the image says; see state.c
- *   cache-size and others    see tables.c
+ *   redo-log                 off: what is not flushed is lost when the process is killed; see
+ * redo.c cache-size and others    see tables.c
  */
 #include <assert.h>
 #include <errno.h>
@@ -120,6 +121,10 @@ int qcow2_check_state(const struct qcow2_image *image, enum qcow2_repair_what re
     if (qcow2_header_has(&image->header, QCOW2_INCOMPATIBLE_DIRTY) && node->read_only)
         log_warning("'%s' was not closed properly (its dirty bit is set); it is served as it is",
                     node->name);
+    if (node->read_only && qcow2_redo_co_is_left(image))
+        log_warning("'%s': its server was killed; it is served as it was flushed last, until it is "
+                    "opened for writing once",
+                    node->name);
     if ((image->header.autoclear_features & QCOW2_AUTOCLEAR_BITMAPS) &&
         !image->extensions.has_bitmaps)
         log_warning("'%s' says that it has bitmaps and has none", node->name);
@@ -189,6 +194,8 @@ static int co_open_image(struct qcow2_image *image, struct node_options *options
     image->is_lazy = image->header.compatible_features & QCOW2_COMPATIBLE_LAZY_REFCOUNTS;
     if (ret == 0)
         ret = qcow2_take_lazy(image, options, &image->is_lazy, err);
+    if (ret == 0)
+        ret = qcow2_take_redo(image, options, err);
     if (ret < 0)
         return ret;
     atomic_store(&node->size_bytes, image->header.size);
@@ -197,6 +204,8 @@ static int co_open_image(struct qcow2_image *image, struct node_options *options
     ret = co_load_snapshots(image, options, err);
     if (ret == 0)
         ret = co_open_tables(image, options, err);
+    if (ret == 0 && !node->read_only)
+        ret = qcow2_redo_co_open(image, err);
     if (ret == 0 && !node->read_only)
         ret = qcow2_image_co_repair_at_open(image, repair, err);
     if (ret == 0 && !node->read_only)
@@ -236,6 +245,7 @@ int qcow2_co_open(struct block_node *node, struct node_options *options, struct 
     ret = co_open_image(image, options, err);
     if (ret < 0) {
         qcow2_writer_co_close(image);
+        qcow2_redo_co_close(image);
         qcow2_bitmaps_co_close(image);
         qcow2_tables_co_close(image);
         qcow2_image_free(image);

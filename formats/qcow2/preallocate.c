@@ -20,6 +20,7 @@ static int co_make_zero(struct qcow2_image *image, const struct room *room)
     uint64_t length = room->count << image->geometry.cluster_bits;
     if (qcow2_is_corrupt(image))
         return -EIO;
+    qcow2_redo_beat(image);
     if (qcow2_is_fresh(image, room->host_offset))
         return node_co_resize(file, room->host_offset + length, NULL);
     return node_co_zero(file, room->host_offset, length, BLOCK_NO_UNMAP);

@@ -259,11 +259,12 @@ static int co_write_growth(struct qcow2_image *image, const struct growth *growt
     struct block_vec vec = vec_of_buffer(&iov, growth->bytes, growth->bytes_length);
     uint64_t offset = growth_offset(image, growth);
     node_co_event(image->node, "refblock_alloc_write_blocks");
-    int ret = qcow2_is_corrupt(image) ? -EIO : node_co_write(image->node->file, offset, &vec, 0);
+    int ret =
+        qcow2_is_corrupt(image) ? -EIO : qcow2_co_write_to(image, image->node->file, offset, &vec);
     /* Of a former life of the place. */
     cache_co_forget(image->cache, QCOW2_TABLE_REFCOUNT_TABLE, offset, growth->bytes_length);
     cache_co_forget(image->cache, QCOW2_TABLE_REFCOUNT_BLOCK, offset, growth->bytes_length);
-    return ret == 0 ? node_co_flush(image->node->file) : ret;
+    return ret == 0 ? qcow2_co_flush_file(image) : ret;
 }
 
 static int co_put_growth(struct qcow2_image *image, uint64_t table_index, struct growth *growth)

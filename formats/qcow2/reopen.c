@@ -70,6 +70,11 @@ static int check_may_be_written(const struct qcow2_image *image, struct error *e
                               "it was not closed properly (its dirty bit is set), and is repaired "
                               "only when it is opened for writing from the beginning",
                               err);
+    if (qcow2_redo_co_is_left(image))
+        return refuse_writing(image,
+                              "its server was killed, and what that had not written is written "
+                              "only when it is opened for writing from the beginning",
+                              err);
     return 0;
 }
 
@@ -121,7 +126,10 @@ int qcow2_co_reopen_prepare(struct block_node *node, struct block_reopen *reopen
 static void co_begin_writing(struct qcow2_image *image)
 {
     struct error err;
-    if (qcow2_writer_co_begin(image, &err) == 0)
+    int ret = qcow2_redo_co_open(image, &err); /* nothing to replay is left, as was looked */
+    if (ret == 0)
+        ret = qcow2_writer_co_begin(image, &err);
+    if (ret == 0)
         return;
     log_error("'%s' cannot be written after all: %s", image->node->name, err.message);
     qcow2_stop_writes(image);
@@ -132,12 +140,16 @@ void qcow2_co_reopen_commit(struct block_node *node, struct block_reopen *reopen
     struct qcow2_image *image = qcow2_of(node);
     struct qcow2_reopening *reopening = reopen->state;
     bool may_write = !qcow2_is_corrupt(image);
-    if (reopening->tables.cache)
+    if (reopening->tables.cache) {
+        qcow2_redo_co_detach(image);
         qcow2_tables_co_exchange(image, &reopening->tables);
+        qcow2_redo_attach(image);
+    }
     image->is_lazy = reopening->is_lazy;
-    if (reopen->read_only)
+    if (reopen->read_only) {
+        qcow2_redo_co_close(image);
         qcow2_writer_free(image);
-    else if (!may_write)
+    } else if (!may_write)
         qcow2_stop_writes(image); /* the new tables too */
     node->limits.preferred_bytes = node->file->limits.preferred_bytes;
     qcow2_tables_co_fini(&reopening->tables);

@@ -200,6 +200,12 @@ static int co_grow(struct qcow2_image *image, const struct qcow2_resize *resize)
 /* --- shrinking ----------------------------------------------------------------------------------
  */
 
+static int co_cut_at(struct qcow2_image *image, uint64_t end, struct error *err)
+{
+    qcow2_redo_beat(image);
+    return node_co_resize(image->node->file, end, err);
+}
+
 /* What is not cut is only longer than it need be. Where the refcounts turned out to be wrong, they
  * do not say what is in use. */
 static void co_cut_file(struct qcow2_image *image)
@@ -213,7 +219,7 @@ static void co_cut_file(struct qcow2_image *image)
     if (ret == 0 && qcow2_is_corrupt(image))
         ret = -EIO;
     if (ret == 0 && end < atomic_load(&file->size_bytes))
-        ret = node_co_resize(file, end, &why);
+        ret = co_cut_at(image, end, &why);
     if (ret < 0)
         log_verbose("'%s' keeps the length of its file: %s", image->node->name,
                     *why.message ? why.message : error_text(ret));
@@ -272,6 +278,7 @@ static int co_resize(struct qcow2_image *image, const struct qcow2_resize *wante
     ret = qcow2_bitmaps_co_prepare_resize(image, resize.size_bytes, err);
     if (ret < 0)
         return ret;
+    qcow2_redo_co_begin(image);
     if (qcow2_is_corrupt(image))
         ret = -EIO;
     else if (resize.size_bytes > old_size)

@@ -72,8 +72,12 @@ int qcow2_co_settle(struct qcow2_image *image)
 {
     int ret = cache_co_settle(image->cache);
     bool is_dirty = qcow2_header_has(&image->header, QCOW2_INCOMPATIBLE_DIRTY);
-    if (ret < 0 || !is_dirty || qcow2_is_corrupt(image))
+    if (ret < 0 || qcow2_is_corrupt(image))
         return ret;
-    set_postponing(image, false);
-    return qcow2_co_mark(image, 0, QCOW2_INCOMPATIBLE_DIRTY);
+    if (is_dirty) {
+        set_postponing(image, false);
+        ret = qcow2_co_mark(image, 0, QCOW2_INCOMPATIBLE_DIRTY);
+    }
+    qcow2_redo_co_rest(image);
+    return ret;
 }

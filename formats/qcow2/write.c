@@ -75,7 +75,7 @@ static int co_write_in_place(struct qcow2_image *image, uint64_t host_offset, ui
     if (ret < 0)
         return ret;
     node_co_event(image->node, "write_aio");
-    return node_co_write(image->data, host_offset, vec, 0);
+    return qcow2_co_write_to(image, image->data, host_offset, vec);
 }
 
 /* --- what is not --------------------------------------------------------------------------------
@@ -336,9 +336,11 @@ int qcow2_co_write(struct block_node *node, uint64_t offset, const struct block_
     assert((flags & ~(unsigned)BLOCK_COMPRESS) == 0); /* FUA is a flush after it */
     if (ret < 0)
         return ret;
+    qcow2_redo_co_begin(image);
     cache_use_begin(image->cache, &use);
     ret = flags & BLOCK_COMPRESS ? qcow2_co_write_compressed(image, offset, vec)
                                  : qcow2_co_write_plain(image, offset, vec);
     cache_use_end(image->cache, &use);
+    qcow2_redo_beat(image); /* it may have waited for the disk */
     return ret;
 }

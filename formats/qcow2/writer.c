@@ -112,16 +112,15 @@ static int own_entries(struct collection *collection, const struct pointers *poi
     const struct qcow2_geometry *geometry = &image->geometry;
     uint64_t file_bytes = atomic_load(&image->node->file->size_bytes);
     uint64_t end = smaller(file_bytes, QCOW2_HOST_BYTES_MAX + 1);
-    uint64_t clusters[PIECE_ENTRIES], all_bits = 0, largest = 0;
+    uint64_t clusters[PIECE_ENTRIES], misplaced = 0;
     size_t found = 0;
     for (size_t i = 0; i < count; i++) {
         uint64_t offset = load_be64(bytes + i * 8) & pointers->offset_bits;
         clusters[found] = offset >> geometry->cluster_bits;
         found += offset != 0;
-        all_bits |= offset;
-        largest = offset > largest ? offset : largest;
+        misplaced |= qcow2_in_cluster(geometry, offset) | (offset >= end);
     }
-    if (qcow2_in_cluster(geometry, all_bits) != 0 || largest >= end)
+    if (misplaced)
         return refuse_entries(image, pointers, index, bytes, file_bytes, err);
     int ret = owned_filler_add_each(&collection->filler, clusters, found, pointers->owner);
     return ret < 0 ? refuse(collection, ret, err) : 0;
@@ -223,14 +222,22 @@ int qcow2_co_check_overlap(struct qcow2_image *image, uint64_t host_offset, uint
 /* --- the header ---------------------------------------------------------------------------------
  */
 
+int qcow2_co_flush_file(struct qcow2_image *image)
+{
+    int ret = node_co_flush(image->node->file);
+    if (ret < 0)
+        qcow2_redo_give_up(image);
+    return ret;
+}
+
 int qcow2_co_write_header_bytes(struct qcow2_image *image, uint32_t at, const void *bytes,
                                 size_t length)
 {
     struct iovec iov;
     struct block_vec vec = vec_of_buffer(&iov, (void *)(uintptr_t)bytes, length);
     assert(at / 512 == (at + length - 1) / 512);
-    int ret = node_co_write(image->node->file, at, &vec, 0);
-    return ret == 0 ? node_co_flush(image->node->file) : ret;
+    int ret = qcow2_co_write_to(image, image->node->file, at, &vec);
+    return ret == 0 ? qcow2_co_flush_file(image) : ret;
 }
 
 int qcow2_co_replace_header_bytes(struct qcow2_image *image, uint32_t at, const void *bytes,
@@ -241,9 +248,9 @@ int qcow2_co_replace_header_bytes(struct qcow2_image *image, uint32_t at, const 
     assert(at / 512 == (at + length - 1) / 512);
     if (qcow2_is_corrupt(image))
         return -EIO;
-    int ret = node_co_write(image->node->file, at, &vec, 0);
+    int ret = qcow2_co_write_to(image, image->node->file, at, &vec);
     if (ret == 0) /* after a flush that failed, none succeeds any more */
-        return node_co_flush(image->node->file);
+        return qcow2_co_flush_file(image);
     if (qcow2_co_write_header_bytes(image, at, old_bytes, length) < 0)
         qcow2_co_corrupt(image, "the header could not be written, nor be put back", "header", at,
                          0);
@@ -257,6 +264,8 @@ static int co_clear_autoclear(struct qcow2_image *image, struct error *err)
     uint64_t kept = image->header.autoclear_features & QCOW2_AUTOCLEAR_KNOWN;
     if (!image->extensions.has_bitmaps)
         kept &= ~QCOW2_AUTOCLEAR_BITMAPS;
+    if (!qcow2_redo_has_bit(image))
+        kept &= ~QCOW2_AUTOCLEAR_REDO;
     if (kept == image->header.autoclear_features)
         return 0;
     store_be64(field, kept);
@@ -294,9 +303,11 @@ int qcow2_writer_co_prepare(struct qcow2_image *image, struct error *err)
 int qcow2_writer_co_begin(struct qcow2_image *image, struct error *err)
 {
     int ret = co_clear_autoclear(image, err);
-    if (ret == 0)
-        qcow2_bitmaps_co_begin(image);
-    return ret;
+    if (ret < 0)
+        return ret;
+    qcow2_redo_attach(image);
+    qcow2_bitmaps_co_begin(image);
+    return 0;
 }
 
 int qcow2_writer_co_open(struct qcow2_image *image, struct error *err)
@@ -331,6 +342,7 @@ void qcow2_writer_co_close(struct qcow2_image *image)
                   "lost",
                   image->node->name, error_text(ret));
     qcow2_abandon_unlinked(image);
+    qcow2_redo_co_close(image);
     qcow2_writer_free(image);
 }
 

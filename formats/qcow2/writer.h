@@ -84,6 +84,8 @@ static inline uint32_t qcow2_slice_bytes(const struct qcow2_image *image)
 /* 0, or -EIO when any of it is metadata: then the image is corrupt. */
 int qcow2_co_check_overlap(struct qcow2_image *image, uint64_t host_offset, uint64_t length,
                            uint64_t guest_offset);
+/* What was written to the image's file is durable. */
+int qcow2_co_flush_file(struct qcow2_image *image);
 /* One field of the header, written and durable; it lies in one sector (invariant 7). */
 int qcow2_co_write_header_bytes(struct qcow2_image *image, uint32_t at, const void *bytes,
                                 size_t length);
@@ -92,6 +94,51 @@ int qcow2_co_write_header_bytes(struct qcow2_image *image, uint32_t at, const vo
  * written to the image any more. */
 int qcow2_co_replace_header_bytes(struct qcow2_image *image, uint32_t at, const void *bytes,
                                   const void *old_bytes, size_t length);
+
+/* --- redo.c ------------------------------------------------------------------------------------
+ */
+
+/* The option redo-log. */
+int qcow2_take_redo(struct qcow2_image *image, struct node_options *options, struct error *err);
+/* Of an image that is to be written, before anything in its tables is looked at: what the last one
+ * left is written to them, and there is an empty log, where there can be one. */
+int qcow2_redo_co_open(struct qcow2_image *image, struct error *err);
+/* From now on the cache's changes go there; nothing in it is dirty. */
+void qcow2_redo_attach(struct qcow2_image *image);
+/* Not any more: there will be another cache. Of an image that is settled. */
+void qcow2_redo_co_detach(struct qcow2_image *image);
+/* What the image could not settle stays for the next one. */
+void qcow2_redo_co_close(struct qcow2_image *image);
+/* What was written could not be made durable: the old tables are the better ones. */
+void qcow2_redo_give_up(struct qcow2_image *image);
+/* Whether the log has been told from anything else by the header's bit. */
+bool qcow2_redo_has_bit(const struct qcow2_image *image);
+/* The bit goes: nothing is in memory alone. */
+void qcow2_redo_co_rest(struct qcow2_image *image);
+/* Of an image that is only read: whether it would be another one if it were opened for writing. */
+bool qcow2_redo_co_is_left(const struct qcow2_image *image);
+
+void qcow2_redo_co_mark(struct qcow2_image *image);
+void qcow2_redo_beat_of(const struct qcow2_redo *redo);
+
+/* Before and after each request that changes the image. */
+static inline void qcow2_redo_co_begin(struct qcow2_image *image)
+{
+    if (image->redo)
+        qcow2_redo_co_mark(image);
+}
+/* Right before the image's file is changed. */
+static inline void qcow2_redo_beat(const struct qcow2_image *image)
+{
+    if (image->redo)
+        qcow2_redo_beat_of(image->redo);
+}
+static inline int qcow2_co_write_to(const struct qcow2_image *image, struct block_node *node,
+                                    uint64_t host_offset, const struct block_vec *vec)
+{
+    qcow2_redo_beat(image);
+    return node_co_write(node, host_offset, vec, 0);
+}
 
 /* --- state.c -----------------------------------------------------------------------------------
  */

@@ -101,16 +101,13 @@ struct zeroing {
 static int plan(struct qcow2_image *image, struct zeroing *zeroing)
 {
     const struct qcow2_geometry *geometry = &image->geometry;
-    /* Of the last cluster nothing lies behind the disk's end that should stay. */
-    bool is_to_end = zeroing->to == atomic_load(&image->node->size_bytes);
-    uint64_t to = is_to_end ? UINT64_MAX : zeroing->to;
     for (uint32_t i = 0; i < zeroing->look.count; i++) {
         const struct qcow2_cluster *old = &zeroing->look.clusters[i];
         struct qcow2_cluster *new = &zeroing->clusters[i];
         uint64_t begin = zeroing->look.guest_offset + ((uint64_t)i << geometry->cluster_bits);
         uint64_t end = begin + geometry->cluster_bytes;
-        uint32_t bits =
-            bits_of(geometry, zeroing->from > begin ? zeroing->from : begin, to < end ? to : end);
+        uint32_t bits = bits_of(geometry, zeroing->from > begin ? zeroing->from : begin,
+                                zeroing->to < end ? zeroing->to : end);
         *new = *old;
         if (needs_nothing(image, old, bits, zeroing->aim))
             continue;
@@ -261,6 +258,7 @@ int qcow2_co_zero(struct block_node *node, uint64_t offset, uint64_t length, uns
         return -ENOTSUP;
     if ((flags & BLOCK_FAST) && (from != offset || to != end))
         return -ENOTSUP;
+    qcow2_redo_co_begin(image);
     int ret = qcow2_co_write_zeroes(image, offset, from);
     if (ret == 0)
         ret = co_zero_range(image, from, to, aim, &done);
@@ -272,7 +270,7 @@ int qcow2_co_zero(struct block_node *node, uint64_t offset, uint64_t length, uns
     return ret == 0 ? qcow2_co_write_zeroes(image, to, end) : ret;
 }
 
-/* Whole clusters; a hint, so the rest is left. */
+/* Whole clusters; a hint, so what cannot be said is left. */
 int qcow2_co_discard(struct block_node *node, uint64_t offset, uint64_t length)
 {
     struct qcow2_image *image = qcow2_of(node);
@@ -282,5 +280,7 @@ int qcow2_co_discard(struct block_node *node, uint64_t offset, uint64_t length)
     if (is_raw_data_file(image) || (image->geometry.version < 3 && image->backing))
         return 0;
     inner_range(image, image->geometry.cluster_bytes, offset, length, &from, &to);
-    return co_zero_range(image, from, to, AIM_DISCARD, &done);
+    qcow2_redo_co_begin(image);
+    int ret = co_zero_range(image, from, to, AIM_DISCARD, &done);
+    return ret == -ENOTSUP ? 0 : ret;
 }

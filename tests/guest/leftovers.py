@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a case may leave behind: nothing. Processes, mounts, loop devices, sockets and files are looked at."""
+"""What a case may leave behind: nothing. Processes, mounts, loop devices, sockets, files and
+/dev/shm are looked at."""
 import ctypes
 import glob
 import os
@@ -59,9 +60,22 @@ def sockets(folder):
     return found
 
 
+def kept_memory(folder):
+    """What servers of images in the folder have kept for the next one; it goes now."""
+    found = []
+    for where, _, names in os.walk(folder):
+        for status in (os.lstat(os.path.join(where, name)) for name in names):
+            path = "/dev/shm/platter-%d-%x-%x" % (os.geteuid(), status.st_dev, status.st_ino)
+            if os.path.exists(path):
+                os.unlink(path)
+                found.append(path)
+    return found
+
+
 def find(folder):
     """A line for each thing that is left."""
     return (["the process %d (%s)" % (pid, name_of(pid)) for pid in children()]
             + ["the mount " + line for line in mounts(folder)]
             + ["the loop device " + text for text in loops(folder)]
-            + ["the socket " + path for path in sockets(folder)])
+            + ["the socket " + path for path in sockets(folder)]
+            + ["the kept memory " + path for path in kept_memory(folder)])

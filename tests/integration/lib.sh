@@ -42,6 +42,13 @@ log=$dir/server.log
 # A test that mounts something in $dir says here how it goes.
 unmount_all() { :; }
 
+# What a killed server has kept for the next one, named after the image's device and inode.
+forget_kept() {
+    find "$dir" -type f -printf '%D %i\n' | while read -r device inode; do
+        rm -f "/dev/shm/platter-$(printf '%s-%x-%x' "$(id -u)" "$device" "$inode")"
+    done
+}
+
 cleanup() {
     local status=$? pid
     trap - EXIT
@@ -53,6 +60,7 @@ cleanup() {
         echo "FAILED in: $step (status $status); the server's log:"
         tail -n 60 "$log"
     fi
+    ! compgen -G "/dev/shm/platter-*-*" >/dev/null || forget_kept
     unmount_all
     rm -rf "$dir"
     exit "$status"

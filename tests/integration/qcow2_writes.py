@@ -125,23 +125,26 @@ class Connection:
 
 class Server:
     def __init__(self, folder, image, *options):
+        self.start(folder, "-f", "qcow2", *options, image)
+        if not listening.wait_for(self.path, self.process):
+            sys.exit("the server does not start: " + self.said())
+
+    def start(self, folder, *arguments):
         self.path = os.path.join(folder, "socket")
         self.log = open(os.path.join(folder, "log"), "w+", encoding="utf-8")
         self.process = subprocess.Popen(
-            [os.environ.get("PLATTER_BUILT", "build/server/platter"), "-t", "-e", "0", "-f", "qcow2",
-             "-k", self.path, *options, image], stdout=self.log, stderr=self.log)
-        if listening.wait_for(self.path, self.process):
-            return
+            [os.environ.get("PLATTER_BUILT", "build/server/platter"), "-t", "-e", "0", "-k", self.path,
+             *arguments], stdout=self.log, stderr=self.log)
+
+    def said(self):
         self.log.seek(0)
-        sys.exit("the server does not start: " + self.log.read())
+        return self.log.read()
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
         if self.process.wait(120) != 0:
-            self.log.seek(0)
-            sys.exit("the server ends with %d: %s" % (self.process.returncode, self.log.read()))
-        self.log.seek(0)
-        said = self.log.read()
+            sys.exit("the server ends with %d: %s" % (self.process.returncode, self.said()))
+        said = self.said()
         if "corrupt" in said or "error" in said:
             sys.exit("the server says: " + said)
         if os.path.exists(self.path):

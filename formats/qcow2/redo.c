@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The image's redo log (cache/redo.h): what is in its tables in memory alone, once more in memory
+ * that stays when the process is killed (block/kept.h). The next one that opens the image for
+ * writing writes it to the tables, before it looks at anything in them.
+ *
+ * Is it the log of what the file holds? Two things say so:
+ *
+ *   the autoclear feature bit 63   set before the first change, cleared when nothing is in memory
+ *                  alone. Whoever else opens the image for writing clears it, as the specification
+ *                  wants, so it says that only who keeps a log has written since. It is not synced:
+ *                  after a power cut the log is gone, and the bit alone means nothing.
+ *   the heartbeat  when the image's file was last written by who kept the log. A file that was
+ *                  changed later (a copy put over it, bit and all) was changed by somebody else.
+ *
+ * Where there is no such memory, or the image's version is 2, all is as it would be without a log:
+ * what a kill takes away is what was answered and not flushed.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "block/kept.h"
+#include "block/node_options.h"
+#include "cache/redo.h"
+#include "common/clock.h"
+#include "common/endian.h"
+#include "common/log.h"
+#include "formats/qcow2/writer.h"
+
+/* How much later than the heartbeat a file may be changed by who keeps the log: by what was on its
+ * way when it was killed. */
+#define LATER_MAX_NS (2 * NS_PER_S)
+
+struct qcow2_redo {
+    struct kept_memory *kept;
+    struct redo *log;
+    _Atomic bool
+        is_marked;   /* the header has the bit, or cannot get it; written under the monitor */
+    bool is_marking; /* monitor */
+    struct co_queue markers; /* monitor */
+};
+
+int qcow2_take_redo(struct qcow2_image *image, struct node_options *options, struct error *err)
+{
+    image->wants_redo = true;
+    return node_options_take_bool(options, "redo-log", &image->wants_redo, err);
+}
+
+/* What the log's records depend on. */
+static struct redo_identity identity_of(const struct qcow2_image *image)
+{
+    const uint64_t states = QCOW2_INCOMPATIBLE_DIRTY | QCOW2_INCOMPATIBLE_CORRUPT;
+    struct redo_identity identity = {.bytes = "qcow2"};
+    store_be32(identity.bytes + 8, image->header.cluster_bits);
+    store_be32(identity.bytes + 12, image->header.refcount_order);
+    store_be64(identity.bytes + 16, image->header.incompatible_features & ~states);
+    return identity;
+}
+
+static bool has_bit(const struct qcow2_image *image)
+{
+    return image->header.version >= 3 && (image->header.autoclear_features & QCOW2_AUTOCLEAR_REDO);
+}
+
+/* --- what the last one left ---------------------------------------------------------------------
+ */
+
+static enum redo_content look(const struct qcow2_image *image, const struct kept_memory *kept,
+                              const struct redo *log)
+{
+    struct redo_identity identity = identity_of(image);
+    return kept->is_found && has_bit(image) ? redo_look(log, &identity) : REDO_FOREIGN;
+}
+
+static bool was_changed_since(const struct kept_memory *kept, const struct redo *log)
+{
+    return kept->file_changed_ns > redo_heartbeat_ns(log) + LATER_MAX_NS;
+}
+
+/* What cannot be replayed is said, and is as if it were not there. */
+static bool is_to_be_replayed(const struct qcow2_image *image, const struct kept_memory *kept,
+                              const struct redo *log)
+{
+    enum redo_content content = look(image, kept, log);
+    const char *why = NULL;
+    if (content == REDO_BROKEN)
+        why = "its redo log does not have all that was changed";
+    else if (content == REDO_CHANGES && was_changed_since(kept, log))
+        why = "somebody else has changed its file since";
+    if (why)
+        log_warning("'%s': its server was killed, and %s; what was written after the last flush "
+                    "may be lost",
+                    image->node->name, why);
+    return content == REDO_CHANGES && !why;
+}
+
+static int co_replay(struct qcow2_image *image, struct redo *log, struct error *err)
+{
+    struct error why = {.message = ""};
+    const char *name = image->node->name;
+    uint64_t count = 0;
+    redo_beat_now(log); /* the file is about to be changed, by us */
+    int ret = redo_co_replay(log, image->cache, QCOW2_HOST_OFFSET_MAX, &count, &why);
+    if (ret == 0)
+        log_warning("'%s': its server was killed; %" PRIu64 " changes of its tables that were not "
+                    "written then are written now",
+                    name, count);
+    if (ret == -EBADMSG)
+        log_warning("'%s': its server was killed, and %s; what was written after the last flush "
+                    "may be lost",
+                    name, why.message);
+    if (ret == 0 || ret == -EBADMSG)
+        return ret;
+    return error_set(err, ret, "cannot open '%.200s' for writing: %s", name, why.message);
+}
+
+/* The log is empty afterwards. */
+static int co_take_over(struct qcow2_image *image, struct qcow2_redo *redo, struct error *err)
+{
+    struct redo_identity identity = identity_of(image);
+    int ret = -EBADMSG;
+    if (is_to_be_replayed(image, redo->kept, redo->log))
+        ret = co_replay(image, redo->log, err);
+    atomic_store(&redo->is_marked, ret == 0);
+    if (ret == -EBADMSG)
+        redo_format(redo->log, &identity);
+    return ret == -EBADMSG ? 0 : ret;
+}
+
+/* --- its life -----------------------------------------------------------------------------------
+ */
+
+static struct qcow2_redo *redo_of(struct kept_memory *kept)
+{
+    struct qcow2_redo *redo = calloc(1, sizeof(*redo));
+    if (!redo || redo_new(&redo->log, kept->base, kept->length) < 0) {
+        free(redo);
+        return NULL;
+    }
+    redo->kept = kept;
+    redo_set_clock(redo->log, kept->clock);
+    co_queue_init(&redo->markers);
+    return redo;
+}
+
+static void co_end(struct qcow2_redo *redo, bool is_done)
+{
+    redo_free(redo->log);
+    kept_co_close(redo->kept, is_done);
+    free(redo);
+}
+
+/* NULL: there is none. What the last one left is taken even where none is wanted, to be replayed,
+ * or else to be taken away. */
+static struct kept_memory *co_keep(const struct qcow2_image *image)
+{
+    struct kept_memory *kept = NULL;
+    struct error why;
+    bool only_look = !image->wants_redo && !has_bit(image);
+    int ret = node_co_keep(image->node->file, REDO_MEMORY_BYTES_DEFAULT, only_look, &kept, &why);
+    if (ret < 0 && !only_look)
+        log_verbose("'%s' has no redo log: %s", image->node->name, why.message);
+    if (ret == 0 && only_look) {
+        kept_co_close(kept, true);
+        kept = NULL;
+    }
+    return kept;
+}
+
+int qcow2_redo_co_open(struct qcow2_image *image, struct error *err)
+{
+    assert(!image->redo && !image->node->read_only);
+    struct kept_memory *kept = image->header.version >= 3 ? co_keep(image) : NULL;
+    if (!kept)
+        return 0;
+    struct qcow2_redo *redo = redo_of(kept);
+    if (!redo) {
+        kept_co_close(kept, false);
+        return error_set(err, -ENOMEM, "no memory to open '%.200s'", image->node->name);
+    }
+    int ret = co_take_over(image, redo, err);
+    if (ret == 0 && image->wants_redo)
+        image->redo = redo;
+    else
+        co_end(redo, ret == 0);
+    return ret;
+}
+
+bool qcow2_redo_has_bit(const struct qcow2_image *image)
+{
+    return image->redo && atomic_load(&image->redo->is_marked);
+}
+
+static void attach(struct qcow2_image *image, struct redo *log)
+{
+    pthread_mutex_lock(&image->monitor);
+    cache_attach_redo(image->cache, log);
+    pthread_mutex_unlock(&image->monitor);
+}
+
+void qcow2_redo_attach(struct qcow2_image *image)
+{
+    if (image->redo)
+        attach(image, image->redo->log);
+}
+
+void qcow2_redo_co_close(struct qcow2_image *image)
+{
+    struct qcow2_redo *redo = image->redo;
+    struct redo_identity identity = identity_of(image);
+    if (!redo)
+        return;
+    attach(image, NULL);
+    image->redo = NULL;
+    co_end(redo, redo_look(redo->log, &identity) != REDO_CHANGES);
+}
+
+void qcow2_redo_co_detach(struct qcow2_image *image)
+{
+    struct redo_identity identity = identity_of(image);
+    if (qcow2_is_corrupt(image)) /* nothing will ever be written any more */
+        qcow2_redo_co_close(image);
+    if (!image->redo)
+        return;
+    attach(image, NULL);
+    redo_format(image->redo->log, &identity);
+}
+
+void qcow2_redo_give_up(struct qcow2_image *image)
+{
+    if (!image->redo)
+        return;
+    pthread_mutex_lock(&image->monitor);
+    redo_break_for_good(image->redo->log);
+    pthread_mutex_unlock(&image->monitor);
+}
+
+/* --- the bit ------------------------------------------------------------------------------------
+ */
+
+static void set_autoclear(struct qcow2_image *image, uint64_t bits)
+{
+    pthread_mutex_lock(&image->monitor);
+    image->header.autoclear_features = bits;
+    pthread_mutex_unlock(&image->monitor);
+}
+
+/* A header that cannot be written is no reason to fail a write of data: the log is of no use then,
+ * and that is all. */
+static void co_write_bit(struct qcow2_image *image)
+{
+    uint8_t field[8];
+    struct iovec iov;
+    struct block_vec vec = vec_of_buffer(&iov, field, sizeof(field));
+    uint64_t bits = image->header.autoclear_features | QCOW2_AUTOCLEAR_REDO;
+    store_be64(field, bits);
+    int ret = qcow2_co_write_to(image, image->node->file, QCOW2_HEADER_AUTOCLEAR, &vec);
+    if (ret == 0) {
+        set_autoclear(image, bits);
+        return;
+    }
+    log_warning("'%s' has no redo log, since its header cannot be written: %s", image->node->name,
+                error_text(ret));
+    qcow2_redo_give_up(image);
+}
+
+static void co_mark(struct qcow2_image *image)
+{
+    struct qcow2_redo *redo = image->redo;
+    pthread_mutex_lock(&image->monitor);
+    while (redo->is_marking)
+        co_queue_wait(&redo->markers, &image->monitor);
+    bool is_mine = !atomic_load(&redo->is_marked);
+    redo->is_marking = is_mine;
+    pthread_mutex_unlock(&image->monitor);
+    if (!is_mine)
+        return;
+    co_write_bit(image);
+    pthread_mutex_lock(&image->monitor);
+    atomic_store(&redo->is_marked, true);
+    redo->is_marking = false;
+    co_queue_wake_all(&redo->markers);
+    pthread_mutex_unlock(&image->monitor);
+}
+
+void qcow2_redo_co_mark(struct qcow2_image *image)
+{
+    if (!atomic_load_explicit(&image->redo->is_marked, memory_order_acquire))
+        co_mark(image);
+}
+
+void qcow2_redo_co_rest(struct qcow2_image *image)
+{
+    uint8_t field[8];
+    uint64_t bits = image->header.autoclear_features & ~QCOW2_AUTOCLEAR_REDO;
+    if (!image->redo || !has_bit(image))
+        return;
+    store_be64(field, bits);
+    int ret = qcow2_co_write_header_bytes(image, QCOW2_HEADER_AUTOCLEAR, field, sizeof(field));
+    if (ret < 0) /* without a log it means nothing */
+        log_verbose("'%s' keeps its feature bit of the redo log: %s", image->node->name,
+                    error_text(ret));
+    set_autoclear(image, bits);
+    atomic_store(&image->redo->is_marked, false);
+}
+
+void qcow2_redo_beat_of(const struct qcow2_redo *redo)
+{
+    redo_beat_now(redo->log);
+}
+
+/* --- who only reads -----------------------------------------------------------------------------
+ */
+
+bool qcow2_redo_co_is_left(const struct qcow2_image *image)
+{
+    struct kept_memory *kept = NULL;
+    struct redo *log = NULL;
+    if (!has_bit(image) ||
+        node_co_keep(image->node->file, REDO_MEMORY_BYTES_DEFAULT, true, &kept, NULL) < 0)
+        return false;
+    bool is_left = redo_new(&log, kept->base, kept->length) == 0 &&
+                   look(image, kept, log) == REDO_CHANGES && !was_changed_since(kept, log);
+    redo_free(log);
+    kept_co_close(kept, false);
+    return is_left;
+}
