@@ -88,6 +88,7 @@ static int co_invalidate_node(struct block_node *node, struct error *err)
 {
     const struct block_driver_admin *admin = node->driver->admin;
     struct error why;
+    flush_forget(node); /* of the server that had it, which may have been killed */
     int rc = admin && admin->co_invalidate ? admin->co_invalidate(node, err) : 0;
     if (rc < 0)
         return rc;

@@ -22,7 +22,8 @@
  * again.
  *
  * Invariants:
- * 1. flushed_generation never goes back: one leader at a time, and the sum only grows.
+ * 1. flushed_generation never goes back, but in flush_forget(): one leader at a time, and the sum
+ * only grows.
  * 2. flushed_generation >= wanted means that all that was wanted is on stable storage. If the
  * leader took its sum after the other did, each lane's count in it is at least the other's. If it
  * took it before, each is at most the other's, so the sums can only be equal when every lane is:
@@ -138,6 +139,14 @@ int flush_co_node(struct block_node *node)
     if (rc == 0 && !has_led)
         account_count(&node->account, has_waited ? COUNTER_GROUPED : COUNTER_SKIPPED, 1);
     return rc;
+}
+
+void flush_forget(struct block_node *node)
+{
+    struct node_flush *flush = &node->flush;
+    pthread_mutex_lock(&flush->mutex);
+    flush->flushed_generation = 0;
+    pthread_mutex_unlock(&flush->mutex);
 }
 
 int flush_co_changes(struct block_node *node)

@@ -11,6 +11,10 @@ void flush_fini(struct block_node *node);
 /* Once the node has its account. */
 void flush_init_counters(struct block_node *node);
 
+/* Somebody else may have written to the node, as before it was opened: its next flush is not for
+ * free. Nothing is in flight. */
+void flush_forget(struct block_node *node);
+
 /* Of a node's flushes, those that cost no call of the driver of their own. */
 uint64_t flush_grouped_count(const struct block_node *node); /* shared another one's call */
 uint64_t flush_skipped_count(const struct block_node *node); /* nothing was written since */

@@ -126,6 +126,23 @@ static void co_children_go_last_and_come_first(struct fixture *fixture, void *ar
     assert_int_equal(block_co_backend_free(backend), 0);
 }
 
+/* What another server wrote, which was killed, is with the kernel and not on the disk. */
+static void co_the_first_flush_of_an_active_graph_is_made(struct fixture *fixture, void *arg)
+{
+    struct block_backend *backend = co_open(fixture);
+    struct error err;
+    (void)arg;
+    assert_int_equal(block_co_flush(backend), 0);
+    assert_int_equal(block_co_inactivate(backend, &err), 0);
+    assert_int_equal(block_co_invalidate(backend, &err), 0);
+    unsigned flushes = fixture->disk.counts[MEMORY_FLUSH];
+    assert_int_equal(block_co_flush(backend), 0);
+    assert_int_equal(fixture->disk.counts[MEMORY_FLUSH], flushes + 1);
+    assert_int_equal(block_co_flush(backend), 0);
+    assert_int_equal(fixture->disk.counts[MEMORY_FLUSH], flushes + 1);
+    assert_int_equal(block_co_backend_free(backend), 0);
+}
+
 static void co_a_failure_leaves_it_active_or_inactive(struct fixture *fixture, void *arg)
 {
     static const struct {
@@ -191,9 +208,10 @@ static void co_a_size_that_is_not_known_fails(struct fixture *fixture, void *arg
     assert_int_equal(block_co_backend_free(backend), 0);
 }
 
-#define TESTS(X)                              \
-    X(children_go_last_and_come_first)        \
-    X(a_failure_leaves_it_active_or_inactive) \
+#define TESTS(X)                                  \
+    X(children_go_last_and_come_first)            \
+    X(the_first_flush_of_an_active_graph_is_made) \
+    X(a_failure_leaves_it_active_or_inactive)     \
     X(a_size_that_is_not_known_fails)
 
 #define DEFINE_TEST(name) FIXTURE_TEST_WITH(name, drivers, SIZE, SIZE)
