@@ -289,6 +289,16 @@ int block_co_status(struct block_backend *backend, uint64_t offset, uint64_t len
     return leave(backend, lane, counted(lane, BACKEND_STATUSES, rc));
 }
 
+int block_co_statuses(struct block_backend *backend, uint64_t offset, uint64_t length,
+                      struct block_extents *ret_extents)
+{
+    struct backend_lane *lane = co_enter(backend);
+    int rc = length > 0 ? check_read(backend, offset, length) : -EINVAL;
+    if (rc == 0)
+        rc = node_co_statuses(backend->node, offset, length, ret_extents);
+    return leave(backend, lane, counted(lane, BACKEND_STATUSES, rc));
+}
+
 int block_co_depth(struct block_backend *backend, uint64_t offset, uint64_t length,
                    uint32_t *ret_depth, uint64_t *ret_length)
 {

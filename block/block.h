@@ -52,6 +52,13 @@ struct block_extent {
     unsigned flags;  /* enum block_extent_flag */
 };
 
+/* Some of them, one behind the other. */
+#define BLOCK_EXTENTS_MAX 32
+struct block_extents {
+    unsigned count; /* at least 1 */
+    struct block_extent all[BLOCK_EXTENTS_MAX];
+};
+
 /* What may be asked of the node below in one piece; each is a power of two or 0 for no limit. */
 struct block_limits {
     uint32_t request_alignment;  /* of offset and length of reads and writes; at least 1 */
@@ -174,6 +181,9 @@ int block_co_flush(struct block_backend *backend);
  * nothing better is known: allocated, not zero. */
 int block_co_status(struct block_backend *backend, uint64_t offset, uint64_t length,
                     struct block_extent *ret_extent);
+/* The same, and what follows, `length` at most in all, as far as that is no more trouble. */
+int block_co_statuses(struct block_backend *backend, uint64_t offset, uint64_t length,
+                      struct block_extents *ret_extents);
 
 /* Which image of the chain has what lies at offset, and for how much of the range, at least 1: 1 is
  * the image itself, 2 its backing file, and so on; 0: none, it was never written. */

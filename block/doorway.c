@@ -134,6 +134,23 @@ int doorway_co_status(struct block_node *node, uint64_t offset, uint64_t length,
     return 0;
 }
 
+int doorway_co_statuses(struct block_node *node, uint64_t offset, uint64_t length,
+                        struct block_extents *ret_extents)
+{
+    assert_may_call(node);
+    assert_status_range(node, offset, length);
+    ret_extents->count = 1;
+    if (!node->driver->co_statuses)
+        return doorway_co_status(node, offset, length, &ret_extents->all[0]);
+    int rc = checked_result(node->driver->co_statuses(node, offset, length, ret_extents));
+    assert(rc < 0 || (ret_extents->count >= 1 && ret_extents->count <= BLOCK_EXTENTS_MAX));
+    for (unsigned i = 0; i < ret_extents->count && rc == 0; i++) {
+        assert_extent(&ret_extents->all[i], length);
+        length -= ret_extents->all[i].length;
+    }
+    return rc;
+}
+
 int doorway_co_is_own(struct block_node *node, uint64_t offset, uint64_t length, bool *ret_is_own,
                       uint64_t *ret_length)
 {

@@ -26,6 +26,9 @@ int doorway_co_flush(struct block_node *node);
 /* NULL call: allocated, not zero. */
 int doorway_co_status(struct block_node *node, uint64_t offset, uint64_t length,
                       struct block_extent *ret_extent);
+/* NULL call: what doorway_co_status() says. */
+int doorway_co_statuses(struct block_node *node, uint64_t offset, uint64_t length,
+                        struct block_extents *ret_extents);
 /* NULL call: all of it is the node's own. */
 int doorway_co_is_own(struct block_node *node, uint64_t offset, uint64_t length, bool *ret_is_own,
                       uint64_t *ret_length);

@@ -94,6 +94,10 @@ struct block_driver {
     int (*co_flush)(struct block_node *node);
     int (*co_status)(struct block_node *node, uint64_t offset, uint64_t length,
                      struct block_extent *ret_extent);
+    /* The same for one extent and what follows it, where that costs less than asking for each.
+     * NULL: it does not. */
+    int (*co_statuses)(struct block_node *node, uint64_t offset, uint64_t length,
+                       struct block_extents *ret_extents);
     /* Whether what the range shows at its start is this node's own, and for how much of the range
      * that is so, at least 1. Else it lies in its backing file, or would, if there were one, or it
      * were longer. Asked byte by byte, as status. NULL: all of it is its own. */
@@ -297,6 +301,8 @@ int node_co_cache(struct block_node *node, uint64_t offset, uint64_t length);
 int node_co_flush(struct block_node *node);
 int node_co_status(struct block_node *node, uint64_t offset, uint64_t length,
                    struct block_extent *ret_extent);
+int node_co_statuses(struct block_node *node, uint64_t offset, uint64_t length,
+                     struct block_extents *ret_extents);
 /* As co_is_own above; filters are looked through. */
 int node_co_is_own(struct block_node *node, uint64_t offset, uint64_t length, bool *ret_is_own,
                    uint64_t *ret_length);

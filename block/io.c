@@ -283,8 +283,9 @@ static uint64_t status_inside(const struct block_node *node, uint64_t offset, ui
     return length < size - offset ? length : size - offset;
 }
 
-int node_co_status(struct block_node *node, uint64_t offset, uint64_t length,
-                   struct block_extent *ret_extent)
+/* extents NULL: one is asked for. */
+static int co_status(struct block_node *node, uint64_t offset, uint64_t length,
+                     struct block_extent *extent, struct block_extents *extents)
 {
     struct tracked_request request;
     struct loop_moment start = loop_moment();
@@ -294,11 +295,25 @@ int node_co_status(struct block_node *node, uint64_t offset, uint64_t length,
     if (rc < 0)
         return not_carried_out(node, ACCOUNT_STATUS, rc);
     co_begin(node, &request, align_cover_read, offset, length);
-    uint64_t inside = status_inside(node, offset, length, ret_extent);
+    uint64_t inside = status_inside(node, offset, length, extent);
     if (inside > 0)
-        rc = doorway_co_status(node, offset, inside, ret_extent);
+        rc = extents ? doorway_co_statuses(node, offset, inside, extents)
+                     : doorway_co_status(node, offset, inside, extent);
     tracked_end(node, &request, false);
     return carried_out(node, ACCOUNT_STATUS, start, length, rc);
+}
+
+int node_co_status(struct block_node *node, uint64_t offset, uint64_t length,
+                   struct block_extent *ret_extent)
+{
+    return co_status(node, offset, length, ret_extent, NULL);
+}
+
+int node_co_statuses(struct block_node *node, uint64_t offset, uint64_t length,
+                     struct block_extents *ret_extents)
+{
+    ret_extents->count = 1;
+    return co_status(node, offset, length, &ret_extents->all[0], ret_extents);
 }
 
 int node_co_is_own(struct block_node *node, uint64_t offset, uint64_t length, bool *ret_is_own,

@@ -146,6 +146,7 @@ const struct block_driver block_driver_file = {
     .co_cache = posix_co_cache,
     .co_flush = posix_co_flush,
     .co_status = posix_co_status,
+    .co_statuses = posix_co_statuses,
     .status_remembered = posix_status_remembered,
     .lend = posix_lend,
     .admin = &posix_admin,

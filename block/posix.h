@@ -208,6 +208,8 @@ int posix_co_punch(struct block_node *node, uint64_t offset, uint64_t length);
 int posix_co_cache(struct block_node *node, uint64_t offset, uint64_t length);
 int posix_co_status(struct block_node *node, uint64_t offset, uint64_t length,
                     struct block_extent *ret_extent);
+int posix_co_statuses(struct block_node *node, uint64_t offset, uint64_t length,
+                      struct block_extents *ret_extents);
 void posix_status_remembered(struct block_node *node, uint64_t offset, uint64_t length,
                              struct block_extent *ret_extent);
 extern const struct block_driver_admin posix_admin;

@@ -37,8 +37,9 @@ static bool find_remembered(struct posix_file *file, uint64_t offset,
 
 struct seek_job {
     struct posix_file *file;
-    uint64_t offset, length;    /* what is asked for */
-    struct block_extent extent; /* the result, as long as it is */
+    uint64_t offset, end; /* what is asked for */
+    unsigned count_max;
+    struct block_extents *extents;
 };
 
 static int seek_again(struct posix_file *file, enum host_seek what, uint64_t offset,
@@ -61,54 +62,97 @@ static int find_end(struct posix_file *file, uint64_t generation, uint64_t data_
     return ret;
 }
 
-/* Who asks beyond a hole will ask for the data behind it next, and finds it remembered. */
-static int seek_work(void *arg)
+/* The extent at offset, as long as it is. Who asks beyond a hole will ask for the data behind it
+ * next, and finds it remembered. */
+static int seek_one(const struct seek_job *job, uint64_t generation, uint64_t offset,
+                    struct block_extent *ret_extent)
 {
-    struct seek_job *job = arg;
     struct posix_file *file = job->file;
-    uint64_t generation = posix_extents_generation(&file->data);
     uint64_t data, hole;
-    int ret = seek_again(file, HOST_SEEK_DATA, job->offset, &data);
-    if (ret == -ENXIO) {
-        /* No data from here to the end: a hole, however long one asks. */
-        job->extent = (struct block_extent){.length = UINT64_MAX, .flags = BLOCK_EXTENT_ZERO};
+    if (find_remembered(file, offset, ret_extent))
         return 0;
-    }
-    if (ret < 0)
-        return ret;
-    if (data > job->offset) {
-        job->extent =
-            (struct block_extent){.length = data - job->offset, .flags = BLOCK_EXTENT_ZERO};
-        if (job->extent.length < job->length)
+    int ret = seek_again(file, HOST_SEEK_DATA, offset, &data);
+    if (ret == -ENXIO || (ret == 0 && data > offset)) {
+        /* No data from here to the end: a hole, however long one asks. */
+        uint64_t length = ret == 0 ? data - offset : UINT64_MAX;
+        *ret_extent = (struct block_extent){.length = length, .flags = BLOCK_EXTENT_ZERO};
+        if (ret == 0 && data < job->end)
             find_end(file, generation, data, &hole);
         return 0;
     }
-    ret = find_end(file, generation, job->offset, &hole);
+    if (ret == 0)
+        ret = find_end(file, generation, offset, &hole);
     if (ret < 0)
         return ret;
     /* Where it changed between the two looks: data is never a wrong answer. */
-    job->extent = (struct block_extent){
-        .length = hole > job->offset ? hole - job->offset : 1,
+    *ret_extent = (struct block_extent){
+        .length = hole > offset ? hole - offset : 1,
         .flags = BLOCK_EXTENT_ALLOCATED,
     };
+    return 0;
+}
+
+/* What fails behind the first extent is found out when it is asked for. */
+static int seek_work(void *arg)
+{
+    struct seek_job *job = arg;
+    uint64_t generation = posix_extents_generation(&job->file->data);
+    uint64_t offset = job->offset;
+    unsigned count = 0;
+    while (count < job->count_max && offset < job->end) {
+        struct block_extent found;
+        int ret = seek_one(job, generation, offset, &found);
+        if (ret < 0)
+            return count > 0 ? 0 : ret;
+        found = trimmed(found, job->end - offset);
+        job->extents->all[count++] = found;
+        job->extents->count = count;
+        offset += found.length;
+    }
+    return 0;
+}
+
+/* Memory answers what it can; a worker looks for all that follows. */
+static int co_find(struct block_node *node, uint64_t offset, uint64_t length, unsigned count_max,
+                   struct block_extents *extents)
+{
+    struct posix_file *file = posix_of(node);
+    struct seek_job job = {
+        .file = file,
+        .offset = offset,
+        .end = offset + length,
+        .count_max = count_max,
+        .extents = extents,
+    };
+    bool is_one = find_remembered(file, offset, &extents->all[0]);
+    if (!is_one)
+        extents->all[0] = all_data;
+    extents->all[0] = trimmed(extents->all[0], length);
+    extents->count = 1;
+    if ((is_one && (count_max == 1 || extents->all[0].length == length)) ||
+        atomic_load_explicit(&file->no_seek, memory_order_relaxed))
+        return 0;
+    int ret = workers_co_run(node->env->workers, seek_work, &job);
+    if (ret != -EINVAL && ret != -EOPNOTSUPP)
+        return ret;
+    atomic_store_explicit(&file->no_seek, true, memory_order_relaxed);
     return 0;
 }
 
 int posix_co_status(struct block_node *node, uint64_t offset, uint64_t length,
                     struct block_extent *ret_extent)
 {
-    struct posix_file *file = posix_of(node);
-    struct seek_job job = {.file = file, .offset = offset, .length = length, .extent = all_data};
-    if (!find_remembered(file, offset, &job.extent) &&
-        !atomic_load_explicit(&file->no_seek, memory_order_relaxed)) {
-        int ret = workers_co_run(node->env->workers, seek_work, &job);
-        if (ret == -EINVAL || ret == -EOPNOTSUPP)
-            atomic_store_explicit(&file->no_seek, true, memory_order_relaxed);
-        else if (ret < 0)
-            return ret;
-    }
-    *ret_extent = trimmed(job.extent, length);
-    return 0;
+    struct block_extents extents;
+    int ret = co_find(node, offset, length, 1, &extents);
+    if (ret == 0)
+        *ret_extent = extents.all[0];
+    return ret;
+}
+
+int posix_co_statuses(struct block_node *node, uint64_t offset, uint64_t length,
+                      struct block_extents *ret_extents)
+{
+    return co_find(node, offset, length, BLOCK_EXTENTS_MAX, ret_extents);
 }
 
 void posix_status_remembered(struct block_node *node, uint64_t offset, uint64_t length,

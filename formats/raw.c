@@ -177,6 +177,12 @@ static int raw_co_status(struct block_node *node, uint64_t offset, uint64_t leng
     return node_co_status(node->file, in_file(node, offset), length, ret_extent);
 }
 
+static int raw_co_statuses(struct block_node *node, uint64_t offset, uint64_t length,
+                           struct block_extents *ret_extents)
+{
+    return node_co_statuses(node->file, in_file(node, offset), length, ret_extents);
+}
+
 static void raw_status_remembered(struct block_node *node, uint64_t offset, uint64_t length,
                                   struct block_extent *ret_extent)
 {
@@ -295,6 +301,7 @@ const struct block_driver format_raw = {
     .co_discard = raw_co_discard,
     .co_cache = raw_co_cache,
     .co_status = raw_co_status,
+    .co_statuses = raw_co_statuses,
     .status_remembered = raw_status_remembered,
     .lend = raw_lend,
     .admin = &raw_admin,

@@ -26,28 +26,50 @@ static uint32_t allocation_flags(const struct block_extent *extent)
            ((extent->flags & BLOCK_EXTENT_ZERO) ? NBD_STATE_ZERO : 0);
 }
 
-/* What the context says from there on, and for how long, `length` at most. */
-static int co_look(const struct server_request *request, const struct export_context *context,
-                   uint64_t offset, uint64_t length, uint64_t *ret_length, uint32_t *ret_flags)
+/* One context of a request, and what the block layer said beyond what was asked for. */
+struct look {
+    const struct server_request *request;
+    const struct export_context *context;
+    struct block_extents extents;
+    unsigned used;
+};
+
+static int co_look_at_allocation(struct look *look, uint64_t offset, uint64_t length,
+                                 uint64_t *ret_length, uint32_t *ret_flags)
 {
-    struct block_backend *backend = request->export->backend;
-    struct block_extent extent;
-    int code;
+    struct block_backend *backend = look->request->export->backend;
+    struct block_extents *extents = &look->extents;
+    if (look->used == extents->count) {
+        bool is_one = look->request->wire.flags & NBD_CMD_FLAG_REQ_ONE;
+        extents->count = 1;
+        look->used = 0;
+        int code = is_one ? block_co_status(backend, offset, length, &extents->all[0])
+                          : block_co_statuses(backend, offset, length, extents);
+        if (code < 0)
+            return code;
+    }
+    const struct block_extent *extent = &extents->all[look->used++];
+    *ret_flags = allocation_flags(extent);
+    *ret_length = extent->length;
+    return 0;
+}
+
+/* What the context says from there on, and for how long, `length` at most. */
+static int co_look(struct look *look, uint64_t offset, uint64_t length, uint64_t *ret_length,
+                   uint32_t *ret_flags)
+{
+    const struct export_context *context = look->context;
     switch (context->kind) {
     case EXPORT_CONTEXT_DEPTH:
-        return block_co_depth(backend, offset, length, ret_flags, ret_length);
+        return block_co_depth(look->request->export->backend, offset, length, ret_flags,
+                              ret_length);
     case EXPORT_CONTEXT_BITMAP:
         *ret_flags =
             dirty_bitmap_look(context->bitmap, offset, length, ret_length) ? STATE_DIRTY : 0;
         return 0;
     case EXPORT_CONTEXT_ALLOCATION:
     default:
-        code = block_co_status(backend, offset, length, &extent);
-        if (code < 0)
-            return code;
-        *ret_flags = allocation_flags(&extent);
-        *ret_length = extent.length;
-        return 0;
+        return co_look_at_allocation(look, offset, length, ret_length, ret_flags);
     }
 }
 
@@ -56,13 +78,14 @@ static int co_collect(const struct server_request *request, const struct export_
                       uint8_t *descriptors, struct reply_status *status)
 {
     const struct request *wire = &request->wire;
+    struct look look = {.request = request, .context = context};
     bool more = true;
     reply_status_init(status, wire, request->size_bytes, descriptors, DESCRIPTORS_MAX);
     for (unsigned i = 0; more && status->covered < wire->length && i < DESCRIPTORS_MAX; i++) {
         uint64_t length;
         uint32_t flags;
-        int code = co_look(request, context, wire->offset + status->covered,
-                           wire->length - status->covered, &length, &flags);
+        int code = co_look(&look, wire->offset + status->covered, wire->length - status->covered,
+                           &length, &flags);
         if (code < 0)
             return code;
         more = reply_status_add(status, length, flags);

@@ -302,13 +302,53 @@ static void data_and_holes_are_told_apart_and_data_is_remembered(void **state)
     with_posix(state, status_body);
 }
 
+/* Data and holes of 64 KiB each by turns: more of them than one answer holds. */
+static void several_body(struct posix_fixture *fixture)
+{
+    enum { PIECE = 64 * KIB, PIECES = BLOCK_EXTENTS_MAX + 10 };
+    static uint8_t bytes[PIECE];
+    struct block_extents extents;
+    memset(bytes, 1, sizeof(bytes));
+    make_image(fixture, 0);
+    assert_int_equal(truncate(fixture->path, (off_t)PIECES * PIECE), 0);
+    struct block_node *node = open_image(fixture, NULL);
+    for (unsigned i = 0; i < PIECES; i += 2)
+        assert_int_equal(write_at(node, (uint64_t)i * PIECE, bytes, sizeof(bytes)), 0);
+    assert_int_equal(node_co_statuses(node, 100, PIECES * PIECE - 200, &extents), 0);
+    assert_int_equal(extents.count, BLOCK_EXTENTS_MAX);
+    for (unsigned i = 0; i < extents.count; i++) {
+        assert_int_equal(extents.all[i].length, i == 0 ? PIECE - 100 : PIECE);
+        assert_int_equal(extents.all[i].flags, i % 2 ? BLOCK_EXTENT_ZERO : BLOCK_EXTENT_ALLOCATED);
+    }
+    assert_int_equal(node_co_statuses(node, PIECE + 1, PIECE, &extents),
+                     0); /* to the end, no more */
+    assert_int_equal(extents.count, 2);
+    assert_int_equal(extents.all[0].length, PIECE - 1);
+    assert_int_equal(extents.all[1].length, 1);
+
+    unsigned seeks = fixture->odd.seeks; /* known data takes nobody to the file system */
+    assert_int_equal(node_co_statuses(node, 200, 1000, &extents), 0);
+    assert_int_equal(extents.count, 1);
+    assert_int_equal(fixture->odd.seeks, seeks);
+    block_co_node_unref(node);
+}
+
+static void one_look_tells_what_follows_too(void **state)
+{
+    with_posix(state, several_body);
+}
+
 static void no_seek_body(struct posix_fixture *fixture)
 {
+    struct block_extents extents;
     make_image(fixture, 1000);
     fixture->odd.no_seek = true;
     struct block_node *node = open_image(fixture, NULL);
     expect_status(node, 10, 900, 900, BLOCK_EXTENT_ALLOCATED);
     expect_status(node, 10, 900, 900, BLOCK_EXTENT_ALLOCATED);
+    assert_int_equal(node_co_statuses(node, 10, 900, &extents), 0);
+    assert_int_equal(extents.count, 1);
+    assert_int_equal(extents.all[0].length, 900);
     assert_int_equal(fixture->odd.seeks, 1);
     block_co_node_unref(node);
 }
@@ -329,6 +369,7 @@ int main(void)
         cmocka_unit_test(zeroes_past_the_end_make_the_file_longer),
         cmocka_unit_test(zeroes_and_flushes_are_carried_on_when_they_are_interrupted),
         cmocka_unit_test(data_and_holes_are_told_apart_and_data_is_remembered),
+        cmocka_unit_test(one_look_tells_what_follows_too),
         cmocka_unit_test(a_file_system_without_seek_data_is_all_data_and_asked_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
