@@ -84,12 +84,12 @@ static int add_chunk(struct owned *owned)
     chunk = aligned_alloc(bytes == HUGE_BYTES ? HUGE_BYTES : sizeof(chunk->leaves[0]), bytes);
     if (!chunk)
         return -ENOMEM;
+    touch_pages(chunk, bytes); /* before anything is written there: then it can be a large page */
     chunk->next = owned->chunks;
     owned->chunks = chunk;
     owned->leaf_count += more;
     owned->next_leaf = chunk->leaves;
     owned->fresh_count = more;
-    touch_pages(chunk, bytes);
     return 0;
 }
 

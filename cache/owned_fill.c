@@ -12,10 +12,10 @@
  * it takes hardly more memory than the set will.
  *
  * Tried and rejected: arrays that grow, one for each segment, sorted as a whole. Half of the time
- * was the kernel's for their memory, and passes over megabytes were most of the rest. Of tables in
- * no order one that comes goes to another part than the one before: to look for several in a row
- * that go to the same costs more where there are none than it saves, as does fetching where they
- * will go.
+ * was the kernel's for their memory, and passes over megabytes were most of the rest. Where tables
+ * lie in no order, each goes to another part than the one before: to look for several in a row that
+ * go to the same takes longer there than it saves elsewhere, and so does fetching where they will
+ * go.
  */
 #include "cache/owned_leaves.h"
 
@@ -35,6 +35,8 @@
 #define SORT_WORDS (1u << SORT_BITS)
 #define SPLIT_WORDS_BITS 11 /* a part is parted into some of about so many words */
 #define SPLIT_BITS_MAX 10
+#define FETCHED_PARTS 8 /* together some ten thousand words, mostly */
+#define FETCHED_LEAVES 32
 
 struct owned_part {
     uint32_t *next; /* word of its newest leaf; at the end of that where it is full; or NULL */
@@ -356,7 +358,7 @@ static void take_next(struct taker *taker)
 
 static void fetch(const struct owned_leaf *leaf)
 {
-    for (size_t at = 0; leaf && at < sizeof(*leaf); at += 64)
+    for (size_t at = 0; at < sizeof(*leaf); at += 64)
         __builtin_prefetch((const char *)leaf + at);
 }
 
@@ -379,7 +381,6 @@ static int move_sorted(struct finish *finish, const struct owned_part *part, uns
     if (owned_sorter_reserve(sorter, count) < 0)
         return -ENOMEM;
     for (struct taker taker = take(finish->filler, part); taker.leaf; take_next(&taker)) {
-        fetch(taker.leaf->next_free);
         memcpy(sorter->words + done, taker.leaf->plain, taker.count * sizeof(*sorter->words));
         done += taker.count;
     }
@@ -415,7 +416,6 @@ static int split(struct finish *finish, const struct owned_part *part, unsigned 
     struct pile *top = finish->pile + finish->pile_count - 1;
     for (struct taker taker = take(finish->filler, part); taker.leaf && ret == 0;
          take_next(&taker)) {
-        fetch(taker.leaf->next_free);
         for (uint32_t i = 0; i < taker.count && ret == 0; i++) {
             uint32_t word = taker.leaf->plain[i];
             struct owned_part *to = &(top - (word >> shift & mask))->part;
@@ -452,6 +452,25 @@ static int move_all_of(struct finish *finish, size_t at)
     return ret;
 }
 
+/* The leaves of some parts, from this one on, come into the processor's caches. Each says where the
+ * next one of its part is, so they are waited for one after the other: those of several parts at
+ * the same time, then. Of parts with many the rest comes by itself. */
+static void fetch_parts(const struct owned_filler *filler, size_t first)
+{
+    const struct owned_leaf *leaves[FETCHED_PARTS];
+    size_t count = (size_t)smaller(FETCHED_PARTS, filler->part_count - first);
+    for (size_t i = 0; i < count; i++)
+        leaves[i] = newest_leaf(&filler->parts[first + i]);
+    for (unsigned nth = 0; nth < FETCHED_LEAVES; nth++) {
+        for (size_t i = 0; i < count; i++) {
+            if (!leaves[i])
+                continue;
+            fetch(leaves[i]);
+            leaves[i] = leaves[i]->next_free;
+        }
+    }
+}
+
 int owned_filler_finish(struct owned_filler *filler)
 {
     struct finish *finish = calloc(1, sizeof(*finish));
@@ -460,6 +479,8 @@ int owned_filler_finish(struct owned_filler *filler)
     finish->filler = filler;
     int ret = 0;
     for (size_t i = 0; i < filler->part_count && ret == 0; i++) {
+        if (i % FETCHED_PARTS == 0)
+            fetch_parts(filler, i);
         if (filler->parts[i].next)
             ret = move_all_of(finish, i);
     }

@@ -112,15 +112,16 @@ static int own_entries(struct collection *collection, const struct pointers *poi
     const struct qcow2_geometry *geometry = &image->geometry;
     uint64_t file_bytes = atomic_load(&image->node->file->size_bytes);
     uint64_t end = smaller(file_bytes, QCOW2_HOST_BYTES_MAX + 1);
-    uint64_t clusters[PIECE_ENTRIES], misplaced = 0;
+    uint64_t clusters[PIECE_ENTRIES], all_bits = 0, largest = 0;
     size_t found = 0;
     for (size_t i = 0; i < count; i++) {
         uint64_t offset = load_be64(bytes + i * 8) & pointers->offset_bits;
         clusters[found] = offset >> geometry->cluster_bits;
         found += offset != 0;
-        misplaced |= qcow2_in_cluster(geometry, offset) | (offset >= end);
+        all_bits |= offset;
+        largest = offset > largest ? offset : largest;
     }
-    if (misplaced)
+    if (qcow2_in_cluster(geometry, all_bits) != 0 || largest >= end)
         return refuse_entries(image, pointers, index, bytes, file_bytes, err);
     int ret = owned_filler_add_each(&collection->filler, clusters, found, pointers->owner);
     return ret < 0 ? refuse(collection, ret, err) : 0;

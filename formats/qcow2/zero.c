@@ -101,13 +101,16 @@ struct zeroing {
 static int plan(struct qcow2_image *image, struct zeroing *zeroing)
 {
     const struct qcow2_geometry *geometry = &image->geometry;
+    /* Of the last cluster nothing lies behind the disk's end that should stay. */
+    bool is_to_end = zeroing->to == atomic_load(&image->node->size_bytes);
+    uint64_t to = is_to_end ? UINT64_MAX : zeroing->to;
     for (uint32_t i = 0; i < zeroing->look.count; i++) {
         const struct qcow2_cluster *old = &zeroing->look.clusters[i];
         struct qcow2_cluster *new = &zeroing->clusters[i];
         uint64_t begin = zeroing->look.guest_offset + ((uint64_t)i << geometry->cluster_bits);
         uint64_t end = begin + geometry->cluster_bytes;
-        uint32_t bits = bits_of(geometry, zeroing->from > begin ? zeroing->from : begin,
-                                zeroing->to < end ? zeroing->to : end);
+        uint32_t bits =
+            bits_of(geometry, zeroing->from > begin ? zeroing->from : begin, to < end ? to : end);
         *new = *old;
         if (needs_nothing(image, old, bits, zeroing->aim))
             continue;
@@ -270,7 +273,7 @@ int qcow2_co_zero(struct block_node *node, uint64_t offset, uint64_t length, uns
     return ret == 0 ? qcow2_co_write_zeroes(image, to, end) : ret;
 }
 
-/* Whole clusters; a hint, so what cannot be said is left. */
+/* Whole clusters; a hint, so the rest is left. */
 int qcow2_co_discard(struct block_node *node, uint64_t offset, uint64_t length)
 {
     struct qcow2_image *image = qcow2_of(node);
@@ -281,6 +284,5 @@ int qcow2_co_discard(struct block_node *node, uint64_t offset, uint64_t length)
         return 0;
     inner_range(image, image->geometry.cluster_bytes, offset, length, &from, &to);
     qcow2_redo_co_begin(image);
-    int ret = co_zero_range(image, from, to, AIM_DISCARD, &done);
-    return ret == -ENOTSUP ? 0 : ret;
+    return co_zero_range(image, from, to, AIM_DISCARD, &done);
 }

@@ -312,6 +312,32 @@ def trace():
             "large": head + b"read 18446744073709551616 1\n"}
 
 
+def redo():
+    def record(kind, index, offset, length, payload=b""):
+        return pack("<IBBHQ", length, kind, index, 0, offset) + payload + bytes(-len(payload) % 16)
+
+    def log(records, head=0):
+        ring = bytearray(4096)
+        data = b"".join(records)
+        for i, byte in enumerate(data):
+            ring[(head + i) % 4096] = byte
+        return pack("<QQ", head, head + len(data)) + bytes(ring)
+
+    def store(index, offset, payload):
+        return record(0, index, offset, len(payload), payload)
+
+    def forget(node, offset, length):
+        return record(2, node, offset, 8, pack("<Q", length))
+
+    changes = [store(0, 8, b"eight"), store(1, 8192, b"12345678"), store(2, 32780, b"odd" * 11),
+               record(1, 1, 12288, 4096), store(1, 12388, b"new"), store(3, 512, b"data"), store(0, 10, b"again")]
+    pad = record(3, 0, 0, 4096 - 4000 - 16, bytes(4096 - 4000 - 16))
+    return {"empty": log([]), "changes": log(changes), "round": log([changes[0]] + [pad] + changes, 4000 - 32),
+            "forget": log(changes + [forget(0, 12288, 4096), store(1, 12288, b"later"), forget(0, 0, 512)]),
+            "part": log(changes + [forget(0, 9, 512)]), "beyond": log([store(0, 8190, b"over")]),
+            "ends": pack("<QQ", 8, 7), "grows": log([record(1, 1, 28672, 4096)])}
+
+
 def ide():
     def port(number, value):
         return bytes([(number - 1) << 3, value])
@@ -368,6 +394,7 @@ TARGETS = {
     "transmission": lambda: with_shutdown(transmission(), 1),
     "ide": ide,
     "node_options": node_options,
+    "redo": redo,
     "reply_status": reply_status,
     "qcow2_bitmaps": qcow2_bitmaps,
     "qcow2_entry": qcow2_entry,

@@ -8,6 +8,7 @@
  * below does not have at least that version on stable storage. Every reader sees a version between
  * the one before and the one after its read; after a flush every version from before is durable;
  * what was in quarantine runs when its version is durable and no use is open that began before.
+ * At any moment the disk and the redo log together have every version.
  */
 #include "tests/stress/stress.h"
 
@@ -18,6 +19,7 @@
 #include "block/env.h"
 #include "block/node_options.h"
 #include "cache/cache.h"
+#include "cache/redo_log.h"
 
 #define TABLE_BYTES 512
 #define WORDS (TABLE_BYTES / 8)
@@ -27,6 +29,7 @@
 #define ACTORS 24
 #define ROUNDS 600
 #define DATA_CLASS 0
+#define LOG_BYTES (REDO_HEADER_BYTES + (32u << 10))
 #define PAIRS_CLASS CLASSES /* above all, and pointed to by nobody: see co_pairs() */
 
 struct ordered_disk {
@@ -46,7 +49,13 @@ static struct shared {
     atomic_uint_fast64_t clock;
     atomic_uint_fast64_t open_since[ACTORS]; /* 0: no use is open */
     atomic_uint quarantined, released;
+    struct redo *redo;
+    uint64_t replayed[CLASSES + 1][CELLS]; /* guarded by the monitor */
+    unsigned kills, kills_while_broken;
 } shared;
+
+static _Alignas(REDO_HEADER_BYTES) uint8_t log_memory[LOG_BYTES];
+static const struct redo_identity log_identity;
 
 /* --- the disk -----------------------------------------------------------------------------------
  */
@@ -292,6 +301,41 @@ static void co_pairs(struct random *random)
     }
 }
 
+/* Monitor. On a copy of the disk. */
+static void replay(const struct redo_header *header)
+{
+    const uint8_t *ring = log_memory + REDO_HEADER_BYTES;
+    for (uint64_t position = header->head; position != header->tail;) {
+        struct redo_record record;
+        const uint8_t *at = ring + position % (LOG_BYTES - REDO_HEADER_BYTES);
+        memcpy(&record, at, sizeof(record));
+        position += sizeof(record) + (record.length + 15u) / 16 * 16;
+        check(record.type == REDO_STORE || record.type == REDO_PAD);
+        if (record.type == REDO_STORE)
+            memcpy((uint8_t *)shared.replayed + record.node_offset, at + sizeof(record),
+                   record.length);
+    }
+}
+
+/* What would be there after a kill in this moment. */
+static void check_kill(void)
+{
+    pthread_mutex_lock(&shared.monitor);
+    shared.kills++;
+    if (redo_look(shared.redo, &log_identity) == REDO_BROKEN) {
+        shared.kills_while_broken++;
+        pthread_mutex_unlock(&shared.monitor);
+        return;
+    }
+    pthread_mutex_lock(&shared.disk.mutex);
+    memcpy(shared.replayed, shared.disk.stored, sizeof(shared.replayed));
+    pthread_mutex_unlock(&shared.disk.mutex);
+    replay((const struct redo_header *)(const void *)log_memory);
+    for (unsigned c = DATA_CLASS + 1; c < CLASSES; c++)
+        check(memcmp(shared.replayed[c], shared.versions, sizeof(shared.versions)) == 0);
+    pthread_mutex_unlock(&shared.monitor);
+}
+
 static void actor(void *arg)
 {
     struct random random;
@@ -319,6 +363,8 @@ static void actor(void *arg)
         cache_use_end(shared.cache, &use);
         if (random_once_in(&random, 50))
             cache_clean(shared.cache);
+        if (random_once_in(&random, 50))
+            check_kill();
     }
     atomic_fetch_add(&shared.ended, 1);
 }
@@ -348,6 +394,11 @@ static void co_begin(void)
                                                               .base = place_of(c, 0),
                                                               .budget_bytes = 1};
     check(cache_new(&shared.cache, &config, NULL) == 0);
+    check(redo_new(&shared.redo, log_memory, LOG_BYTES) == 0);
+    redo_format(shared.redo, &log_identity);
+    pthread_mutex_lock(&shared.monitor);
+    cache_attach_redo(shared.cache, shared.redo);
+    pthread_mutex_unlock(&shared.monitor);
     cache_start_cleaning(shared.cache, 1);
 }
 
@@ -361,7 +412,10 @@ static void co_end(void)
     }
     check(atomic_load(&shared.quarantined) > 0);
     check(atomic_load(&shared.quarantined) == atomic_load(&shared.released));
+    check(redo_look(shared.redo, &log_identity) == REDO_EMPTY);
+    check(shared.kills_while_broken < shared.kills);
     cache_free(shared.cache);
+    redo_free(shared.redo);
     block_co_node_unref(shared.node);
     block_co_node_unref(shared.data_node);
 }
