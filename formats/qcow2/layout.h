@@ -71,8 +71,9 @@ enum qcow2_compression_type {
 /* autoclear_features: who does not know a bit clears it before writing to the image. */
 #define QCOW2_AUTOCLEAR_BITMAPS (UINT64_C(1) << 0)
 #define QCOW2_AUTOCLEAR_DATA_FILE_RAW (UINT64_C(1) << 1)
-#define QCOW2_AUTOCLEAR_REDO (UINT64_C(1) << 63) /* ours: see redo.c */
-#define QCOW2_AUTOCLEAR_KNOWN (UINT64_C(3) | QCOW2_AUTOCLEAR_REDO)
+#define QCOW2_AUTOCLEAR_REDO (UINT64_C(1) << 63) /* ours, with the 31 bits below: see redo.c */
+#define QCOW2_AUTOCLEAR_REDO_ALL (UINT64_C(0xffffffff) << 32)
+#define QCOW2_AUTOCLEAR_KNOWN (UINT64_C(3) | QCOW2_AUTOCLEAR_REDO_ALL)
 
 enum qcow2_extension_type {
     QCOW2_EXTENSION_END = 0,

@@ -4,14 +4,17 @@
  * that stays when the process is killed (block/kept.h). The next one that opens the image for
  * writing writes it to the tables, before it looks at anything in them.
  *
- * Is it the log of what the file holds? Two things say so:
+ * Is it the log of what the file holds? Three things say so:
  *
- *   the autoclear feature bit 63   set before the first change, cleared when nothing is in memory
- *                  alone. Whoever else opens the image for writing clears it, as the specification
- *                  wants, so it says that only who keeps a log has written since. It is not synced:
- *                  after a power cut the log is gone, and the bit alone means nothing.
- *   the heartbeat  when the image's file was last written by who kept the log. A file that was
- *                  changed later (a copy put over it, bit and all) was changed by somebody else.
+ *   the bit        Autoclear feature bit 63, set before the first change, cleared when nothing is
+ *                  in memory alone. Whoever else opens the image for writing clears it, as the
+ *                  specification wants, so it says that only who keeps a log has written since. It
+ *                  is not synced: after a power cut the log is gone, and the bit alone means
+ *                  nothing.
+ *   the session    A number in the 31 bits below it, and in the log: not the same for two logs. An
+ *                  older copy of the image, bit and all, is not of this log.
+ *   the heartbeat  When the image's file was last written by who kept the log. A file that was
+ *                  changed later, as by a copy of the same session, was changed by somebody else.
  *
  * Where there is no such memory, or the image's version is 2, all is as it would be without a log:
  * what a kill takes away is what was answered and not flushed.
@@ -23,6 +26,7 @@
 #include <string.h>
 
 #include "block/kept.h"
+#include "block/loop.h"
 #include "block/node_options.h"
 #include "cache/redo.h"
 #include "common/clock.h"
@@ -30,13 +34,14 @@
 #include "common/log.h"
 #include "formats/qcow2/writer.h"
 
-/* How much later than the heartbeat a file may be changed by who keeps the log: by what was on its
- * way when it was killed. */
-#define LATER_MAX_NS (2 * NS_PER_S)
+/* How much later than the heartbeat a file may be changed by who keeps the log: by a write that
+ * waited on its way, and was let go when the process was killed. */
+#define LATER_MAX_NS (10 * NS_PER_S)
 
 struct qcow2_redo {
     struct kept_memory *kept;
     struct redo *log;
+    uint64_t bits; /* of the header, the session among them */
     _Atomic bool
         is_marked;   /* the header has the bit, or cannot get it; written under the monitor */
     bool is_marking; /* monitor */
@@ -50,14 +55,23 @@ int qcow2_take_redo(struct qcow2_image *image, struct node_options *options, str
 }
 
 /* What the log's records depend on. */
-static struct redo_identity identity_of(const struct qcow2_image *image)
+static struct redo_identity identity_of(const struct qcow2_image *image, uint64_t bits)
 {
     const uint64_t states = QCOW2_INCOMPATIBLE_DIRTY | QCOW2_INCOMPATIBLE_CORRUPT;
     struct redo_identity identity = {.bytes = "qcow2"};
     store_be32(identity.bytes + 8, image->header.cluster_bits);
     store_be32(identity.bytes + 12, image->header.refcount_order);
     store_be64(identity.bytes + 16, image->header.incompatible_features & ~states);
+    store_be64(identity.bytes + 24, bits & QCOW2_AUTOCLEAR_REDO_ALL);
     return identity;
+}
+
+/* Not those of another log: no two are made in one moment, and none is older than the host's
+ * uptime, by which the loop counts. */
+static uint64_t draw_bits(void)
+{
+    uint64_t mixed = loop_now_ns(loop_current()) * UINT64_C(0x9e3779b97f4a7c15);
+    return (mixed & QCOW2_AUTOCLEAR_REDO_ALL) | QCOW2_AUTOCLEAR_REDO;
 }
 
 static bool has_bit(const struct qcow2_image *image)
@@ -71,7 +85,7 @@ static bool has_bit(const struct qcow2_image *image)
 static enum redo_content look(const struct qcow2_image *image, const struct kept_memory *kept,
                               const struct redo *log)
 {
-    struct redo_identity identity = identity_of(image);
+    struct redo_identity identity = identity_of(image, image->header.autoclear_features);
     return kept->is_found && has_bit(image) ? redo_look(log, &identity) : REDO_FOREIGN;
 }
 
@@ -117,16 +131,23 @@ static int co_replay(struct qcow2_image *image, struct redo *log, struct error *
     return error_set(err, ret, "cannot open '%.200s' for writing: %s", name, why.message);
 }
 
+static void format(const struct qcow2_image *image, struct qcow2_redo *redo)
+{
+    redo->bits = draw_bits();
+    struct redo_identity identity = identity_of(image, redo->bits);
+    redo_format(redo->log, &identity);
+}
+
 /* The log is empty afterwards. */
 static int co_take_over(struct qcow2_image *image, struct qcow2_redo *redo, struct error *err)
 {
-    struct redo_identity identity = identity_of(image);
     int ret = -EBADMSG;
+    redo->bits = image->header.autoclear_features & QCOW2_AUTOCLEAR_REDO_ALL;
     if (is_to_be_replayed(image, redo->kept, redo->log))
         ret = co_replay(image, redo->log, err);
     atomic_store(&redo->is_marked, ret == 0);
     if (ret == -EBADMSG)
-        redo_format(redo->log, &identity);
+        format(image, redo);
     return ret == -EBADMSG ? 0 : ret;
 }
 
@@ -210,9 +231,9 @@ void qcow2_redo_attach(struct qcow2_image *image)
 void qcow2_redo_co_close(struct qcow2_image *image)
 {
     struct qcow2_redo *redo = image->redo;
-    struct redo_identity identity = identity_of(image);
     if (!redo)
         return;
+    struct redo_identity identity = identity_of(image, redo->bits);
     attach(image, NULL);
     image->redo = NULL;
     co_end(redo, redo_look(redo->log, &identity) != REDO_CHANGES);
@@ -220,13 +241,12 @@ void qcow2_redo_co_close(struct qcow2_image *image)
 
 void qcow2_redo_co_detach(struct qcow2_image *image)
 {
-    struct redo_identity identity = identity_of(image);
     if (qcow2_is_corrupt(image)) /* nothing will ever be written any more */
         qcow2_redo_co_close(image);
     if (!image->redo)
         return;
     attach(image, NULL);
-    redo_format(image->redo->log, &identity);
+    format(image, image->redo);
 }
 
 void qcow2_redo_give_up(struct qcow2_image *image)
@@ -255,7 +275,7 @@ static void co_write_bit(struct qcow2_image *image)
     uint8_t field[8];
     struct iovec iov;
     struct block_vec vec = vec_of_buffer(&iov, field, sizeof(field));
-    uint64_t bits = image->header.autoclear_features | QCOW2_AUTOCLEAR_REDO;
+    uint64_t bits = image->header.autoclear_features | image->redo->bits;
     store_be64(field, bits);
     int ret = qcow2_co_write_to(image, image->node->file, QCOW2_HEADER_AUTOCLEAR, &vec);
     if (ret == 0) {
@@ -295,7 +315,7 @@ void qcow2_redo_co_mark(struct qcow2_image *image)
 void qcow2_redo_co_rest(struct qcow2_image *image)
 {
     uint8_t field[8];
-    uint64_t bits = image->header.autoclear_features & ~QCOW2_AUTOCLEAR_REDO;
+    uint64_t bits = image->header.autoclear_features & ~QCOW2_AUTOCLEAR_REDO_ALL;
     if (!image->redo || !has_bit(image))
         return;
     store_be64(field, bits);

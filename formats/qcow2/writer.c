@@ -266,7 +266,7 @@ static int co_clear_autoclear(struct qcow2_image *image, struct error *err)
     if (!image->extensions.has_bitmaps)
         kept &= ~QCOW2_AUTOCLEAR_BITMAPS;
     if (!qcow2_redo_has_bit(image))
-        kept &= ~QCOW2_AUTOCLEAR_REDO;
+        kept &= ~QCOW2_AUTOCLEAR_REDO_ALL;
     if (kept == image->header.autoclear_features)
         return 0;
     store_be64(field, kept);

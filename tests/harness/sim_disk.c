@@ -405,7 +405,9 @@ void sim_disk_init(struct sim_disk *disk, struct sim *sim, const struct sim_disk
                   .fallocate = disk_fallocate,
                   .truncate = disk_truncate,
                   .seek = disk_seek,
-                  .unlink = disk_unlink},
+                  .unlink = disk_unlink,
+                  .kept_open = sim_kept_open,
+                  .kept_close = sim_kept_close},
         .sim = sim,
         .random = sim_random(sim, "disk", 0),
         .nature = *nature,
@@ -418,6 +420,7 @@ void sim_disk_forget_users(struct sim_disk *disk, bool is_cut)
     for (unsigned i = 0; i < SIM_DISK_FDS; i++)
         if (disk->fds[i].file)
             disk_close(&disk->files, SIM_DISK_FD_BASE + (int)i);
+    sim_kept_forget_user(&disk->kept, is_cut);
     for (struct sim_file *file = disk->first_file; is_cut && file; file = file->next)
         sim_file_cut(file);
 }
@@ -433,6 +436,7 @@ unsigned sim_disk_open_count(const struct sim_disk *disk)
 void sim_disk_fini(struct sim_disk *disk)
 {
     sim_faults_fini(&disk->faults);
+    sim_kept_forget_user(&disk->kept, true);
     while (disk->first_file) {
         struct sim_file *file = disk->first_file;
         disk->first_file = file->next;

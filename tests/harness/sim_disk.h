@@ -16,6 +16,7 @@
 #include "tests/harness/sim.h"
 #include "tests/harness/sim_faults.h"
 #include "tests/harness/sim_file.h"
+#include "tests/harness/sim_kept.h"
 
 /* What kind of disk and file system it is; drawn once a run. */
 struct sim_disk_nature {
@@ -49,6 +50,7 @@ struct sim_disk {
     int late_code;            /* 0: none is */
     struct sim_file *first_file;
     struct sim_descriptor fds[SIM_DISK_FDS];
+    struct sim_kept kept;
     uint64_t syncs, shorts, interrupts, stalls; /* that happened */
 };
 

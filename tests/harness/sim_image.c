@@ -159,12 +159,40 @@ void sim_image_cut(struct sim_world *world, unsigned survivors)
     free(bytes);
 }
 
+/* It is replayed before our eyes, and will be by the next server once more. */
+static void look_at_replayed(struct sim_world *world, const uint8_t *state, uint64_t state_bytes,
+                             uint8_t *bytes)
+{
+    struct oracle_view view;
+    struct sim_kept log = sim_kept_copy(&world->disk.kept);
+    oracle_view_open(&world->oracle, &view, 0, world->size_bytes);
+    if (look_at(world, bytes, "what a killed server left with its redo log"))
+        oracle_view_check(&world->oracle, &view, bytes, "what is replayed");
+    oracle_view_close(&view);
+    sim_file_go_on_with(world->file, state, state_bytes);
+    sim_kept_put_back(&world->disk.kept, &log);
+}
+
+/* A redo log has what the file has not: all that was answered is there, and waits for a flush. In
+ * half of the cases nobody looks before the next server does, so the disk is as it was. */
+static void go_on_with_log(struct sim_world *world, const uint8_t *state, uint64_t state_bytes,
+                           uint8_t *bytes)
+{
+    struct random random = sim_random(&world->sim, "redo log", world->sim.events);
+    world->logs++;
+    oracle_server_gone(&world->oracle, false);
+    if (random_once_in(&random, 2))
+        look_at_replayed(world, state, state_bytes, bytes);
+}
+
 void sim_image_killed(struct sim_world *world)
 {
     uint64_t state_bytes = world->file->size_bytes;
     uint8_t *bytes = allocate(world->size_bytes), *state = allocate(state_bytes + 1);
     memcpy(state, world->file->cached, state_bytes);
-    if (check_state(world, state, state_bytes, bytes, "what a killed server left"))
+    if (sim_kept_has_all(&world->disk.kept))
+        go_on_with_log(world, state, state_bytes, bytes);
+    else if (check_state(world, state, state_bytes, bytes, "what a killed server left"))
         go_on_with(world, state, state_bytes, bytes);
     free(state);
     free(bytes);

@@ -49,6 +49,7 @@ struct sim_world {
     struct sim_file *file; /* the image's own; a graph may have more */
     struct oracle oracle;
     unsigned lives, cuts, kills;
+    unsigned logs;   /* redo logs that a killed server left */
     uint64_t judged; /* images that qemu-img has looked at */
     uint64_t faults; /* that happened */
 

@@ -192,6 +192,7 @@ static void run(const struct memory_image *shape)
     memory_disk_init(&shared.disk, 0, CAPACITY_BYTES, shared.stress.seed);
     memory_image_make(&shared.disk, shape);
     shared.disk.pauses_max = 2;
+    shared.disk.kept.is_there = true; /* a redo log goes along */
     stress_spawn(&shared.stress, 0, conductor, NULL);
     stress_run(&shared.stress);
     struct memory_image_faults faults = memory_image_check(&shared.disk);
