@@ -91,6 +91,9 @@ struct crash_format {
      * before. NULL: never. */
     bool (*needs_repair)(const uint8_t *head, uint64_t length);
 
+    /* Whether what was answered is there after a kill, flushed or not. NULL: never. */
+    bool (*outlives_kill)(const struct crash_shape *shape);
+
     /* A command that says by its status, 0 or 3, that an image is good, and shares nothing with us:
      * "qemu-img check -f FORMAT"; NULL: there is none. The image's name comes behind it; the files
      * beside it are "data" and "backing", so make() calls them that too. */

@@ -13,6 +13,7 @@
 #include "block/node_options.h"
 #include "common/align.h"
 #include "tests/crash/crash.h"
+#include "tests/crash/kept.h"
 
 #define SLOW_READ_PAUSES 100
 
@@ -363,6 +364,13 @@ static int crash_co_resize(struct block_node *node, uint64_t size_bytes, struct 
     return 0;
 }
 
+static int crash_co_keep(struct block_node *node, size_t length, bool only_look,
+                         struct kept_memory **ret_kept, struct error *err)
+{
+    const struct crash_disk *disk = node->state;
+    return crash_kept_give(disk->kept, length, only_look, ret_kept, err);
+}
+
 static bool always(struct block_node *node)
 {
     (void)node;
@@ -371,6 +379,7 @@ static bool always(struct block_node *node)
 
 static const struct block_driver_admin crash_disk_admin = {
     .co_resize = crash_co_resize,
+    .co_keep = crash_co_keep,
     .has_zero_init = always,
 };
 

@@ -22,6 +22,7 @@
 #define CRASH_PAGE 4096
 
 struct crash_faults;
+struct crash_kept;
 struct late_discard;
 
 struct crash_disk {
@@ -36,7 +37,8 @@ struct crash_disk {
     unsigned slow_once_in; /* one pause in so many is a long one */
     bool reads_slowly;     /* all are, of reads */
     struct crash_faults *faults;
-    unsigned discards_late; /* a planted bug: see plants.h */
+    struct crash_kept *kept; /* memory that outlives a kill; NULL: none */
+    unsigned discards_late;  /* a planted bug: see plants.h */
     struct late_discard *late;
 
     uint8_t *is_touched; /* by page */

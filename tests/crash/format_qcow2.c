@@ -230,6 +230,13 @@ static bool needs_repair(const uint8_t *head, uint64_t length)
            qcow2_header_has(&header, QCOW2_INCOMPATIBLE_DIRTY);
 }
 
+/* By its redo log; version 2 has none. */
+static bool outlives_kill(const struct crash_shape *shape)
+{
+    const struct making *making = shape->own;
+    return !strstr(making->create, "compat=0.10");
+}
+
 const struct crash_format crash_qcow2 = {
     .name = "qcow2",
     .driver = &format_qcow2,
@@ -239,5 +246,6 @@ const struct crash_format crash_qcow2 = {
                  [CRASH_DATA_FILE] = "data-file.",
                  [CRASH_BACKING] = "backing.file."},
     .needs_repair = needs_repair,
+    .outlives_kill = outlives_kill,
     .foreign = "qemu-img check -f qcow2",
 };

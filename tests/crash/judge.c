@@ -105,6 +105,15 @@ static void co_check_bitmap(struct crash_judging *judging, struct block_node *no
     }
 }
 
+/* As a read of all of it when the server was killed. */
+static void check_as_read(struct oracle *oracle, const uint8_t *bytes)
+{
+    struct oracle_view view;
+    oracle_view_open(oracle, &view, 0, oracle->size_bytes);
+    oracle_view_check(oracle, &view, bytes, "after the kill");
+    oracle_view_close(&view);
+}
+
 /* What the disk shows. */
 static void co_check_bytes(struct crash_judging *judging, struct block_node *node)
 {
@@ -120,7 +129,10 @@ static void co_check_bytes(struct crash_judging *judging, struct block_node *nod
     } else {
         bytes = crash_realloc(bytes, whole + 1);
         memset(bytes + length, 0, whole - length);
-        oracle_check_survivor(judging->oracle, bytes); /* its rule 8 */
+        if (judging->was_killed)
+            check_as_read(judging->oracle, bytes);
+        else
+            oracle_check_survivor(judging->oracle, bytes); /* its rule 8 */
         if (judging->bench->shape->bitmap && !judging->bench->shape->resizes)
             co_check_bitmap(judging, node, bytes, length);
     }

@@ -5,7 +5,8 @@
 /*
  * Whether an image is what a crash may leave: it opens for writing, every byte is one that the
  * oracle allows, nothing that may lose data is found by the format's checker, and what it shows
- * under shape->still has not changed. Leaks are allowed, and counted.
+ * under shape->still has not changed. Leaks are allowed, and counted. After a kill every byte is
+ * one that a read right then may show.
  */
 
 #include "tests/crash/bench.h"
@@ -30,6 +31,7 @@ struct crash_judging {
     const struct crash_sizes *sizes;
     uint32_t alignment;
     unsigned foreign_once_in; /* 0: never */
+    bool was_killed;          /* and no power was cut: all is there that was answered */
     bool keeps_bytes;         /* what it showed is wanted: */
     uint8_t *bytes;           /* the caller's to free; zeroes behind the size up to the oracle's */
     uint64_t size_bytes;

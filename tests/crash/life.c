@@ -6,7 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/crash/kill.h"
 #include "tests/crash/no_memory.h"
+
+#define CUT_ONCE_IN 20 /* events, where servers are killed */
 
 void crash_life_init(struct crash_life *life, struct crash_runner *runner, uint64_t seed)
 {
@@ -66,6 +69,8 @@ static void record_disks(struct crash_life *life, struct crash_tape *tape)
         disk->discards_late = tape ? runner->discards_late : 0;
         disk->faults = tape && life->trouble ? &life->trouble->faults : NULL;
     }
+    if (runner->kills)
+        runner->live[CRASH_FILE].kept = tape ? &runner->kills->live : NULL;
 }
 
 static bool is_by_host(const struct crash_life *life)
@@ -160,9 +165,15 @@ void crash_life_record(struct crash_life *life)
             crash_disk_revert(&runner->live[i], &runner->next[i]);
     }
     crash_tape_clear(&runner->tape);
+    if (runner->kills) {
+        crash_kept_drop(&runner->kills->live);
+        runner->tape.kept.kept = &runner->kills->live;
+    }
     init_oracle(life);
     record_disks(life, &runner->tape);
     crash_bench_run(&runner->bench, co_record, life);
+    if (runner->kills)
+        crash_kept_tape_finish(&runner->tape.kept, runner->tape.event_count);
     record_disks(life, NULL);
     oracle_fini(&life->oracle);
 }
@@ -292,6 +303,13 @@ static bool cut_after(struct crash_life *life, const struct crash_event *event)
     }
 }
 
+/* The power cuts are those of a server with a redo log. */
+static bool kill_or_cut(struct crash_life *life, uint64_t index)
+{
+    return crash_kills_play(life, index) && (!random_once_in(&life->random, CUT_ONCE_IN) ||
+                                             cut_after(life, &life->runner->tape.events[index]));
+}
+
 void crash_life_play(struct crash_life *life)
 {
     struct crash_runner *runner = life->runner;
@@ -299,12 +317,15 @@ void crash_life_play(struct crash_life *life)
     crash_survivors_start(&runner->survivors, &runner->tape, runner->next,
                           random_u64(&life->random));
     init_oracle(life);
+    if (runner->kills)
+        crash_kills_start(life);
     for (uint64_t i = 0; i < runner->tape.event_count && goes_on; i++) {
         const struct crash_event *event = &runner->tape.events[i];
         play_client(life, event);
         crash_survivors_play(&runner->survivors, i);
-        goes_on = life->trouble ? cut_in_trouble(life, event, i + 1 == runner->tape.event_count)
-                                : cut_after(life, event);
+        goes_on = runner->kills   ? kill_or_cut(life, i)
+                  : life->trouble ? cut_in_trouble(life, event, i + 1 == runner->tape.event_count)
+                                  : cut_after(life, event);
     }
     oracle_fini(&life->oracle);
 }
@@ -327,6 +348,8 @@ void crash_life_say_failure(struct crash_life *life, unsigned number)
     crash_workload_print(&runner->workload);
     if (runner->is_traced)
         crash_tape_print(&runner->tape, runner->survivors.now);
+    if (runner->kills && *runner->kills->what)
+        printf("  %s\n", runner->kills->what);
     printf("  power cut %" PRIu64 " of this life, after event %" PRIu64 " of %zu\n  pending: %s\n"
            "  %s\n",
            runner->cuts_before, runner->survivors.now, runner->tape.event_count,

@@ -7,6 +7,8 @@
 
 #include "block/coroutine.h"
 #include "block/loop.h"
+#include "cache/owned.h"
+#include "cache/redo_log.h"
 #include "cache/table.h"
 #include "formats/gow1/image.h"
 #include "formats/qcow2/driver.h"
@@ -14,6 +16,7 @@
 #include "tests/crash/crash.h"
 
 #define STASH_MAX 64
+#define STORES_LOGGED 5 /* of six */
 
 static struct {
     enum crash_plant active;
@@ -21,6 +24,7 @@ static struct {
     unsigned early;            /* decrements and punches that nobody waits for */
     uint64_t stash[STASH_MAX]; /* clusters that were freed: the next ones to be taken */
     unsigned stash_count;
+    unsigned stores, tables; /* that were changed, that were made */
 } planted;
 
 void crash_plant(enum crash_plant plant)
@@ -218,4 +222,56 @@ WRAP(int, node_co_write,
         return real_node_co_write(node, offset, vec, flags);
     struct block_vec changing = vec_of_buffer(&iov, live, vec->length);
     return real_node_co_write(node, offset, &changing, flags);
+}
+
+/* --- the redo log -------------------------------------------------------------------------------
+ */
+
+WRAP(void, redo_store,
+     (struct redo * redo, unsigned kind, uint64_t node_offset, const void *bytes, size_t length))
+{
+    if (planted.active != PLANT_STORE_NOT_LOGGED || planted.stores++ % (STORES_LOGGED + 1) != 0)
+        real_redo_store(redo, kind, node_offset, bytes, length);
+}
+
+WRAP(void, redo_forget,
+     (struct redo * redo, unsigned node_index, uint64_t node_offset, uint64_t length))
+{
+    if (planted.active != PLANT_FORGET_NOT_LOGGED)
+        real_redo_forget(redo, node_index, node_offset, length);
+}
+
+WRAP(void, redo_round_begins, (struct redo * redo))
+{
+    real_redo_round_begins(redo);
+    if (planted.active == PLANT_EARLY_TRIM)
+        redo_round_ended(redo, 0);
+}
+
+/* Tables are only forgotten that soon where something has failed. */
+WRAP(int, owned_add, (struct owned * owned, uint64_t first, uint64_t count, unsigned owner))
+{
+    if (planted.active == PLANT_FORGET_NOT_LOGGED && planted.tables++ % 2 == 0)
+        return -ENOMEM;
+    return real_owned_add(owned, first, count, owner);
+}
+
+static void turn_classes(struct cache *cache)
+{
+    for (unsigned i = 0; i < cache->kind_count; i++) {
+        struct cache_kind_config *config = &cache->kinds[i].config;
+        config->class_index = CACHE_CLASSES_MAX - 1 - config->class_index;
+    }
+}
+
+WRAP(int, redo_co_replay,
+     (struct redo * redo, struct cache *cache, uint64_t end_limit_bytes, uint64_t *ret_count,
+      struct error *err))
+{
+    if (planted.active == PLANT_REPLAY_BACKWARD)
+        turn_classes(cache);
+    int rc = real_redo_co_replay(redo, cache, end_limit_bytes, ret_count, err);
+    if (planted.active == PLANT_REPLAY_BACKWARD)
+        turn_classes(cache);
+    return rc;
 }

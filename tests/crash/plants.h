@@ -23,6 +23,10 @@ enum crash_plant {
     PLANT_NO_GRACE,             /* a freed cluster has a new owner while somebody still reads it */
     PLANT_MAP_BEFORE_ALLOCATED, /* of gow1: an entry is written before the count of its block */
     PLANT_STALE_BLOCK,          /* of gow1: a block that was used once is taken for a fresh one */
+    PLANT_STORE_NOT_LOGGED,     /* now and then a change of a table is not in the redo log */
+    PLANT_EARLY_TRIM,           /* a round that begins takes its changes out of it */
+    PLANT_FORGET_NOT_LOGGED,    /* what was a table is written once more over what is there now */
+    PLANT_REPLAY_BACKWARD,      /* pointers are replayed before what they point to */
     PLANT_COUNT,
 };
 

@@ -12,6 +12,8 @@
 #include "tests/crash/survivors.h"
 #include "tests/crash/workload.h"
 
+struct crash_kills;
+
 struct crash_runner {
     struct crash_bench bench;
     struct crash_disk live[CRASH_WRITTEN], next[CRASH_WRITTEN]; /* next: of the next life */
@@ -19,6 +21,7 @@ struct crash_runner {
     struct crash_tape tape;
     struct crash_workload workload;
     struct crash_verdicts verdicts;
+    struct crash_kills *kills; /* NULL: nothing is kept, and nobody killed */
     uint64_t runs;
     uint64_t states_max; /* a run ends when so many were judged in all; 0: no limit */
     unsigned foreign_once_in;
@@ -32,6 +35,8 @@ struct crash_runner {
 void crash_runner_init(struct crash_runner *runner, const struct crash_format *format,
                        const struct crash_shape *shape);
 void crash_runner_fini(struct crash_runner *runner);
+/* From now on servers are killed (kill.h), and the power is cut now and then. */
+void crash_runner_add_kills(struct crash_runner *runner);
 
 /* A workload that the seed draws, in one life or two. False: something was wrong; it was printed.
  */

@@ -47,6 +47,32 @@ void crash_survivors_start(struct crash_survivors *survivors, const struct crash
     }
 }
 
+static void *copy_array(void *array, const void *from, size_t bytes)
+{
+    array = crash_realloc(array, bytes + 1);
+    if (bytes > 0)
+        memcpy(array, from, bytes);
+    return array;
+}
+
+void crash_survivors_copy(struct crash_survivors *survivors, const struct crash_survivors *from,
+                          const struct crash_tape *tape)
+{
+    survivors->tape = tape;
+    survivors->now = from->now;
+    survivors->random = from->random;
+    survivors->pending_count = survivors->pending_room = from->pending_count;
+    survivors->pending =
+        copy_array(survivors->pending, from->pending, from->pending_count * sizeof(*from->pending));
+    survivors->cover_count = survivors->cover_room = from->cover_count;
+    survivors->covers =
+        copy_array(survivors->covers, from->covers, from->cover_count * sizeof(*from->covers));
+    for (unsigned i = 0; i < survivors->disk_count; i++) {
+        crash_disk_copy(&survivors->durable[i], &from->durable[i]);
+        crash_disk_copy(&survivors->shown[i], &from->durable[i]);
+    }
+}
+
 /* --- changes ------------------------------------------------------------------------------------
  */
 
@@ -56,19 +82,30 @@ static const struct crash_change *change_of(const struct crash_survivors *surviv
     return &survivors->tape->changes[change];
 }
 
+static const uint8_t *bytes_on(const struct crash_tape *tape, const struct crash_change *change)
+{
+    return change->kind == CRASH_WRITE ? crash_tape_bytes(tape, change) : NULL;
+}
+
 static const uint8_t *bytes_of(const struct crash_survivors *survivors,
                                const struct crash_change *change)
 {
-    return change->kind == CRASH_WRITE ? crash_tape_bytes(survivors->tape, change) : NULL;
+    return bytes_on(survivors->tape, change);
+}
+
+void crash_apply_change(const struct crash_tape *tape, const struct crash_change *change,
+                        struct crash_disk *disk)
+{
+    if (change->kind == CRASH_SIZE)
+        crash_disk_set_size(disk, change->length);
+    else
+        crash_disk_store(disk, change->offset, bytes_on(tape, change), change->length);
 }
 
 static void apply_whole(const struct crash_survivors *survivors, struct crash_disk *disk,
                         const struct crash_change *change)
 {
-    if (change->kind == CRASH_SIZE)
-        crash_disk_set_size(disk, change->length);
-    else
-        crash_disk_store(disk, change->offset, bytes_of(survivors, change), change->length);
+    crash_apply_change(survivors->tape, change, disk);
 }
 
 /* Each sector by itself; and now and then the file has the size already, without the bytes. */
@@ -205,6 +242,12 @@ static size_t find_pending(const struct crash_survivors *survivors, uint32_t num
         if (survivors->pending[i].change == number)
             return i;
     return NO_CHANGE;
+}
+
+void crash_survivors_forget(struct crash_survivors *survivors, uint32_t change)
+{
+    size_t index = find_pending(survivors, change);
+    survivors->pending[index] = survivors->pending[--survivors->pending_count];
 }
 
 static void play_end(struct crash_survivors *survivors, uint32_t number)

@@ -44,6 +44,16 @@ void crash_survivors_fini(struct crash_survivors *survivors);
 void crash_survivors_start(struct crash_survivors *survivors, const struct crash_tape *tape,
                            const struct crash_disk *disks, uint64_t seed);
 
+/* The same as another one, over a tape that is a copy of its tape up to now. Both have disks. */
+void crash_survivors_copy(struct crash_survivors *survivors, const struct crash_survivors *from,
+                          const struct crash_tape *tape);
+/* That change, which is pending, was not made after all. */
+void crash_survivors_forget(struct crash_survivors *survivors, uint32_t change);
+
+/* A disk has all of that change. */
+void crash_apply_change(const struct crash_tape *tape, const struct crash_change *change,
+                        struct crash_disk *disk);
+
 /* The next event of the tape. */
 void crash_survivors_play(struct crash_survivors *survivors, uint64_t index);
 

@@ -5,12 +5,14 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "tests/crash/crash.h"
 
 void crash_tape_clear(struct crash_tape *tape)
 {
     tape->event_count = tape->change_count = tape->data_length = 0;
+    crash_kept_tape_clear(&tape->kept);
 }
 
 void crash_tape_fini(struct crash_tape *tape)
@@ -18,6 +20,7 @@ void crash_tape_fini(struct crash_tape *tape)
     free(tape->events);
     free(tape->changes);
     free(tape->data);
+    crash_kept_tape_fini(&tape->kept);
     *tape = (struct crash_tape){.event_count = 0};
 }
 
@@ -33,6 +36,7 @@ static void *grow(void *array, size_t count, size_t more, size_t *room, size_t e
 
 void crash_tape_note(struct crash_tape *tape, struct crash_event event)
 {
+    crash_kept_tape_note(&tape->kept, tape->event_count);
     tape->events =
         grow(tape->events, tape->event_count, 1, &tape->event_room, sizeof(*tape->events));
     tape->events[tape->event_count++] = event;
@@ -68,6 +72,32 @@ void crash_tape_end(struct crash_tape *tape, uint32_t change)
     assert(tape->changes[change].ended == UINT64_MAX);
     tape->changes[change].ended = tape->event_count;
     crash_tape_note(tape, (struct crash_event){.kind = CRASH_ENDED, .number = change});
+}
+
+static void copy_change(struct crash_tape *tape, const struct crash_tape *from, uint32_t number)
+{
+    struct crash_change change = from->changes[number];
+    uint64_t end = tape->event_count;
+    change.effect = change.effect < end ? change.effect : UINT64_MAX;
+    change.ended = change.ended < end ? change.ended : UINT64_MAX;
+    tape->changes[tape->change_count++] = change;
+}
+
+void crash_tape_copy(struct crash_tape *tape, const struct crash_tape *from, size_t event_count,
+                     bool with_next, struct crash_kept *kept)
+{
+    crash_tape_clear(tape);
+    tape->events = grow(tape->events, 0, event_count, &tape->event_room, sizeof(*tape->events));
+    tape->changes =
+        grow(tape->changes, 0, from->change_count, &tape->change_room, sizeof(*tape->changes));
+    tape->data = grow(tape->data, 0, from->data_length, &tape->data_room, 1);
+    memcpy(tape->events, from->events, event_count * sizeof(*tape->events));
+    memcpy(tape->data, from->data, from->data_length);
+    tape->event_count = event_count;
+    tape->data_length = from->data_length;
+    for (uint32_t i = 0; i < from->change_count && from->changes[i].began < event_count; i++)
+        copy_change(tape, from, i);
+    crash_kept_tape_copy(&tape->kept, &from->kept, event_count - !with_next, kept);
 }
 
 /* --- for people ---------------------------------------------------------------------------------

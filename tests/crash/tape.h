@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "tests/crash/kept.h"
 #include "tests/harness/oracle.h"
 
 enum crash_event_kind {
@@ -64,6 +65,7 @@ struct crash_tape {
     size_t change_count, change_room;
     uint8_t *data;
     size_t data_length, data_room;
+    struct crash_kept_tape kept; /* what is kept of the first disk */
 };
 
 /* All zeroes is an empty one. */
@@ -76,6 +78,12 @@ uint32_t crash_tape_begin(struct crash_tape *tape, struct crash_change change, u
 void crash_tape_effect(struct crash_tape *tape, uint32_t change);
 void crash_tape_end(struct crash_tape *tape, uint32_t change);
 void crash_tape_note(struct crash_tape *tape, struct crash_event event);
+
+/* The first so many events, one at least, after which nothing that was begun goes on by itself.
+ * What was noted of kept memory up to the last of them, or with_next to the one behind it, is there
+ * too; what is noted from then on is of `kept`. */
+void crash_tape_copy(struct crash_tape *tape, const struct crash_tape *from, size_t event_count,
+                     bool with_next, struct crash_kept *kept);
 
 /* All of it, or up to that event, a line each. */
 void crash_tape_print(const struct crash_tape *tape, uint64_t last);

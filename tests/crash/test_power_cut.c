@@ -3,11 +3,14 @@
  * Power cuts: so many states of each format's images, over all of its shapes.
  *
  *     test_power_cut [--format NAME] [--shape NAME] [--states N] [--seed N]
- *                    [--sequences [--stride N]] [--foreign-once-in N] [--only] [--trace]
+ *                    [--sequences [--stride N]] [--kills] [--foreign-once-in N] [--only]
+ *                    [--trace]
  *
  * --sequences: instead of workloads that are drawn, every stride-th of all short sequences of
  * requests; with --stride 1 all of them (of slow shapes some), however many states that makes.
- * PLATTER_CRASH_STATES, PLATTER_CRASH_SEED and PLATTER_CRASH_STRIDE say the same as --states,
+ * --kills: the server is killed (kill.h), and the power is cut seldom and while the next one
+ * replays its redo log. PLATTER_CRASH_STATES, PLATTER_CRASH_SEED and PLATTER_CRASH_STRIDE say the
+ * same as --states,
  * --seed and --stride. --only runs the one seed alone: that is how one that failed is run again;
  * --trace prints what led to it.
  */
@@ -16,12 +19,17 @@
 #include <stdio.h>
 
 #include "common/clock.h"
+#include "tests/crash/kill.h"
 #include "tests/crash/run.h"
 
 #define SEED_DEFAULT 20260601
 #define STATES_DEFAULT 20000
 #define STRIDE_DEFAULT 97
 #define SEQUENCES_STATES_DEFAULT 6000
+#define KILLS_STATES_DEFAULT 3000
+#define KILLS_STATES_OF                                                       \
+    10 /* of a number of states that is given: a kill takes longer than a cut \
+        */
 #define FOREIGN_ONCE_IN_DEFAULT 200
 
 struct wanted {
@@ -29,13 +37,22 @@ struct wanted {
     struct crash_selection shapes;
     uint64_t states, seed, stride;
     unsigned foreign_once_in;
-    bool sequences, only, trace;
+    bool sequences, kills, only, trace;
 };
 
 struct sums {
     uint64_t states, cuts, runs, foreign, leaky, leaks_max;
     bool is_bad;
 };
+
+static uint64_t default_states(const struct wanted *wanted)
+{
+    uint64_t otherwise = wanted->sequences ? SEQUENCES_STATES_DEFAULT
+                         : wanted->kills   ? KILLS_STATES_DEFAULT * KILLS_STATES_OF
+                                           : STATES_DEFAULT;
+    uint64_t states = crash_number_from("PLATTER_CRASH_STATES", otherwise);
+    return wanted->kills ? states / KILLS_STATES_OF : states;
+}
 
 static struct wanted take_arguments(int argc, char **argv)
 {
@@ -46,6 +63,7 @@ static struct wanted take_arguments(int argc, char **argv)
                                             {"foreign-once-in", required_argument, NULL, 'F'},
                                             {"sequences", no_argument, NULL, 'q'},
                                             {"stride", required_argument, NULL, 'r'},
+                                            {"kills", no_argument, NULL, 'k'},
                                             {"only", no_argument, NULL, 'o'},
                                             {"trace", no_argument, NULL, 't'},
                                             {NULL, 0, NULL, 0}};
@@ -70,6 +88,8 @@ static struct wanted take_arguments(int argc, char **argv)
             wanted.sequences = true;
         else if (letter == 'r')
             wanted.stride = crash_number(optarg);
+        else if (letter == 'k')
+            wanted.kills = true;
         else if (letter == 'o')
             wanted.only = true;
         else if (letter == 't')
@@ -78,8 +98,7 @@ static struct wanted take_arguments(int argc, char **argv)
             crash_die("see the beginning of tests/crash/test_power_cut.c");
     }
     if (wanted.states == 0)
-        wanted.states = crash_number_from(
-            "PLATTER_CRASH_STATES", wanted.sequences ? SEQUENCES_STATES_DEFAULT : STATES_DEFAULT);
+        wanted.states = default_states(&wanted);
     return wanted;
 }
 
@@ -126,10 +145,18 @@ static bool run_one(struct crash_runner *runner, const struct wanted *wanted, ui
                        ? crash_run_sequence(runner, seed % crash_sequence_count(), seed)
                        : crash_run_seed(runner, seed);
     if (!is_good)
-        printf("  again: %s --format %s --shape %s --seed %" PRIu64 " --only%s%s\n",
+        printf("  again: %s --format %s --shape %s --seed %" PRIu64 " --only%s%s%s\n",
                wanted->program, runner->bench.format->name, runner->bench.shape->name, seed,
-               wanted->sequences ? " --sequences" : "", wanted->trace ? "" : " --trace");
+               wanted->sequences ? " --sequences" : "", wanted->kills ? " --kills" : "",
+               wanted->trace ? "" : " --trace");
     return is_good;
+}
+
+static void print_kills(const struct crash_kills *kills)
+{
+    printf("    %" PRIu64 " kills, %" PRIu64 " with a log to replay; in the next server %" PRIu64
+           " kills, %" PRIu64 " cuts\n",
+           kills->kills, kills->with_changes, kills->second_kills, kills->cuts);
 }
 
 static void run_shape(const struct wanted *wanted, const struct crash_format *format,
@@ -139,6 +166,8 @@ static void run_shape(const struct wanted *wanted, const struct crash_format *fo
     crash_runner_init(&runner, format, shape);
     runner.foreign_once_in = wanted->foreign_once_in;
     runner.is_traced = wanted->trace;
+    if (wanted->kills)
+        crash_runner_add_kills(&runner);
     struct plan plan = make_plan(wanted, shape, states);
     runner.states_max = plan.states_max;
     uint64_t began_ns = clock_monotonic.now_ns(&clock_monotonic);
@@ -151,6 +180,8 @@ static void run_shape(const struct wanted *wanted, const struct crash_format *fo
            format->name, shape->name, runner.runs, runner.survivors.cuts, runner.verdicts.states,
            (double)runner.verdicts.states / seconds, runner.verdicts.foreign, runner.verdicts.leaky,
            runner.verdicts.leaks_max, is_good ? "" : ", BAD");
+    if (runner.kills)
+        print_kills(runner.kills);
     fflush(stdout);
     sums->states += runner.verdicts.states;
     sums->cuts += runner.survivors.cuts;

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tests/crash/kill.h"
 #include "tests/crash/plants.h"
 #include "tests/crash/run.h"
 
@@ -42,6 +43,14 @@ static const struct tooth gow1_teeth[] = {
     {PLANT_LYING_FLUSH, "a flush that lies", "filled", 200},
 };
 
+/* The same of kills and of cuts in a replay. */
+static const struct tooth redo_teeth[] = {
+    {PLANT_STORE_NOT_LOGGED, "a change that is not in the redo log", "plain-4k", 200},
+    {PLANT_EARLY_TRIM, "a redo log that is trimmed too early", "plain-4k", 200},
+    {PLANT_FORGET_NOT_LOGGED, "a replay over what is no table any more", "plain-512", 2000},
+    {PLANT_REPLAY_BACKWARD, "a replay in the wrong order", "plain-512", 2000},
+};
+
 static const struct crash_shape *shape_of(const struct crash_format *format, const char *name)
 {
     const struct crash_shape *shape = format->shapes;
@@ -52,21 +61,30 @@ static const struct crash_shape *shape_of(const struct crash_format *format, con
     return shape;
 }
 
-static bool bites(const struct crash_format *format, const struct tooth *tooth, uint64_t seed)
+static uint64_t cuts_of(const struct crash_runner *runner)
+{
+    return runner->survivors.cuts +
+           (runner->kills ? runner->kills->kills + runner->kills->cuts : 0);
+}
+
+static bool bites(const struct crash_format *format, const struct tooth *tooth, bool has_kills,
+                  uint64_t seed)
 {
     struct crash_runner runner;
     bool is_found = false;
     crash_runner_init(&runner, format, shape_of(format, tooth->shape));
     runner.ends_quietly = true;
+    if (has_kills)
+        crash_runner_add_kills(&runner);
     runner.discards_late = tooth->plant == PLANT_LATE_PUNCH ? LATE_CALLS : 0;
     crash_plant(tooth->plant);
-    while (!is_found && runner.survivors.cuts < tooth->cuts_max)
+    while (!is_found && cuts_of(&runner) < tooth->cuts_max)
         is_found = !crash_run_seed(&runner, seed++);
     crash_plant(PLANT_NONE);
-    is_found &= runner.survivors.cuts <= tooth->cuts_max;
+    is_found &= cuts_of(&runner) <= tooth->cuts_max;
     printf("%s, %s: %s after %" PRIu64 " cuts, %" PRIu64 " states, %" PRIu64
            " runs; at most %" PRIu64 "%s%s\n",
-           format->name, tooth->name, is_found ? "found" : "NOT FOUND", runner.survivors.cuts,
+           format->name, tooth->name, is_found ? "found" : "NOT FOUND", cuts_of(&runner),
            runner.verdicts.states, runner.runs, tooth->cuts_max, is_found ? ": " : "",
            runner.failure);
     fflush(stdout);
@@ -80,8 +98,10 @@ int main(int argc, char **argv)
     unsigned missed = 0;
     printf("seed %" PRIu64 "\n", seed);
     for (size_t i = 0; i < sizeof(teeth) / sizeof(*teeth); i++)
-        missed += !bites(&crash_qcow2, &teeth[i], seed);
+        missed += !bites(&crash_qcow2, &teeth[i], false, seed);
+    for (size_t i = 0; i < sizeof(redo_teeth) / sizeof(*redo_teeth); i++)
+        missed += !bites(&crash_qcow2, &redo_teeth[i], true, seed);
     for (size_t i = 0; i < sizeof(gow1_teeth) / sizeof(*gow1_teeth); i++)
-        missed += !bites(&crash_gow1, &gow1_teeth[i], seed);
+        missed += !bites(&crash_gow1, &gow1_teeth[i], false, seed);
     return missed > 0;
 }
