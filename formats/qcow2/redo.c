@@ -74,6 +74,7 @@ static uint64_t draw_bits(void)
     return (mixed & QCOW2_AUTOCLEAR_REDO_ALL) | QCOW2_AUTOCLEAR_REDO;
 }
 
+/* As the header was read. */
 static bool has_bit(const struct qcow2_image *image)
 {
     return image->header.version >= 3 && (image->header.autoclear_features & QCOW2_AUTOCLEAR_REDO);
@@ -261,13 +262,6 @@ void qcow2_redo_give_up(struct qcow2_image *image)
 /* --- the bit ------------------------------------------------------------------------------------
  */
 
-static void set_autoclear(struct qcow2_image *image, uint64_t bits)
-{
-    pthread_mutex_lock(&image->monitor);
-    image->header.autoclear_features = bits;
-    pthread_mutex_unlock(&image->monitor);
-}
-
 /* A header that cannot be written is no reason to fail a write of data: the log is of no use then,
  * and that is all. */
 static void co_write_bit(struct qcow2_image *image)
@@ -275,13 +269,10 @@ static void co_write_bit(struct qcow2_image *image)
     uint8_t field[8];
     struct iovec iov;
     struct block_vec vec = vec_of_buffer(&iov, field, sizeof(field));
-    uint64_t bits = image->header.autoclear_features | image->redo->bits;
-    store_be64(field, bits);
+    store_be64(field, image->header.autoclear_features | image->redo->bits);
     int ret = qcow2_co_write_to(image, image->node->file, QCOW2_HEADER_AUTOCLEAR, &vec);
-    if (ret == 0) {
-        set_autoclear(image, bits);
+    if (ret == 0)
         return;
-    }
     log_warning("'%s' has no redo log, since its header cannot be written: %s", image->node->name,
                 error_text(ret));
     qcow2_redo_give_up(image);
@@ -315,15 +306,13 @@ void qcow2_redo_co_mark(struct qcow2_image *image)
 void qcow2_redo_co_rest(struct qcow2_image *image)
 {
     uint8_t field[8];
-    uint64_t bits = image->header.autoclear_features & ~QCOW2_AUTOCLEAR_REDO_ALL;
-    if (!image->redo || !has_bit(image))
+    if (!image->redo || !atomic_load(&image->redo->is_marked))
         return;
-    store_be64(field, bits);
+    store_be64(field, image->header.autoclear_features);
     int ret = qcow2_co_write_header_bytes(image, QCOW2_HEADER_AUTOCLEAR, field, sizeof(field));
     if (ret < 0) /* without a log it means nothing */
         log_verbose("'%s' keeps its feature bit of the redo log: %s", image->node->name,
                     error_text(ret));
-    set_autoclear(image, bits);
     atomic_store(&image->redo->is_marked, false);
 }
 

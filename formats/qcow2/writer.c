@@ -267,14 +267,15 @@ static int co_clear_autoclear(struct qcow2_image *image, struct error *err)
         kept &= ~QCOW2_AUTOCLEAR_BITMAPS;
     if (!qcow2_redo_has_bit(image))
         kept &= ~QCOW2_AUTOCLEAR_REDO_ALL;
-    if (kept == image->header.autoclear_features)
-        return 0;
     store_be64(field, kept);
-    int ret = qcow2_co_write_header_bytes(image, QCOW2_HEADER_AUTOCLEAR, field, sizeof(field));
+    int ret = 0;
+    if (kept != image->header.autoclear_features)
+        ret = qcow2_co_write_header_bytes(image, QCOW2_HEADER_AUTOCLEAR, field, sizeof(field));
     if (ret < 0)
         return error_set(err, ret, "cannot write the header of '%.200s': %s", image->node->name,
                          error_text(ret));
-    image->header.autoclear_features = kept;
+    /* Those come and go while requests look at the others: redo.c knows them. */
+    image->header.autoclear_features = kept & ~QCOW2_AUTOCLEAR_REDO_ALL;
     return 0;
 }
 

@@ -45,6 +45,8 @@ static void draw_config(struct sim_world *world)
         .clients_max = random_once_in(random, 4) ? (unsigned)draw_between(random, 1, 3) : 0,
         .persistent = true,
     };
+    if (sim_kept_has_all(&world->disk.kept)) /* a reader of it would show what was flushed alone */
+        world->config.read_only = false;
 }
 
 static void draw_faults(struct sim_world *world)
