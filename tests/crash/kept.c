@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 
 #include "cache/redo_log.h"
+#include "common/align.h"
 #include "common/clock.h"
 #include "tests/crash/crash.h"
 
@@ -99,11 +100,11 @@ bool crash_kept_has_changes(const struct crash_kept *kept)
     return live.head != live.tail;
 }
 
-bool crash_kept_is_broken(const struct crash_kept *kept)
+bool crash_kept_is_whole(const struct crash_kept *kept)
 {
     const struct redo_header *log = (const void *)kept->bytes;
     return kept->is_there && atomic_load(&log->magic) == REDO_MAGIC &&
-           atomic_load(&log->is_broken) != 0;
+           atomic_load(&log->is_broken) == 0;
 }
 
 /* Between the ring and bytes in a row. */
@@ -198,6 +199,45 @@ void crash_kept_play(const struct crash_kept_tape *tape, struct crash_kept *kept
         memcpy(kept->bytes, bytes, sizeof(tape->header));
         move_ring(kept->bytes, note->ring_from, note->ring_to, bytes + sizeof(tape->header), false);
     }
+}
+
+/* As they are in the ring, where none is cut in two. */
+static uint64_t record_bytes(const struct crash_kept *kept, uint64_t at)
+{
+    const struct redo_record *record =
+        (const void *)(kept->bytes + REDO_HEADER_BYTES + at % RING_BYTES);
+    uint64_t payload = record->type == REDO_ZERO ? 0 : record->length;
+    return sizeof(*record) + align_up(payload, REDO_ALIGNMENT);
+}
+
+/* All but the ends of the two logs is the same. */
+static bool has_only_grown(const uint8_t *old, const uint8_t *header)
+{
+    const struct redo_header *a = (const void *)old, *b = (const void *)header;
+    return atomic_load(&a->magic) == REDO_MAGIC && atomic_load(&b->magic) == REDO_MAGIC &&
+           atomic_load(&a->head) == atomic_load(&b->head) && atomic_load(&b->is_broken) == 0 &&
+           atomic_load(&a->is_broken) == 0 && atomic_load(&a->tail) < atomic_load(&b->tail);
+}
+
+void crash_kept_step_back(struct crash_kept *kept, const struct crash_kept_tape *tape,
+                          uint64_t event, struct random *random)
+{
+    if (tape->note_count < 2 || tape->notes[tape->note_count - 1].event != event)
+        return;
+    const struct crash_kept_note *old = &tape->notes[tape->note_count - 2];
+    const uint8_t *header = tape->data + old->data;
+    if (!old->is_there || !kept->is_there || !has_only_grown(header, kept->bytes))
+        return;
+    uint64_t from = live_of(true, header).tail, to = live_of(true, kept->bytes).tail;
+    uint64_t at = from, chosen = from;
+    for (uint64_t count = 1; at < to; count++) {
+        if (random_once_in(random, count))
+            chosen = at;
+        at += record_bytes(kept, at);
+    }
+    if (at != to)
+        crash_die("the redo log has other records than these tests know");
+    atomic_store(&((struct redo_header *)(void *)kept->bytes)->tail, chosen);
 }
 
 void crash_kept_tape_finish(struct crash_kept_tape *tape, uint64_t event_count)

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "block/kept.h"
+#include "common/random.h"
 
 struct crash_kept {
     uint8_t *bytes;
@@ -30,8 +31,8 @@ int crash_kept_give(struct crash_kept *kept, size_t length, bool only_look,
                     struct kept_memory **ret_kept, struct error *err);
 /* Whether there is a log that has something to be replayed. */
 bool crash_kept_has_changes(const struct crash_kept *kept);
-/* Whether there is a log that says that it does not have all. */
-bool crash_kept_is_broken(const struct crash_kept *kept);
+/* Whether there is a log, and it does not say that something is missing in it. */
+bool crash_kept_is_whole(const struct crash_kept *kept);
 
 /* --- on a tape ----------------------------------------------------------------------------------
  */
@@ -66,6 +67,11 @@ void crash_kept_tape_copy(struct crash_kept_tape *tape, const struct crash_kept_
 /* Makes kept what it was when that event came: by the notes from *next on, which it moves. */
 void crash_kept_play(const struct crash_kept_tape *tape, struct crash_kept *kept, size_t *next,
                      uint64_t event);
+/* kept is as it was when that event came, the last one that has a note. It becomes what it was
+ * after some of the records that have come since the event before, or none; where only records
+ * have. */
+void crash_kept_step_back(struct crash_kept *kept, const struct crash_kept_tape *tape,
+                          uint64_t event, struct random *random);
 /* There were so many events. It dies where what was noted is not what is there: then the tests are
  * wrong. */
 void crash_kept_tape_finish(struct crash_kept_tape *tape, uint64_t event_count);

@@ -2,6 +2,7 @@
 #include "tests/crash/kill.h"
 
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,6 +41,17 @@ void crash_kills_free(struct crash_kills *kills)
     crash_kept_fini(&kills->live);
     crash_kept_fini(&kills->left);
     free(kills);
+}
+
+/* For people. */
+static __attribute__((format(printf, 2, 3))) void add_words(struct crash_kills *kills,
+                                                            const char *format, ...)
+{
+    size_t length = strlen(kills->what);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(kills->what + length, sizeof(kills->what) - length, format, args);
+    va_end(args);
 }
 
 /* --- what was under way -------------------------------------------------------------------------
@@ -164,19 +176,36 @@ static bool cut_second(struct crash_life *life, uint64_t from)
 {
     struct crash_kills *kills = life->runner->kills;
     const struct crash_tape *tape = &kills->tape;
+    add_words(kills, ", then the power is cut");
     for (uint64_t i = from; i < tape->event_count; i++) {
-        crash_survivors_play(&kills->survivors, i);
         const struct crash_event *event = &tape->events[i];
-        enum crash_change_kind kind = tape->changes[event->number].kind;
-        if (event->kind != CRASH_BEGAN || kind == CRASH_FLUSH)
+        crash_survivors_play(&kills->survivors, i);
+        if (event->kind != CRASH_BEGAN || tape->changes[event->number].kind == CRASH_FLUSH)
             continue;
         kills->cuts++;
-        snprintf(kills->what + strlen(kills->what), sizeof(kills->what) - strlen(kills->what), "%s",
-                 i == from ? ", then the power is cut" : "");
         if (!crash_survivors_cut(&kills->survivors, true, judge_cut, life))
             return false;
     }
     return true;
+}
+
+/* kills->again becomes what the disks show after that event of the second server's tape. */
+static void show_again(struct crash_kills *kills, struct random *random, uint64_t from, uint64_t at)
+{
+    const struct crash_tape *tape = &kills->tape;
+    for (uint64_t i = from; i <= at; i++) {
+        const struct crash_change *change = &tape->changes[tape->events[i].number];
+        if (tape->events[i].kind == CRASH_EFFECT)
+            crash_apply_change(tape, change, &kills->again[change->disk]);
+    }
+    for (uint32_t i = 0; i < tape->change_count; i++) {
+        struct crash_change part, change = tape->changes[i];
+        if (change.began < from || change.began > at || change.effect <= at)
+            continue;
+        change.effect = UINT64_MAX;
+        if (is_under_way(&change) && draw_part(random, &change, &part))
+            crash_apply_change(tape, &part, &kills->again[part.disk]);
+    }
 }
 
 /* The second server is killed too, at some event from that one on; kills->again is what it found.
@@ -184,26 +213,12 @@ static bool cut_second(struct crash_life *life, uint64_t from)
 static bool kill_second(struct crash_life *life, uint64_t from)
 {
     struct crash_kills *kills = life->runner->kills;
-    const struct crash_tape *tape = &kills->tape;
-    uint64_t at = from + random_below(&life->random, tape->event_count - from);
+    uint64_t at = from + random_below(&life->random, kills->tape.event_count - from);
     size_t note = 0;
-    for (uint64_t i = from; i <= at; i++) {
-        const struct crash_event *event = &tape->events[i];
-        const struct crash_change *change = &tape->changes[event->number];
-        if (event->kind == CRASH_EFFECT)
-            crash_apply_change(tape, change, &kills->again[change->disk]);
-    }
-    for (uint32_t i = 0; i < tape->change_count; i++) {
-        struct crash_change part, change = tape->changes[i];
-        bool is_late = change.began >= from && change.began <= at && change.effect > at;
-        change.effect = UINT64_MAX;
-        if (is_late && is_under_way(&change) && draw_part(&life->random, &change, &part))
-            crash_apply_change(tape, &part, &kills->again[part.disk]);
-    }
+    show_again(kills, &life->random, from, at);
     crash_kept_drop(&kills->left);
-    crash_kept_play(&tape->kept, &kills->left, &note, at);
-    snprintf(kills->what + strlen(kills->what), sizeof(kills->what) - strlen(kills->what),
-             ", and again at event %" PRIu64, at - from);
+    crash_kept_play(&kills->tape.kept, &kills->left, &note, at);
+    add_words(kills, ", and the next one after event %" PRIu64 " of its own", at - from);
     kills->second_kills++;
     kills->again[CRASH_FILE].kept = &kills->left;
     bool is_good = judge_disks(life, kills->again, true);
@@ -214,18 +229,22 @@ static bool kill_second(struct crash_life *life, uint64_t from)
 /* --- killing ------------------------------------------------------------------------------------
  */
 
-/* After so many events. with_next: what comes before the next one is in kept memory. */
+/* After so many events. with_next: what comes before the next one is in kept memory, or the first
+ * records of it are. */
 static bool kill_after(struct crash_life *life, uint64_t events, bool with_next)
 {
     struct crash_runner *runner = life->runner;
     struct crash_kills *kills = runner->kills;
     size_t note = 0;
-    snprintf(kills->what, sizeof(kills->what), "killed after event %" PRIu64 "%s", events - 1,
-             with_next ? ", as the next one comes" : "");
+    kills->what[0] = '\0';
+    add_words(kills, "killed after event %" PRIu64 "%s", events - 1,
+              with_next ? ", as the next one comes" : "");
     kills->kills++;
     crash_kept_drop(&kills->left);
     crash_tape_copy(&kills->tape, &runner->tape, events, with_next, &kills->left);
     crash_kept_play(&kills->tape.kept, &kills->left, &note, UINT64_MAX);
+    if (with_next && random_once_in(&life->random, 2))
+        crash_kept_step_back(&kills->left, &kills->tape.kept, events, &life->random);
     crash_survivors_copy(&kills->survivors, &runner->survivors, &kills->tape);
     for (unsigned i = 0; i < kills->disk_count; i++)
         crash_disk_copy(&kills->killed[i], &kills->cached[i]);
@@ -234,7 +253,7 @@ static bool kill_after(struct crash_life *life, uint64_t events, bool with_next)
         crash_disk_copy(&kills->again[i], &kills->killed[i]);
     uint64_t from = kills->tape.event_count;
     bool goes_on = crash_kept_has_changes(&kills->left);
-    kills->is_excused = life->trouble->faults.failed > 0 && crash_kept_is_broken(&kills->left);
+    kills->is_excused = life->trouble->faults.failed > 0 && !crash_kept_is_whole(&kills->left);
     bool is_good = open_killed(life);
     if (is_good && goes_on && random_once_in(&life->random, CUT_ONCE_IN))
         is_good = cut_second(life, from);

@@ -3,10 +3,10 @@
 #define TESTS_CRASH_KILL_H
 
 /*
- * The kill: while a tape is played, the server is gone between two events, or between an event and
- * what it did to kept memory (kept.h). What has taken effect on the disks stays, as in the page
- * cache, and so does that memory; of what was under way any part is made. The image is opened
- * again, and all is there that was answered, flushed or not, where the format says so
+ * The kill: while a tape is played, the server is gone between two events, or between two changes
+ * of kept memory (kept.h) that come before the next one. What has taken effect on the disks stays,
+ * as in the page cache, and so does that memory; of what was under way any part is made. The image
+ * is opened again, and all is there that was answered, flushed or not, where the format says so
  * (outlives_kill).
  *
  * What the second server does is on a tape of its own, behind what led to the kill. That is played
@@ -26,7 +26,7 @@ struct crash_kills {
     /* Of the last kill: */
     struct crash_disk killed[CRASH_WRITTEN], again[CRASH_WRITTEN];
     struct crash_kept left;
-    bool is_excused; /* a call of the disks has failed, and the log says that it is of no use */
+    bool is_excused; /* a call of the disks has failed, and the log is of no use, or gone */
     struct crash_tape tape;
     struct crash_survivors survivors;
     char what[160]; /* for people; empty: it was all right */
