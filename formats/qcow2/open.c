@@ -8,8 +8,8 @@
  *   load-snapshot            show this internal snapshot; see snapshot_table.h
  *   repair                   leaks or all: repaired before it is written; see repair.c
  *   lazy-refcounts           on or off, instead of what the image says; see state.c
- *   redo-log                 off: what is not flushed is lost when the process is killed; see
- * redo.c cache-size and others    see tables.c
+ *   redo-log                 off: what is not flushed is lost with the process; see redo.c
+ *   cache-size and others    see tables.c
  */
 #include <assert.h>
 #include <errno.h>
