@@ -377,15 +377,18 @@ struct finish {
 static int move_sorted(struct finish *finish, const struct owned_part *part, unsigned bits)
 {
     struct owned_sorter *sorter = &finish->sorter;
-    size_t count = words_of(part), done = 0;
-    if (owned_sorter_reserve(sorter, count) < 0)
+    size_t count = words_of(part);
+    uint32_t in_leaf = words_of_newest(part);
+    if (owned_sorter_begin(sorter, count, bits) < 0)
         return -ENOMEM;
-    for (struct taker taker = take(finish->filler, part); taker.leaf; take_next(&taker)) {
-        memcpy(sorter->words + done, taker.leaf->plain, taker.count * sizeof(*sorter->words));
-        done += taker.count;
+    for (const struct owned_leaf *leaf = newest_leaf(part); leaf; leaf = leaf->next_free) {
+        owned_sorter_count(sorter, leaf->plain, in_leaf);
+        in_leaf = OWNED_LEAF_WORDS;
     }
-    owned_sorter_sort(sorter, count, bits);
-    return push_words(finish->filler, sorter->words, count, finish->first_element);
+    owned_sorter_counted(sorter);
+    for (struct taker taker = take(finish->filler, part); taker.leaf; take_next(&taker))
+        owned_sorter_place(sorter, taker.leaf->plain, taker.count);
+    return push_words(finish->filler, owned_sorter_end(sorter), count, finish->first_element);
 }
 
 /* So many empty ones more on the pile. */

@@ -24,7 +24,7 @@ void owned_sorter_fini(struct owned_sorter *sorter)
     free(sorter->spare);
 }
 
-int owned_sorter_reserve(struct owned_sorter *sorter, size_t count)
+static int reserve(struct owned_sorter *sorter, size_t count)
 {
     if (count <= sorter->room)
         return 0;
@@ -35,72 +35,83 @@ int owned_sorter_reserve(struct owned_sorter *sorter, size_t count)
     return sorter->room ? 0 : -ENOMEM;
 }
 
-/* Some bits of a word. */
-struct digit {
-    unsigned shift;
-    uint32_t mask;
-};
-
-static struct digit digit_at(unsigned first_bit, unsigned bits)
+int owned_sorter_begin(struct owned_sorter *sorter, size_t count, unsigned bits)
 {
-    return (struct digit){OWNED_TAG_BITS + first_bit, (UINT32_C(1) << bits) - 1};
+    if (reserve(sorter, count) < 0)
+        return -ENOMEM;
+    sorter->count = count;
+    sorter->digits = (bits + OWNED_SORT_DIGIT_BITS - 1) / OWNED_SORT_DIGIT_BITS;
+    sorter->digit_bits = (bits + sorter->digits - 1) / sorter->digits;
+    for (unsigned nth = 0; nth < sorter->digits; nth++)
+        memset(sorter->counts[nth], 0, sizeof(sorter->counts[nth][0]) << sorter->digit_bits);
+    return 0;
 }
 
-static inline uint32_t digit_of(uint32_t word, struct digit digit)
+static inline uint32_t digit_of(uint32_t word, unsigned nth, unsigned digit_bits)
 {
-    return word >> digit.shift & digit.mask;
-}
-
-/* How many words have it becomes the place of the first that does. */
-static inline void make_places(uint32_t *counts, struct digit digit)
-{
-    uint32_t place = 0;
-    for (uint32_t value = 0; value <= digit.mask; value++) {
-        uint32_t count = counts[value];
-        counts[value] = place;
-        place += count;
-    }
-}
-
-/* places: as make_places() made them; used up. */
-static inline void place_words(struct owned_sorter *sorter, size_t count, struct digit digit,
-                               uint32_t *places)
-{
-    const uint32_t *from = sorter->words;
-    uint32_t *to = sorter->spare;
-    for (size_t i = 0; i < count; i++)
-        to[places[digit_of(from[i], digit)]++] = from[i];
-    sorter->spare = sorter->words;
-    sorter->words = to;
+    return word >> (OWNED_TAG_BITS + nth * digit_bits) & ((UINT32_C(1) << digit_bits) - 1);
 }
 
 /* Inline, so that those which millions of words go through know how many bits there are. */
-static inline __attribute__((always_inline)) void sort_by_digits(struct owned_sorter *sorter,
-                                                                 size_t count, unsigned digits,
-                                                                 unsigned digit_bits)
+static inline __attribute__((always_inline)) void count_words(struct owned_sorter *sorter,
+                                                              const uint32_t *words, size_t count,
+                                                              unsigned digits, unsigned digit_bits)
 {
-    const uint32_t *words = sorter->words;
-    memset(sorter->counts, 0, digits * sizeof(sorter->counts[0]));
     for (size_t i = 0; i < count; i++) {
-        sorter->counts[0][digit_of(words[i], digit_at(0, digit_bits))]++;
+        sorter->counts[0][digit_of(words[i], 0, digit_bits)]++;
         if (digits > 1)
-            sorter->counts[1][digit_of(words[i], digit_at(digit_bits, digit_bits))]++;
+            sorter->counts[1][digit_of(words[i], 1, digit_bits)]++;
         if (digits > 2)
-            sorter->counts[2][digit_of(words[i], digit_at(2 * digit_bits, digit_bits))]++;
-    }
-    for (unsigned nth = 0; nth < digits; nth++) {
-        struct digit digit = digit_at(nth * digit_bits, digit_bits);
-        make_places(sorter->counts[nth], digit);
-        place_words(sorter, count, digit, sorter->counts[nth]);
+            sorter->counts[2][digit_of(words[i], 2, digit_bits)]++;
     }
 }
 
-void owned_sorter_sort(struct owned_sorter *sorter, size_t count, unsigned bits)
+static inline __attribute__((always_inline)) void place_words(uint32_t *to, uint32_t *places,
+                                                              const uint32_t *words, size_t count,
+                                                              unsigned nth, unsigned digit_bits)
 {
-    unsigned digits = (bits + OWNED_SORT_DIGIT_BITS - 1) / OWNED_SORT_DIGIT_BITS;
-    unsigned digit_bits = (bits + digits - 1) / digits;
-    if (digits == 2 && digit_bits == 10)
-        sort_by_digits(sorter, count, 2, 10);
+    for (size_t i = 0; i < count; i++)
+        to[places[digit_of(words[i], nth, digit_bits)]++] = words[i];
+}
+
+void owned_sorter_count(struct owned_sorter *sorter, const uint32_t *words, size_t count)
+{
+    if (sorter->digits == 2 && sorter->digit_bits == 10)
+        count_words(sorter, words, count, 2, 10);
     else
-        sort_by_digits(sorter, count, digits, digit_bits);
+        count_words(sorter, words, count, sorter->digits, sorter->digit_bits);
+}
+
+void owned_sorter_counted(struct owned_sorter *sorter)
+{
+    for (unsigned nth = 0; nth < sorter->digits; nth++) {
+        uint32_t *counts = sorter->counts[nth], place = 0;
+        for (uint32_t value = 0; value < UINT32_C(1) << sorter->digit_bits; value++) {
+            uint32_t of_value = counts[value];
+            counts[value] = place;
+            place += of_value;
+        }
+    }
+}
+
+void owned_sorter_place(struct owned_sorter *sorter, const uint32_t *words, size_t count)
+{
+    if (sorter->digit_bits == 10)
+        place_words(sorter->words, sorter->counts[0], words, count, 0, 10);
+    else
+        place_words(sorter->words, sorter->counts[0], words, count, 0, sorter->digit_bits);
+}
+
+const uint32_t *owned_sorter_end(struct owned_sorter *sorter)
+{
+    for (unsigned nth = 1; nth < sorter->digits; nth++) {
+        uint32_t *words = sorter->words, *to = sorter->spare;
+        if (nth == 1 && sorter->digit_bits == 10)
+            place_words(to, sorter->counts[nth], words, sorter->count, 1, 10);
+        else
+            place_words(to, sorter->counts[nth], words, sorter->count, nth, sorter->digit_bits);
+        sorter->words = to;
+        sorter->spare = words;
+    }
+    return sorter->words;
 }

@@ -4,7 +4,8 @@
 
 /*
  * Inside of owned_fill.c: sorts words as they are in leaves (owned_leaves.h), some thousand at a
- * time, so that all of it is in the processor's caches.
+ * time, so that all of it is in the processor's caches. They come in pieces, twice: to be counted,
+ * and to be placed.
  */
 
 #include <stddef.h>
@@ -14,18 +15,23 @@
 #define OWNED_SORT_DIGITS 3
 
 struct owned_sorter {
-    uint32_t *words; /* those that are to be sorted, and those that are */
-    uint32_t *spare;
+    uint32_t *words, *spare;
     size_t room; /* of both */
-    uint32_t counts[OWNED_SORT_DIGITS][1 << OWNED_SORT_DIGIT_BITS];
+    size_t count;
+    unsigned digits, digit_bits;
+    uint32_t counts[OWNED_SORT_DIGITS][1 << OWNED_SORT_DIGIT_BITS]; /* and then places */
 };
 
 /* Before the first use it is all zeroes. */
 void owned_sorter_fini(struct owned_sorter *sorter);
-/* There is room for so many words; what they were is lost. 0 or -ENOMEM. */
-int owned_sorter_reserve(struct owned_sorter *sorter, size_t count);
-/* Sorts so many of its words by their clusters, two of one cluster in any order. They differ in so
- * many bits of the cluster's index at most. */
-void owned_sorter_sort(struct owned_sorter *sorter, size_t count, unsigned bits);
+/* So many words will come, which differ in so many bits of the cluster's index at most. 0 or
+ * -ENOMEM. */
+int owned_sorter_begin(struct owned_sorter *sorter, size_t count, unsigned bits);
+void owned_sorter_count(struct owned_sorter *sorter, const uint32_t *words, size_t count);
+/* All were counted, and now come once more. */
+void owned_sorter_counted(struct owned_sorter *sorter);
+void owned_sorter_place(struct owned_sorter *sorter, const uint32_t *words, size_t count);
+/* All of them by their clusters, two of one cluster in any order; until the next call. */
+const uint32_t *owned_sorter_end(struct owned_sorter *sorter);
 
 #endif

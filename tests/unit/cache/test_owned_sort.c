@@ -27,12 +27,17 @@ static void check_sorted(struct owned_sorter *sorter, size_t count, unsigned bit
                          struct random *random)
 {
     static uint32_t wanted[40000];
-    assert_int_equal(owned_sorter_reserve(sorter, count), 0);
+    static uint32_t words[40000];
     for (size_t i = 0; i < count; i++)
-        wanted[i] = sorter->words[i] = draw_word(random, bits);
+        wanted[i] = words[i] = draw_word(random, bits);
     qsort(wanted, count, sizeof(*wanted), by_cluster);
-    owned_sorter_sort(sorter, count, bits);
-    assert_memory_equal(sorter->words, wanted, count * sizeof(*wanted));
+    assert_int_equal(owned_sorter_begin(sorter, count, bits), 0);
+    owned_sorter_count(sorter, words, count / 3);
+    owned_sorter_count(sorter, words + count / 3, count - count / 3);
+    owned_sorter_counted(sorter);
+    owned_sorter_place(sorter, words, count / 2);
+    owned_sorter_place(sorter, words + count / 2, count - count / 2);
+    assert_memory_equal(owned_sorter_end(sorter), wanted, count * sizeof(*wanted));
 }
 
 static void words_of_any_width_are_sorted(void **state)
