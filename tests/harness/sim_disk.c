@@ -151,6 +151,22 @@ static uint64_t draw_transfer(struct sim_disk *disk, const struct sim_descriptor
     return draw_between(&disk->random, 1, (length - 1) / unit) * unit;
 }
 
+/* What of a write is done that stops within so many bytes: the kernel copies piece by piece. */
+static uint64_t whole_pieces(const struct sim_disk *disk, uint64_t offset, uint64_t length)
+{
+    uint64_t end = align_down(offset + length, disk->nature.piece_bytes);
+    return end > offset ? end - offset : 0;
+}
+
+/* The same of a write, which may have no piece to stop behind. */
+static uint64_t draw_written(struct sim_disk *disk, const struct sim_descriptor *fd,
+                             uint64_t offset, uint64_t length)
+{
+    uint64_t part = draw_transfer(disk, fd, length);
+    uint64_t whole = part < length ? whole_pieces(disk, offset, part) : length;
+    return whole > 0 ? whole : length;
+}
+
 /* Whether this write fails. As with Linux, it may do a part in spite of that (*length says how
  * much), or give a short count first and the errno to whoever carries on. */
 static int draw_write_fault(struct sim_disk *disk, const struct sim_descriptor *fd, uint64_t offset,
@@ -164,6 +180,7 @@ static int draw_write_fault(struct sim_disk *disk, const struct sim_descriptor *
     uint64_t done = 0;
     if (!is_late && !random_once_in(&disk->random, 3))
         done = random_below(&disk->random, (*length - 1) / unit + 1) * unit;
+    done = whole_pieces(disk, offset, done);
     if (is_late || done == 0 || random_once_in(&disk->random, 2)) {
         sim_faults_happen(&disk->faults, FAULT_WRITE, code, offset, *length);
         disk->late_code = 0;
@@ -238,7 +255,7 @@ static ssize_t disk_pwritev(struct host_files *files, int fd, const struct iovec
         return -EINVAL;
     if (is_interrupted(disk))
         return -EINTR;
-    uint64_t length = draw_transfer(disk, descriptor, iovec_length(iov, iov_count));
+    uint64_t length = draw_written(disk, descriptor, offset, iovec_length(iov, iov_count));
     if (length == 0)
         return 0;
     if (!range_is_inside(offset, length, FILE_BYTES_MAX))
@@ -380,6 +397,7 @@ struct sim_disk_nature sim_disk_nature_draw(struct random *random, uint32_t dire
     return (struct sim_disk_nature){
         .folio_bytes = folio_bytes[random_below(random, 3)],
         .direct_alignment = direct_alignment,
+        .piece_bytes = 1,
         .short_once_in = once_in[random_below(random, 5)],
         .slow_once_in = once_in[random_below(random, 5)],
         .eintr_once_in = once_in[random_below(random, 5)],

@@ -22,6 +22,7 @@
 struct sim_disk_nature {
     uint32_t folio_bytes;      /* of the page cache */
     uint32_t direct_alignment; /* of O_DIRECT; 0: open(2) refuses O_DIRECT */
+    uint32_t piece_bytes;      /* a write that is done in part ends at a multiple of it */
     unsigned short_once_in;    /* a transfer is cut short once in so many; 0: never */
     unsigned slow_once_in;     /* a call blocks for long once in so many; 0: never */
     unsigned eintr_once_in;    /* a call ends with EINTR once in so many; 0: never */

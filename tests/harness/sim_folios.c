@@ -43,6 +43,7 @@ void folios_write(struct sim_folios *folios, uint64_t offset, const void *from, 
             folio->data = malloc(folios->folio_bytes);
             assert(folio->data);
             folios->fetch(folios->owner, at - within, folio->data, folios->folio_bytes);
+            folio->dirtied_ns = now_ns;
             folios->dirty_count++;
         }
         memcpy(folio->data + within, (const uint8_t *)from + done, part);
@@ -70,10 +71,15 @@ void folios_flush(struct sim_folios *folios, uint64_t offset, uint64_t length, u
     uint64_t last = (offset + length - 1) / folios->folio_bytes;
     for (uint64_t i = offset / folios->folio_bytes; i <= last && i < folios->count; i++) {
         struct sim_folio *folio = &folios->folios[i];
-        if (!folio->data || folio->written_ns > until_ns)
+        if (!folio->data || folio->dirtied_ns > until_ns)
             continue;
+        /* What came later goes with it, as if the kernel had written that back by itself. */
         folios->write_back(folios->owner, i * folios->folio_bytes, folio->data,
                            folios->folio_bytes);
+        if (folio->written_ns > until_ns) {
+            folio->dirtied_ns = folio->written_ns;
+            continue;
+        }
         free(folio->data);
         folio->data = NULL;
         folios->dirty_count--;

@@ -70,8 +70,15 @@ static void add_delay(const struct spot *spot, bool is_below_format)
                 (unsigned)draw_scaled(spot->random, 1, is_below_format ? 5000 : 500));
 }
 
+/* Below a format, pieces end at whole sectors, as tables are written: a kill comes between two. */
+static unsigned draw_piece(struct random *random, bool is_below_format)
+{
+    unsigned bytes = (unsigned)draw_between(random, 600, 20000);
+    return is_below_format ? bytes - bytes % 512 : bytes;
+}
+
 /* Limits and pieces. The alignment is one that an odd size of the image does not meet. */
-static void add_limits(const struct spot *spot)
+static void add_limits(const struct spot *spot, bool is_below_format)
 {
     static const char *const limits[] = {"max-transfer", "max-write-zero", "max-discard",
                                          "opt-write-zero", "opt-discard"};
@@ -85,7 +92,7 @@ static void add_limits(const struct spot *spot)
     if (random_once_in(random, 3))
         set(spot, "short-read=%u", (unsigned)draw_between(random, 600, 20000));
     if (random_once_in(random, 3))
-        set(spot, "short-write=%u", (unsigned)draw_between(random, 600, 20000));
+        set(spot, "short-write=%u", draw_piece(random, is_below_format));
 }
 
 static void add_detect_zeroes(const struct spot *spot)
@@ -109,7 +116,7 @@ static struct spot add_filters(struct spot spot, unsigned count_max, bool is_bel
             break;
         case 2:
         case 3:
-            add_limits(&spot);
+            add_limits(&spot, is_below_format);
             spot.is_below_limits = true;
             break;
         case 4:

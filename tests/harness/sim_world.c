@@ -103,6 +103,8 @@ static void set_up_files(struct sim_world *world)
         world->size_bytes -= world->size_bytes % 4096;
     struct sim_disk_nature nature =
         sim_disk_nature_draw(random, alignments[random_below(random, 2)]);
+    if (world->has_graph) /* a kill must not leave half an entry of a table; no kernel does */
+        nature.piece_bytes = SIM_FILE_SECTOR;
     sim_disk_init(&world->disk, &world->sim, &nature);
     sim_plant_init(&world->planted, &world->disk, world->plant);
     if (world->has_graph)
