@@ -52,6 +52,7 @@ struct sim_disk {
     struct sim_file *first_file;
     struct sim_descriptor fds[SIM_DISK_FDS];
     struct sim_kept kept;
+    uint64_t stalls_since_ns, stalled_ns;       /* how long calls have blocked since then */
     uint64_t syncs, shorts, interrupts, stalls; /* that happened */
 };
 

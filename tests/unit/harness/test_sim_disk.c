@@ -155,6 +155,21 @@ static void a_write_within_a_piece_is_done_whole(void **state)
     tear_down(&scene);
 }
 
+/* The handshake's time limit is ten seconds. */
+static void a_slow_disk_leaves_time_for_the_others(void **state)
+{
+    const struct sim_disk_nature nature = {
+        .folio_bytes = BLOCK, .direct_alignment = BLOCK, .piece_bytes = 1, .slow_once_in = 1};
+    struct scene scene;
+    (void)state;
+    set_up(&scene, 1, &nature);
+    for (unsigned i = 0; i < 20000; i++)
+        put(&scene, 0, 1, 0xaa);
+    assert_true(scene.disk.stalls > 100);
+    assert_true(scene.sim.now_ns < 6000 * NS_PER_MS);
+    tear_down(&scene);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -162,6 +177,7 @@ int main(void)
         cmocka_unit_test(a_folio_that_is_dirtied_behind_a_direct_write_undoes_it),
         cmocka_unit_test(a_write_done_in_part_ends_with_a_whole_piece),
         cmocka_unit_test(a_write_within_a_piece_is_done_whole),
+        cmocka_unit_test(a_slow_disk_leaves_time_for_the_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
