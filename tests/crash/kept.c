@@ -86,12 +86,20 @@ struct live {
     uint64_t head, tail;
 };
 
-static struct live live_of(bool is_there, const void *header)
+/* On a tape it lies at any address. */
+static struct redo_header header_of(const void *bytes)
 {
-    const struct redo_header *log = header;
-    if (!is_there || atomic_load(&log->magic) != REDO_MAGIC)
+    struct redo_header header;
+    memcpy(&header, bytes, sizeof(header));
+    return header;
+}
+
+static struct live live_of(bool is_there, const void *bytes)
+{
+    struct redo_header log = header_of(bytes);
+    if (!is_there || atomic_load(&log.magic) != REDO_MAGIC)
         return (struct live){0, 0};
-    return (struct live){atomic_load(&log->head), atomic_load(&log->tail)};
+    return (struct live){atomic_load(&log.head), atomic_load(&log.tail)};
 }
 
 bool crash_kept_has_changes(const struct crash_kept *kept)
@@ -213,10 +221,10 @@ static uint64_t record_bytes(const struct crash_kept *kept, uint64_t at)
 /* All but the ends of the two logs is the same. */
 static bool has_only_grown(const uint8_t *old, const uint8_t *header)
 {
-    const struct redo_header *a = (const void *)old, *b = (const void *)header;
-    return atomic_load(&a->magic) == REDO_MAGIC && atomic_load(&b->magic) == REDO_MAGIC &&
-           atomic_load(&a->head) == atomic_load(&b->head) && atomic_load(&b->is_broken) == 0 &&
-           atomic_load(&a->is_broken) == 0 && atomic_load(&a->tail) < atomic_load(&b->tail);
+    struct redo_header a = header_of(old), b = header_of(header);
+    return atomic_load(&a.magic) == REDO_MAGIC && atomic_load(&b.magic) == REDO_MAGIC &&
+           atomic_load(&a.head) == atomic_load(&b.head) && atomic_load(&b.is_broken) == 0 &&
+           atomic_load(&a.is_broken) == 0 && atomic_load(&a.tail) < atomic_load(&b.tail);
 }
 
 void crash_kept_step_back(struct crash_kept *kept, const struct crash_kept_tape *tape,
