@@ -79,6 +79,7 @@ void redo_format(struct redo *redo, const struct redo_identity *identity)
     atomic_store(&header->head, 0);
     atomic_store(&header->tail, 0);
     atomic_store(&header->heartbeat_ns, 0);
+    atomic_store(&header->replay_ns, 0);
     publish(&header->magic, REDO_MAGIC);
     redo->is_broken = redo->is_dead = false;
     redo_replayed(redo, 0);
@@ -115,6 +116,17 @@ void redo_beat_now(struct redo *redo)
 uint64_t redo_heartbeat_ns(const struct redo *redo)
 {
     return atomic_load_explicit(&redo->header->heartbeat_ns, memory_order_relaxed);
+}
+
+void redo_beat_replay(struct redo *redo)
+{
+    if (redo->clock)
+        atomic_store(&redo->header->replay_ns, redo->clock->now_ns(redo->clock));
+}
+
+uint64_t redo_replay_ns(const struct redo *redo)
+{
+    return atomic_load(&redo->header->replay_ns);
 }
 
 /* --- records ------------------------------------------------------------------------------------

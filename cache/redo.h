@@ -78,8 +78,11 @@ void redo_format(struct redo *redo, const struct redo_identity *identity);
  * did not find it foreign; a plain store. */
 void redo_beat(struct redo *redo, uint64_t realtime_ns);
 uint64_t redo_heartbeat_ns(const struct redo *redo);
+/* When a replay was last about to change the nodes, 0: none was. It is no heartbeat, since a replay
+ * may be cut before it has changed anything: then the image is as old as it was. */
+uint64_t redo_replay_ns(const struct redo *redo);
 /* The same by a clock. Where it has one, the cache beats before each write of a table, and a replay
- * does: what they change is the log's doing. The clock outlives the log. */
+ * says when: what they change is the log's doing. The clock outlives the log. */
 void redo_set_clock(struct redo *redo, struct clock *clock);
 void redo_beat_now(struct redo *redo);
 

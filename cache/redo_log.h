@@ -26,6 +26,7 @@ struct redo_header {
     _Atomic uint64_t head, tail; /* bytes since the begin of the log; the ring has tail - head */
     /* Written by all loops, the others under the monitor alone. */
     _Alignas(64) _Atomic uint64_t heartbeat_ns;
+    _Atomic uint64_t replay_ns;
 };
 
 enum redo_record_type {
@@ -64,6 +65,9 @@ struct redo {
     uint64_t round_tail;
     uint64_t records, breaks;
 };
+
+/* A replay is about to change the nodes. */
+void redo_beat_replay(struct redo *redo);
 
 /* --- redo.c. Monitor, all of them; they neither wait nor fail --- */
 

@@ -351,7 +351,7 @@ static int co_write_all(struct replay *replay, struct window *window)
         if (changes->class_index != class_index)
             rc = co_flush_nodes(replay);
         class_index = changes->class_index;
-        redo_beat_now(replay->redo);
+        redo_beat_replay(replay->redo);
         if (rc == 0)
             rc = co_write_window(window, changes, end - begin);
     }

@@ -14,7 +14,9 @@
  *   the session    A number in the 31 bits below it, and in the log: not the same for two logs. An
  *                  older copy of the image, bit and all, is not of this log.
  *   the heartbeat  When the image's file was last written by who kept the log. A file that was
- *                  changed later, as by a copy of the same session, was changed by somebody else.
+ *                  changed later, as by a copy of the same session, was changed by somebody else;
+ *                  one that was changed earlier has been put back, as by a snapshot of the file
+ *                  system below.
  *
  * Where there is no such memory, or the image's version is 2, all is as it would be without a log:
  * what a kill takes away is what was answered and not flushed.
@@ -37,6 +39,9 @@
 /* How much later than the heartbeat a file may be changed by who keeps the log: by a write that
  * waited on its way, and was let go when the process was killed. */
 #define LATER_MAX_NS (10 * NS_PER_S)
+/* How much earlier: it was about to change it, and a write may have waited that long. An older one
+ * was put back, with all that surrounds it, to what it was when the same session had it. */
+#define EARLIER_MAX_NS (60 * NS_PER_S)
 
 struct qcow2_redo {
     struct kept_memory *kept;
@@ -90,9 +95,16 @@ static enum redo_content look(const struct qcow2_image *image, const struct kept
     return kept->is_found && has_bit(image) ? redo_look(log, &identity) : REDO_FOREIGN;
 }
 
-static bool was_changed_since(const struct kept_memory *kept, const struct redo *log)
+/* NULL: it is as who keeps the log has left it, as far as its time says. */
+static const char *fault_of_time(const struct kept_memory *kept, const struct redo *log)
 {
-    return kept->file_changed_ns > redo_heartbeat_ns(log) + LATER_MAX_NS;
+    uint64_t changed_ns = kept->file_changed_ns, beat_ns = redo_heartbeat_ns(log);
+    uint64_t last_ns = beat_ns > redo_replay_ns(log) ? beat_ns : redo_replay_ns(log);
+    if (changed_ns > last_ns + LATER_MAX_NS)
+        return "somebody else has changed its file since";
+    if (changed_ns > 0 && changed_ns + EARLIER_MAX_NS < beat_ns)
+        return "its file was put back to what it was before";
+    return NULL;
 }
 
 /* What cannot be replayed is said, and is as if it were not there. */
@@ -103,8 +115,8 @@ static bool is_to_be_replayed(const struct qcow2_image *image, const struct kept
     const char *why = NULL;
     if (content == REDO_BROKEN)
         why = "its redo log does not have all that was changed";
-    else if (content == REDO_CHANGES && was_changed_since(kept, log))
-        why = "somebody else has changed its file since";
+    else if (content == REDO_CHANGES)
+        why = fault_of_time(kept, log);
     if (why)
         log_warning("'%s': its server was killed, and %s; what was written after the last flush "
                     "may be lost",
@@ -117,7 +129,6 @@ static int co_replay(struct qcow2_image *image, struct redo *log, struct error *
     struct error why = {.message = ""};
     const char *name = image->node->name;
     uint64_t count = 0;
-    redo_beat_now(log); /* the file is about to be changed, by us */
     int ret = redo_co_replay(log, image->cache, QCOW2_HOST_OFFSET_MAX, &count, &why);
     if (ret == 0)
         log_warning("'%s': its server was killed; %" PRIu64 " changes of its tables that were not "
@@ -332,7 +343,7 @@ bool qcow2_redo_co_is_left(const struct qcow2_image *image)
         node_co_keep(image->node->file, REDO_MEMORY_BYTES_DEFAULT, true, &kept, NULL) < 0)
         return false;
     bool is_left = redo_new(&log, kept->base, kept->length) == 0 &&
-                   look(image, kept, log) == REDO_CHANGES && !was_changed_since(kept, log);
+                   look(image, kept, log) == REDO_CHANGES && !fault_of_time(kept, log);
     redo_free(log);
     kept_co_close(kept, false);
     return is_left;

@@ -341,6 +341,7 @@ int qcow2_co_write(struct block_node *node, uint64_t offset, const struct block_
     ret = flags & BLOCK_COMPRESS ? qcow2_co_write_compressed(image, offset, vec)
                                  : qcow2_co_write_plain(image, offset, vec);
     cache_use_end(image->cache, &use);
-    qcow2_redo_beat(image); /* it may have waited for the disk */
+    if (!image->geometry.has_data_file) /* it may have waited for the disk */
+        qcow2_redo_beat(image);
     return ret;
 }

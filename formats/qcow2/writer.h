@@ -136,7 +136,8 @@ static inline void qcow2_redo_beat(const struct qcow2_image *image)
 static inline int qcow2_co_write_to(const struct qcow2_image *image, struct block_node *node,
                                     uint64_t host_offset, const struct block_vec *vec)
 {
-    qcow2_redo_beat(image);
+    if (node == image->node->file)
+        qcow2_redo_beat(image);
     return node_co_write(node, host_offset, vec, 0);
 }
 

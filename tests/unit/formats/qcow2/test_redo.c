@@ -112,8 +112,9 @@ static uint64_t heartbeat_ns(const struct fixture *fixture)
     const struct memory_kept *kept = &fixture->disk.kept;
     assert_int_equal(redo_new(&redo, kept->bytes, kept->kept.length), 0);
     uint64_t beat_ns = redo_heartbeat_ns(redo);
+    uint64_t replay_ns = redo_replay_ns(redo);
     redo_free(redo);
-    return beat_ns;
+    return beat_ns > replay_ns ? beat_ns : replay_ns;
 }
 
 static void expect_no_errors(const struct fixture *fixture)
@@ -316,6 +317,35 @@ static void co_who_changes_it_later_is_another(struct fixture *fixture, void *ar
 }
 
 FIXTURE_TEST_WITH(who_changes_it_later_is_another, drivers, 0, CAPACITY_BYTES)
+
+/* As it is after a rollback of the file system below: the session is the same. */
+static void co_an_older_file_was_put_back(struct fixture *fixture, void *arg)
+{
+    (void)arg;
+    for (unsigned seconds = 38; seconds < 43; seconds++) {
+        co_make_killed(fixture, "");
+        fixture->disk.kept.file_changed_ns = seconds * NS_PER_S;
+        co_expect_there(fixture, seconds >= 40);
+    }
+}
+
+FIXTURE_TEST_WITH(an_older_file_was_put_back, drivers, 0, CAPACITY_BYTES)
+
+/* An hour later, and it changed nothing. */
+static void co_a_replay_that_failed_is_made_again(struct fixture *fixture, void *arg)
+{
+    struct memory_disk *disk = &fixture->disk;
+    (void)arg;
+    co_make_killed(fixture, "");
+    disk->kept.now_ns += 3600 * NS_PER_S;
+    disk->fail_ops = 1u << MEMORY_WRITE;
+    disk->fail_code = -EIO;
+    co_open(fixture, "", -EIO);
+    disk->fail_code = 0;
+    co_expect_there(fixture, true);
+}
+
+FIXTURE_TEST_WITH(a_replay_that_failed_is_made_again, drivers, 0, CAPACITY_BYTES)
 
 /* Each write of the file says when it was, those of the cache too. */
 static void co_the_heart_beats(struct fixture *fixture, void *arg)
@@ -545,6 +575,8 @@ int main(void)
         cmocka_unit_test(who_clears_the_bit_has_written),
         cmocka_unit_test(a_log_is_of_one_session),
         cmocka_unit_test(who_changes_it_later_is_another),
+        cmocka_unit_test(an_older_file_was_put_back),
+        cmocka_unit_test(a_replay_that_failed_is_made_again),
         cmocka_unit_test(the_heart_beats),
         cmocka_unit_test(who_only_reads_leaves_it),
         cmocka_unit_test(reopened_images_have_one),
