@@ -249,6 +249,8 @@ def main():
             raise
         finally:
             case.remove()
+        if (number - first) % 500 == 499:
+            print("case %d passed" % number, flush=True)
     print("%d cases" % cases)
 
 
