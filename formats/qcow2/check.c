@@ -86,6 +86,14 @@ static int refer(struct walk *walk, const char *what, uint64_t host_offset, uint
     return 0;
 }
 
+/* How many of a table's entries begin inside of the file; what is past its end reads as zeroes. A
+ * hostile image has thousands of tables of millions of entries in a few kilobytes. */
+static uint64_t entries_in_file(const struct walk *walk, uint64_t host_offset, uint64_t entries)
+{
+    uint64_t left = host_offset < walk->file_bytes ? walk->file_bytes - host_offset : 0;
+    return smaller(entries, left / 8 + (left % 8 != 0));
+}
+
 /* --- refcounts ----------------------------------------------------------------------------------
  */
 
@@ -221,12 +229,14 @@ static int co_walk_l1(struct walk *walk, uint64_t l1_offset, uint32_t l1_size, b
 {
     const struct qcow2_geometry *geometry = &walk->image->geometry;
     uint32_t per_piece = (uint32_t)(geometry->cluster_bytes / 8);
-    int ret = refer(walk, "an L1 table", l1_offset, (uint64_t)l1_size * 8);
-    for (uint32_t i = 0; i < l1_size && ret == 0; i++) {
-        uint32_t left = l1_size - i;
-        if (i % per_piece == 0 &&
-            !co_load(walk, "an L1 table", l1_offset + (uint64_t)i * 8, walk->l1,
-                     (size_t)(left < per_piece ? left : per_piece) * 8))
+    const char *what = is_active ? "the L1 table" : "a snapshot's L1 table";
+    int ret = refer(walk, what, l1_offset, (uint64_t)l1_size * 8);
+    uint32_t there = (uint32_t)entries_in_file(walk, l1_offset, l1_size);
+    progress_step(walk->image->progress, l1_size - there);
+    for (uint32_t i = 0; i < there && ret == 0; i++) {
+        uint32_t left = there - i;
+        if (i % per_piece == 0 && !co_load(walk, what, l1_offset + (uint64_t)i * 8, walk->l1,
+                                           (size_t)(left < per_piece ? left : per_piece) * 8))
             return 0;
         uint64_t entry = load_be64(walk->l1 + (size_t)(i % per_piece) * 8);
         progress_step(walk->image->progress, 1);
@@ -246,15 +256,15 @@ static int co_walk_bitmap_table(struct walk *walk, const struct qcow2_bitmap_ent
     uint32_t per_piece = (uint32_t)(geometry->cluster_bytes / 8);
     int ret =
         refer(walk, "a bitmap's table", bitmap->table_offset, (uint64_t)bitmap->table_size * 8);
-    for (uint32_t i = 0; i < bitmap->table_size && ret == 0; i++) {
-        uint32_t left = bitmap->table_size - i;
+    uint32_t there = (uint32_t)entries_in_file(walk, bitmap->table_offset, bitmap->table_size);
+    for (uint32_t i = 0; i < there && ret == 0; i++) {
+        uint32_t left = there - i;
         uint64_t offset;
         bool all_ones;
         const char *why;
         if (i % per_piece == 0 &&
-            (bitmap->table_offset >= walk->file_bytes ||
-             !co_load(walk, "a bitmap's table", bitmap->table_offset + (uint64_t)i * 8, walk->l1,
-                      (size_t)(left < per_piece ? left : per_piece) * 8)))
+            !co_load(walk, "a bitmap's table", bitmap->table_offset + (uint64_t)i * 8, walk->l1,
+                     (size_t)(left < per_piece ? left : per_piece) * 8))
             return 0;
         uint64_t entry = load_be64(walk->l1 + (size_t)(i % per_piece) * 8);
         if (!qcow2_bitmap_table_decode(geometry, entry, &offset, &all_ones, &why))
@@ -316,12 +326,6 @@ static int co_walk_bitmaps(struct walk *walk)
 /* --- the whole image ----------------------------------------------------------------------------
  */
 
-/* How much of it the file has. */
-static uint64_t clamp_to_file(const struct walk *walk, uint64_t host_offset, uint64_t length)
-{
-    return host_offset < walk->file_bytes ? smaller(length, walk->file_bytes - host_offset) : 0;
-}
-
 static int co_walk_refcounts(struct walk *walk)
 {
     const struct qcow2_image *image = walk->image;
@@ -330,9 +334,8 @@ static int co_walk_refcounts(struct walk *walk)
                            << geometry->cluster_bits;
     uint32_t per_piece = (uint32_t)(geometry->cluster_bytes / 8);
     int ret = refer(walk, "the refcount table", image->header.refcount_table_offset, table_bytes);
-    /* What a table has past the end of the file reads as zeroes: no blocks. */
-    uint64_t there = clamp_to_file(walk, image->header.refcount_table_offset, table_bytes);
-    for (uint64_t i = 0; i * 8 < there && ret == 0; i++) {
+    uint64_t there = entries_in_file(walk, image->header.refcount_table_offset, table_bytes / 8);
+    for (uint64_t i = 0; i < there && ret == 0; i++) {
         uint64_t offset;
         const char *why;
         if (i % per_piece == 0 &&
@@ -360,11 +363,7 @@ static int co_walk_snapshots(struct walk *walk)
                     snapshots->table_bytes);
     for (uint32_t i = 0; i < snapshots->count && ret == 0; i++) {
         const struct qcow2_snapshot *snapshot = &snapshots->all[i];
-        if (snapshot->l1_size == 0 || snapshot->l1_table_offset >= walk->file_bytes)
-            ret = refer(walk, "a snapshot's L1 table", snapshot->l1_table_offset,
-                        (uint64_t)snapshot->l1_size * 8);
-        else
-            ret = co_walk_l1(walk, snapshot->l1_table_offset, snapshot->l1_size, false);
+        ret = co_walk_l1(walk, snapshot->l1_table_offset, snapshot->l1_size, false);
     }
     return ret;
 }

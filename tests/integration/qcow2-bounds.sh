@@ -78,6 +78,24 @@ refused_soon 60 '\377\377\377\377'                 # nb_snapshots
 refused_soon 100 '\377\377\377\370'                # header_length
 ok "headers that promise too much"
 
+# --- a check walks what the file has of a table, whatever number of entries it is said to have ---
+qemu-img create -q -f qcow2 -o cluster_size=512 many.qcow2 1M
+python3 - many.qcow2 <<'END'
+import struct, sys
+with open(sys.argv[1], "r+b") as file:
+    count, begin = 60000, (file.seek(0, 2) + 511) // 512 * 512
+    l1 = begin + (count * 64 + 511) // 512 * 512
+    for number in range(count):  # 4 Mi entries each, all but 64 past the end
+        file.seek(begin + number * 64)
+        file.write(struct.pack(">QIHHIIQIIQQ8s", l1, 1 << 22, 5, 0, 0, 0, 0, 0, 16, 0, 1 << 20, b"%05d" % number))
+    file.seek(60)
+    file.write(struct.pack(">IQ", count, begin))
+    file.truncate(l1 + 512)
+END
+timeout "$limit_s" "$HELPERS/image_tool" check qcow2 many.qcow2 >out || fail "check: status $?: $(tail -n 1 out)"
+grep -q "a snapshot's L1 table at 0x.* lies past the end of the file" out || fail "check says $(head out)"
+ok "tables past the end of the file are not walked"
+
 # --- to describe an image, its header is read and nothing else is opened ---
 if command -v strace >/dev/null; then
     qemu-img create -q -f raw base.raw 1M

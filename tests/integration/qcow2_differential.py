@@ -190,7 +190,8 @@ class Case:
             if kind == "count" and self.has_bits == 16:
                 file.seek(table)
                 block = struct.unpack(">Q", file.read(8))[0]
-                at = block + 2 * rng.randrange(0, os.path.getsize(self.theirs) >> bits)
+                counts = min(os.path.getsize(self.theirs) >> bits, (1 << bits) // 2)
+                at = block + 2 * rng.randrange(counts)
                 self.change(file, at, ">H", lambda count: rng.choice((0, count + 1, 2)))
             elif kind == "entry":
                 extended = struct.unpack_from(">I", header, 4)[0] == 3 and header[79] & 16

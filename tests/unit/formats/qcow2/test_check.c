@@ -163,7 +163,7 @@ static void co_tables_that_break_a_rule_are_errors(struct fixture *fixture, void
     EXPECT_ERROR("a snapshot's L1 table at 0x10000000000 lies past the end",
                  store_be64(to.snapshot, FAR_AWAY));
     /* It begins in the file's last cluster but one, and has 70. */
-    EXPECT_ERROR("an L1 table at ",
+    EXPECT_ERROR("a snapshot's L1 table at ",
                  store_be64(to.snapshot, fixture->disk.size_bytes - 2 * CLUSTER));
     EXPECT_ERROR("is used 2 times, and its refcount is 0",
                  store_be16(to.refcount_block + load_be64(to.l2) / CLUSTER * 2, 0));
