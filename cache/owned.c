@@ -38,10 +38,13 @@ static struct owned_top *top_new(uint64_t capacity)
     return top;
 }
 
-struct owned_top *owned_top_enlarge(struct owned *owned)
+struct owned_top *owned_top_enlarge(struct owned *owned, uint64_t leaves)
 {
     struct owned_top *top = atomic_load_explicit(&owned->top, memory_order_relaxed);
-    struct owned_top *larger = top_new((uint64_t)top->capacity * 2);
+    uint64_t capacity = (uint64_t)top->capacity * 2;
+    while (capacity < leaves)
+        capacity *= 2;
+    struct owned_top *larger = top_new(capacity);
     if (!larger)
         return NULL;
     uint32_t count = atomic_load_explicit(&top->count, memory_order_relaxed);
@@ -71,57 +74,79 @@ static void touch_pages(void *memory, size_t bytes)
 }
 
 /* All leaves there are in use. */
-static int add_chunk(struct owned *owned)
+static int add_chunk(struct owned_pool *pool)
 {
-    uint64_t more = owned->leaf_count < CHUNK_LEAVES_MIN   ? CHUNK_LEAVES_MIN
-                    : owned->leaf_count > CHUNK_LEAVES_MAX ? CHUNK_LEAVES_MAX
-                                                           : owned->leaf_count;
+    uint64_t more = pool->leaf_count < CHUNK_LEAVES_MIN   ? CHUNK_LEAVES_MIN
+                    : pool->leaf_count > CHUNK_LEAVES_MAX ? CHUNK_LEAVES_MAX
+                                                          : pool->leaf_count;
     struct owned_chunk *chunk;
     size_t bytes = sizeof(*chunk) + more * sizeof(chunk->leaves[0]);
     chunk = aligned_alloc(sizeof(chunk->leaves[0]), bytes);
     if (!chunk)
         return -ENOMEM;
-    chunk->next = owned->chunks;
-    owned->chunks = chunk;
-    owned->leaf_count += more;
-    owned->next_leaf = chunk->leaves;
-    owned->fresh_count = more;
+    chunk->next = pool->chunks;
+    pool->chunks = chunk;
+    pool->leaf_count += more;
+    pool->next_leaf = chunk->leaves;
+    pool->fresh_count = more;
     touch_pages(chunk, bytes);
     return 0;
 }
 
-int owned_reserve_leaves(struct owned *owned, uint64_t count)
+/* What is left of the newest chunk is free as others are. */
+static void give_fresh_leaves(struct owned_pool *pool)
+{
+    for (; pool->fresh_count > 0; pool->fresh_count--)
+        owned_pool_give(pool, pool->next_leaf++);
+}
+
+int owned_pool_reserve(struct owned_pool *pool, uint64_t count)
 {
     int ret = 0;
-    while (owned->free_count + owned->fresh_count < count && ret == 0) {
-        /* What is left of the chunk is free as well. */
-        for (; owned->fresh_count > 0; owned->fresh_count--)
-            owned_give_leaf(owned, owned->next_leaf++);
-        ret = add_chunk(owned);
+    while (pool->free_count + pool->fresh_count < count && ret == 0) {
+        give_fresh_leaves(pool);
+        ret = add_chunk(pool);
     }
     return ret;
 }
 
-struct owned_leaf *owned_take_leaf(struct owned *owned)
+struct owned_leaf *owned_pool_take(struct owned_pool *pool)
 {
-    struct owned_leaf *leaf = owned->free_leaves;
+    struct owned_leaf *leaf = pool->free_leaves;
     if (leaf) {
-        owned->free_leaves = leaf->next_free;
-        owned->free_count--;
+        pool->free_leaves = leaf->next_free;
+        pool->free_count--;
     } else {
-        assert(owned->fresh_count > 0);
-        leaf = owned->next_leaf++;
-        owned->fresh_count--;
+        assert(pool->fresh_count > 0);
+        leaf = pool->next_leaf++;
+        pool->fresh_count--;
     }
     atomic_store_explicit(&leaf->count, 0, memory_order_release);
     return leaf;
 }
 
-void owned_give_leaf(struct owned *owned, struct owned_leaf *leaf)
+void owned_pool_give(struct owned_pool *pool, struct owned_leaf *leaf)
 {
-    leaf->next_free = owned->free_leaves;
-    owned->free_leaves = leaf;
-    owned->free_count++;
+    leaf->next_free = pool->free_leaves;
+    pool->free_leaves = leaf;
+    pool->free_count++;
+}
+
+void owned_pool_join(struct owned_pool *pool, struct owned_pool *other)
+{
+    struct owned_chunk **chunks_end = &pool->chunks;
+    struct owned_leaf **free_end = &other->free_leaves;
+    give_fresh_leaves(other);
+    while (*chunks_end)
+        chunks_end = &(*chunks_end)->next;
+    *chunks_end = other->chunks;
+    while (*free_end)
+        free_end = &(*free_end)->next_free;
+    *free_end = pool->free_leaves;
+    pool->free_leaves = other->free_leaves;
+    pool->free_count += other->free_count;
+    pool->leaf_count += other->leaf_count;
+    *other = (struct owned_pool){.chunks = NULL};
 }
 
 int owned_new(struct owned **ret_owned)
@@ -146,7 +171,7 @@ void owned_free(struct owned *owned)
         older = top->older;
         free(top);
     }
-    for (struct owned_chunk *chunk = owned->chunks, *next; chunk; chunk = next) {
+    for (struct owned_chunk *chunk = owned->pool.chunks, *next; chunk; chunk = next) {
         next = chunk->next;
         free(chunk);
     }
@@ -155,7 +180,7 @@ void owned_free(struct owned *owned)
 
 uint64_t owned_bytes(const struct owned *owned)
 {
-    uint64_t bytes = sizeof(*owned) + owned->leaf_count * sizeof(struct owned_leaf);
+    uint64_t bytes = sizeof(*owned) + owned->pool.leaf_count * sizeof(struct owned_leaf);
     for (struct owned_top *top = atomic_load(&owned->top); top; top = top->older)
         bytes += sizeof(*top) + top->capacity * sizeof(top->entries[0]);
     return bytes;
@@ -265,8 +290,8 @@ static void end_change(struct owned *owned)
 static int reserve(struct owned *owned)
 {
     struct owned_top *top = top_of(owned);
-    int ret = owned_reserve_leaves(owned, 2);
-    if (ret == 0 && top->capacity - top_count(top) < 2 && !owned_top_enlarge(owned))
+    int ret = owned_pool_reserve(&owned->pool, 2);
+    if (ret == 0 && top->capacity - top_count(top) < 2 && !owned_top_enlarge(owned, 0))
         ret = -ENOMEM;
     return ret;
 }
@@ -279,7 +304,7 @@ static void set_count(struct owned_leaf *leaf, uint32_t count)
 static struct owned_leaf *insert_leaf(struct owned *owned, uint32_t at, uint64_t base)
 {
     struct owned_top *top = top_of(owned);
-    struct owned_leaf *leaf = owned_take_leaf(owned);
+    struct owned_leaf *leaf = owned_pool_take(&owned->pool);
     uint32_t count = top_count(top);
     for (uint32_t i = count; i > at; i--)
         owned_put_entry(top, i, owned_base_at(top, i - 1), owned_leaf_at(top, i - 1));
@@ -292,7 +317,7 @@ static void remove_leaf(struct owned *owned, uint32_t at)
 {
     struct owned_top *top = top_of(owned);
     uint32_t count = top_count(top);
-    owned_give_leaf(owned, owned_leaf_at(top, at));
+    owned_pool_give(&owned->pool, owned_leaf_at(top, at));
     for (uint32_t i = at; i + 1 < count; i++)
         owned_put_entry(top, i, owned_base_at(top, i + 1), owned_leaf_at(top, i + 1));
     atomic_store_explicit(&top->count, count - 1, memory_order_release);

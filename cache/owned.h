@@ -48,8 +48,10 @@ unsigned owned_first(const struct owned *owned, uint64_t first, uint64_t count,
 /* Memory that it takes. */
 uint64_t owned_bytes(const struct owned *owned);
 
-/* --- owned_fill.c: many at once, in any order, before anybody asks ------------------------------
+/* --- owned_fill.c, owned_finish.c: many at once, in any order, before anybody asks ---------------
  */
+
+#define OWNED_SHARES_MAX 2
 
 /* A cluster that two want. */
 struct owned_conflict {
@@ -59,16 +61,35 @@ struct owned_conflict {
 
 struct owned_part;
 struct owned_leaf;
+struct owned_entry;
+
+/* Leaves, and which of them are free. */
+struct owned_pool {
+    struct owned_chunk *chunks;
+    struct owned_leaf *free_leaves;
+    struct owned_leaf *next_leaf; /* of the newest chunk: the fresh ones begin here */
+    uint64_t free_count, fresh_count, leaf_count; /* fresh ones never were in use; all there are */
+};
+
+/* Some of the parts, and what is made of them. */
+struct owned_share {
+    size_t first, end;
+    struct owned_pool pool;
+    struct owned_entry *entries; /* of the top */
+    size_t entry_count, entry_room;
+    uint64_t first_element, last_element; /* 0: none */
+    int ret;
+    struct owned_conflict conflict; /* after -EEXIST */
+};
 
 struct owned_filler {
     struct owned *owned;
     unsigned part_bits; /* of the clusters of a part */
     struct owned_part *parts;
+    struct owned_leaf **oldest; /* leaf of each part that has any */
     size_t part_count;
-
-    struct owned_leaf *leaf; /* the last one; while it finishes */
-    uint64_t leaf_base, last_element;
-
+    unsigned share_count;
+    struct owned_share shares[OWNED_SHARES_MAX];
     struct owned_conflict conflict; /* after -EEXIST */
 };
 
@@ -82,6 +103,13 @@ int owned_filler_add_each(struct owned_filler *filler, const uint64_t *clusters,
                           unsigned owner);
 /* The set has all that was added. 0; -ENOMEM or -EEXIST: the set is good for owned_free() alone. */
 int owned_filler_finish(struct owned_filler *filler);
+/* The same in three steps, where several threads shall do it. First: into how many shares, 1 where
+ * a thread would not be worth it. */
+unsigned owned_filler_divide(struct owned_filler *filler);
+/* Each of these once, side by side. What goes wrong is told by the last step. */
+void owned_filler_finish_share(struct owned_filler *filler, unsigned nth);
+/* All of them are done. */
+int owned_filler_join(struct owned_filler *filler);
 /* At the end, also after a failure. */
 void owned_filler_fini(struct owned_filler *filler);
 

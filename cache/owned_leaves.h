@@ -3,7 +3,7 @@
 #define CACHE_OWNED_LEAVES_H
 
 /*
- * Inside of owned.c and owned_fill.c.
+ * Inside of owned.c, owned_fill.c and owned_finish.c.
  *
  * An *element* is a cluster's index with a *tag*: its owner, and whether it stands alone or is the
  * first or the last of some in a row; between these two there is no other element. Elements are
@@ -63,10 +63,7 @@ _Static_assert(sizeof(struct owned_chunk) == sizeof(struct owned_leaf), "as long
 struct owned {
     _Atomic(struct owned_top *) top;
     _Atomic uint32_t sequence; /* odd while something changes */
-    struct owned_chunk *chunks;
-    struct owned_leaf *free_leaves;
-    struct owned_leaf *next_leaf; /* of the newest chunk: the fresh ones begin here */
-    uint64_t free_count, fresh_count, leaf_count; /* fresh ones never were in use; all there are */
+    struct owned_pool pool;
 };
 
 static inline uint64_t owned_element(uint64_t cluster_index, enum owned_kind kind, unsigned owner)
@@ -127,12 +124,16 @@ static inline void owned_put_element(struct owned_leaf *leaf, uint32_t at, uint6
     atomic_store_explicit(&leaf->words[at], (uint32_t)element, memory_order_release);
 }
 
-/* Another top, of twice the capacity, with the same leaves; NULL: no memory. */
-struct owned_top *owned_top_enlarge(struct owned *owned);
+/* Another top, of at least twice the capacity and for so many leaves, with the same ones; NULL: no
+ * memory. */
+struct owned_top *owned_top_enlarge(struct owned *owned, uint64_t count);
 /* There are so many free leaves at least. 0 or -ENOMEM. */
-int owned_reserve_leaves(struct owned *owned, uint64_t count);
+int owned_pool_reserve(struct owned_pool *pool, uint64_t count);
 /* One of those, empty. */
-struct owned_leaf *owned_take_leaf(struct owned *owned);
-void owned_give_leaf(struct owned *owned, struct owned_leaf *leaf);
+struct owned_leaf *owned_pool_take(struct owned_pool *pool);
+/* Of this pool or another one, as long as all of them are joined before one is freed. */
+void owned_pool_give(struct owned_pool *pool, struct owned_leaf *leaf);
+/* All that another pool has; that one is empty then. */
+void owned_pool_join(struct owned_pool *pool, struct owned_pool *other);
 
 #endif

@@ -14,6 +14,9 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "block/env.h"
+#include "block/parts.h"
+#include "block/workers.h"
 #include "common/align.h"
 #include "common/endian.h"
 #include "common/log.h"
@@ -190,6 +193,43 @@ static int co_collect(struct collection *collection, struct error *err)
     return ret == 0 ? co_own_pointed(collection, &l2_tables, err) : ret;
 }
 
+/* What a worker brings to its place. */
+struct finishing {
+    struct owned_filler *filler;
+    struct workers *workers;
+    unsigned share;
+};
+
+static int finish_work(void *arg)
+{
+    const struct finishing *finishing = arg;
+    owned_filler_finish_share(finishing->filler, finishing->share);
+    return 0;
+}
+
+static int co_finish_share(void *arg)
+{
+    const struct finishing *finishing = arg;
+    return workers_co_run(finishing->workers, finish_work, arg);
+}
+
+/* With very many tables it is work for two processors. Nothing can go wrong before all are done. */
+static int co_finish(struct collection *collection)
+{
+    struct finishing finishing = {&collection->filler, collection->image->node->env->workers, 0};
+    unsigned shares = owned_filler_divide(&collection->filler);
+    struct parts *parts = shares > 1 ? parts_new(sizeof(finishing), co_finish_share) : NULL;
+    for (; finishing.share < shares; finishing.share++) {
+        if (parts)
+            parts_co_start(parts, &finishing);
+        else
+            finish_work(&finishing);
+    }
+    if (parts)
+        parts_co_end(parts);
+    return owned_filler_join(&collection->filler);
+}
+
 static int co_own_metadata(struct qcow2_image *image, struct error *err)
 {
     struct collection collection = {.image = image};
@@ -198,7 +238,7 @@ static int co_own_metadata(struct qcow2_image *image, struct error *err)
                       qcow2_clusters_of(&image->geometry, file_bytes));
     int ret = co_collect(&collection, err);
     if (ret == 0) {
-        ret = owned_filler_finish(&collection.filler);
+        ret = co_finish(&collection);
         if (ret < 0)
             ret = refuse(&collection, ret, err);
     }

@@ -53,8 +53,20 @@ for layout in packed backward scattered; do
     full_image most.qcow2 12 $((8 << 40)) $layout
     opens_both_ways most.qcow2
 done
-rm most.qcow2
 ok "images with the most tables are opened in little time and memory"
+
+# Of the last one, which is scattered: a table that two entries point to is found among all of them, whoever
+# looks at it.
+l1_offset=$(($(od -An -tu8 --endian=big -j 40 -N 8 most.qcow2)))
+for entry in 5 2000000 4194303; do
+    cp --sparse=always most.qcow2 twice.qcow2
+    dd if=most.qcow2 of=twice.qcow2 bs=8 count=1 skip=$((l1_offset / 8 + entry)) \
+        seek=$((l1_offset / 8 + (entry + 1000000) % 4194304)) conv=notrunc status=none
+    ! timeout "$limit_s" "$PLATTER" -k "$dir/never" -f qcow2 twice.qcow2 >out 2>&1 || fail "entry $entry: served"
+    grep -q 'an L2 table and an L2 table both have the cluster at 0x' out || fail "entry $entry: $(cat out)"
+done
+rm most.qcow2 twice.qcow2
+ok "a table that two entries point to, among the most"
 
 # --- headers that promise too much are refused as quickly ---
 refused_soon() { # OFFSET BYTES

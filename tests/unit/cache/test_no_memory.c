@@ -220,6 +220,7 @@ CACHE_TEST(a_log_without_memory_is_none)
 
 #define RUNS 4000u
 #define DENSE 200000u
+#define MANY (UINT64_C(600) << 10) /* more than one share has */
 #define OWNER 3
 
 /* Far from each other: each needs a place of its own in the set. */
@@ -302,6 +303,32 @@ static void a_fill_without_memory_says_so(void **state)
     assert_true(fail_at > 20);
 }
 
+/* Any of the shares. */
+static void a_share_without_memory_says_so(void **state)
+{
+    (void)state;
+    uint64_t fail_at = 1;
+    for (int ret = -ENOMEM; ret < 0; fail_at++) {
+        struct owned *owned;
+        struct owned_filler filler;
+        assert_int_equal(owned_new(&owned), 0);
+        owned_filler_init(&filler, owned, MANY * 64);
+        for (uint64_t i = 0; i < MANY; i++)
+            assert_int_equal(owned_filler_add(&filler, i * 7919 % MANY * 64, 1, OWNER), 0);
+        crash_no_memory_arm(fail_at, false);
+        ret = owned_filler_finish(&filler);
+        assert_int_equal(crash_no_memory_failed(), ret < 0 ? 1 : 0);
+        crash_no_memory_disarm();
+        assert_true(ret == 0 || ret == -ENOMEM);
+        assert_int_equal(filler.share_count, OWNED_SHARES_MAX);
+        owned_filler_fini(&filler);
+        if (ret == 0)
+            assert_int_equal(owned_by(owned, (MANY - 1) * 64), OWNER);
+        owned_free(owned);
+    }
+    assert_true(fail_at > 20);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -314,6 +341,7 @@ int main(void)
         cmocka_unit_test(a_log_without_memory_is_none),
         cmocka_unit_test(what_cannot_be_added_changes_nothing),
         cmocka_unit_test(a_fill_without_memory_says_so),
+        cmocka_unit_test(a_share_without_memory_says_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
