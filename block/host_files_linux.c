@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -176,6 +177,13 @@ static int linux_will_need(struct host_files *files, int fd, uint64_t offset, ui
     return -posix_fadvise(fd, (off_t)offset, (off_t)length, POSIX_FADV_WILLNEED);
 }
 
+static uint64_t linux_sleeps(struct host_files *files)
+{
+    struct rusage usage;
+    (void)files;
+    return getrusage(RUSAGE_THREAD, &usage) < 0 ? 0 : (uint64_t)usage.ru_nvcsw;
+}
+
 static int linux_unlink(struct host_files *files, const char *path)
 {
     (void)files;
@@ -286,6 +294,7 @@ struct host_files host_files_linux = {
     .seek = linux_seek,
     .will_need = linux_will_need,
     .forget_pages = linux_forget_pages,
+    .sleeps = linux_sleeps,
     .unlink = linux_unlink,
     .ioctl = linux_ioctl,
     .make_blocking = linux_make_blocking,

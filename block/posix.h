@@ -53,6 +53,8 @@ struct posix_file {
     _Atomic unsigned engine_writes_due;
     /* How many more than usual will be due when one has stopped the loop again. */
     _Atomic unsigned engine_writes_more;
+    /* When the engine's last one came back, by the loop's clock. */
+    _Atomic uint64_t engine_write_ended_ns;
 
     struct host_pages pages; /* for posix_lend(); base NULL: nothing is lent */
     struct posix_tail tail;

@@ -16,6 +16,13 @@
  * the loop's, so under the simulation's clock, and with an engine that does not ask for it
  * (inline_writes_pay), nothing here depends on how fast the machine is. Many at once take turns
  * with the sends and the sockets; see loop_count_work().
+ *
+ * Two things look slow and are not. A thread whose processor is taken, by another one or by the
+ * host of a virtual machine, does not write meanwhile: so where it costs little beside the copy,
+ * from 32 KiB on, a write in the loop counts as slow only if the thread has slept in it. And a file
+ * system lets one writer into a file at a time, so of eight writes of 256 KiB in the engine the
+ * last takes a millisecond from its start: there the millisecond begins when the one before is
+ * back. Without these two, large writes of a busy machine went to the engine and stayed there.
  */
 #include <errno.h>
 
@@ -28,6 +35,7 @@
 
 #define INLINE_WRITE_BYTES_MAX (256 * 1024)
 #define INLINE_READ_BYTES_MAX (64 * 1024)
+#define COUNTED_BYTES_MIN (32 * 1024)
 #define QUICK_WRITE_NS_MAX NS_PER_MS
 #define QUICK_WRITES_WANTED 64
 #define QUICK_WRITES_WANTED_MAX 8192
@@ -44,20 +52,49 @@ static void set_count(atomic_uint *count, unsigned value)
     atomic_store_explicit(count, value, memory_order_relaxed);
 }
 
-static void note_engine_write(struct posix_file *file, bool was_quick)
+static void note_engine_write(struct posix_file *file, uint64_t started_ns)
 {
     unsigned due = atomic_load_explicit(&file->engine_writes_due, memory_order_relaxed);
     unsigned more = atomic_load_explicit(&file->engine_writes_more, memory_order_relaxed);
-    if (!was_quick)
+    uint64_t turn_ns = atomic_load_explicit(&file->engine_write_ended_ns, memory_order_relaxed);
+    uint64_t now_ns = clock_now_ns();
+    atomic_store_explicit(&file->engine_write_ended_ns, now_ns, memory_order_relaxed);
+    /* Nobody was before it; or another loop's, whose clock need not be this one. */
+    if (turn_ns < started_ns || turn_ns > now_ns)
+        turn_ns = started_ns;
+    if (now_ns - turn_ns > QUICK_WRITE_NS_MAX)
         set_count(&file->engine_writes_due, QUICK_WRITES_WANTED + more);
     else if (due > 0)
         set_count(&file->engine_writes_due, due - 1);
 }
 
-static void note_inline_write(struct posix_file *file, bool was_quick)
+/* Before a write in the loop, and what note_inline_write() compares. */
+struct inline_write {
+    uint64_t started_ns, sleeps;
+    bool counts_sleeps;
+};
+
+static struct inline_write begin_inline_write(const struct posix_file *file, size_t length)
+{
+    struct host_files *files = file->files;
+    struct inline_write write = {.counts_sleeps = length >= COUNTED_BYTES_MIN && files->sleeps};
+    if (write.counts_sleeps)
+        write.sleeps = files->sleeps(files);
+    write.started_ns = clock_now_ns();
+    return write;
+}
+
+static bool was_quick(const struct posix_file *file, const struct inline_write *write)
+{
+    if (clock_now_ns() - write->started_ns <= QUICK_WRITE_NS_MAX)
+        return true;
+    return write->counts_sleeps && file->files->sleeps(file->files) == write->sleeps;
+}
+
+static void note_inline_write(struct posix_file *file, const struct inline_write *write)
 {
     unsigned more = atomic_load_explicit(&file->engine_writes_more, memory_order_relaxed);
-    if (was_quick) {
+    if (was_quick(file, write)) {
         if (more > 0)
             set_count(&file->engine_writes_more, more - 1);
         return;
@@ -84,20 +121,17 @@ static int64_t co_write_watched(struct posix_file *file, struct engine *engine,
     while (may_write_inline(file, length) && !loop_has_room(loop))
         coroutine_co_pause();
     loop_backlog_fell(loop, 1);
-    uint64_t started_ns = clock_now_ns();
     int64_t result;
-    bool is_inline = may_write_inline(file, length);
-    if (is_inline) {
+    if (may_write_inline(file, length)) {
+        struct inline_write write = begin_inline_write(file, length);
         result = file->files->pwritev(file->files, op->fd, op->iov, (int)op->iov_count, op->offset);
+        note_inline_write(file, &write);
         loop_count_work(loop, length);
     } else {
+        uint64_t started_ns = clock_now_ns();
         result = engine_co_run(engine, op);
+        note_engine_write(file, started_ns);
     }
-    bool was_quick = clock_now_ns() - started_ns <= QUICK_WRITE_NS_MAX;
-    if (is_inline)
-        note_inline_write(file, was_quick);
-    else
-        note_engine_write(file, was_quick);
     return result;
 }
 

@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,6 +47,8 @@ struct odd_files {
     _Atomic unsigned reads, writes, seeks, syncs, fallocates, direct_writes, will_needs;
     uint64_t needed_offset, needed_length; /* of the last will_need */
     _Atomic pthread_t write_thread;
+    _Atomic bool write_gate; /* a write waits for `gate`, which the test made */
+    sem_t gate;
     int open_error;      /* what opening for writing gives; 0: nothing special */
     int kind;            /* what info calls the file instead of what it is; -1: the truth */
     int fallocate_error; /* what every fallocate gives; 0: nothing special */
@@ -162,6 +165,8 @@ static inline ssize_t odd_pwritev(struct host_files *files, int fd, const struct
     odd->writes++;
     odd->direct_writes += fd == odd->direct_fd;
     odd->write_thread = pthread_self();
+    if (odd->write_gate)
+        sem_wait(&odd->gate);
     if (odd_interrupts(odd))
         return -EINTR;
     if (odd->write_nothing)

@@ -188,89 +188,6 @@ static void a_write_without_progress_is_an_error_not_a_circle(void **state)
     with_posix(state, no_progress_body);
 }
 
-/* --- small writes in the loop -------------------------------------------------------------------
- */
-
-static uint64_t fake_now_ns, fake_step_ns;
-
-static uint64_t fake_clock_now(struct clock *clock)
-{
-    (void)clock;
-    return fake_now_ns += fake_step_ns;
-}
-
-static struct clock fake_clock = {fake_clock_now};
-
-static bool write_is_inline(struct posix_fixture *fixture, struct block_node *node, size_t length)
-{
-    static uint8_t data[512 * 1024];
-    assert_int_equal(write_at(node, 0, data, length), 0);
-    return pthread_equal(fixture->odd.write_thread, pthread_self());
-}
-
-static void inline_body(void *arg)
-{
-    struct posix_fixture *fixture = arg;
-    struct block_node *node = open_image(fixture, NULL);
-    fake_step_ns = 1000;
-    assert_true(write_is_inline(fixture, node, 4096));
-    assert_true(write_is_inline(fixture, node, 256 * 1024));
-    assert_false(write_is_inline(fixture, node, 256 * 1024 + 1)); /* too large */
-    assert_true(write_is_inline(fixture, node, 1));
-
-    fake_step_ns = 2 * NS_PER_MS; /* one slow write, made in the loop */
-    assert_true(write_is_inline(fixture, node, 4096));
-    fake_step_ns = 1000; /* quick again: 64 go through the engine, then the loop takes over */
-    for (int i = 0; i < 64; i++)
-        assert_false(write_is_inline(fixture, node, 4096));
-    for (int i = 0; i < 64; i++) /* and after as many it is as if nothing had been */
-        assert_true(write_is_inline(fixture, node, 4096));
-
-    fake_step_ns = 2 * NS_PER_MS;
-    assert_true(write_is_inline(fixture, node, 4096));
-    fake_step_ns = 1000;
-    for (int i = 0; i < 63; i++)
-        assert_false(write_is_inline(fixture, node, 4096));
-    fake_step_ns = 2 * NS_PER_MS; /* slow in the engine: the count begins anew */
-    assert_false(write_is_inline(fixture, node, 4096));
-    fake_step_ns = 1000;
-    for (int i = 0; i < 128; i++) /* with what a second stop of the loop would cost */
-        assert_false(write_is_inline(fixture, node, 4096));
-
-    unsigned due = 64 + 64; /* slow whenever the loop takes over: it does so less and less */
-    for (int stop = 0; stop < 12; stop++) {
-        fake_step_ns = 2 * NS_PER_MS;
-        assert_true(write_is_inline(fixture, node, 1));
-        fake_step_ns = 1000;
-        for (unsigned i = 0; i < due; i++)
-            assert_false(write_is_inline(fixture, node, 1));
-        due = due < 4096 ? 2 * due : 8192;
-    }
-    block_co_node_unref(node);
-}
-
-/* With a clock of its own, the threads engine, and the thread of each write noted. */
-static void small_writes_run_in_the_loop_while_they_are_quick(void **state)
-{
-    (void)state;
-    struct posix_fixture fixture = {
-        .folder = "/tmp/platter-test-XXXXXX", .engine = &engine_threads, .odd = odd_files_new()};
-    assert_non_null(mkdtemp(fixture.folder));
-    snprintf(fixture.path, sizeof(fixture.path), "%s/image", fixture.folder);
-    make_image(&fixture, 200000);
-    assert_int_equal(loop_new(&fixture.loop, 0, &poller_ev, &fake_clock, NULL), 0);
-    assert_int_equal(workers_new(&fixture.workers, 1, NULL), 0);
-    assert_int_equal(block_env_init(&fixture.env, &fixture.loop, 1, fixture.workers,
-                                    &fixture.odd.files, only_file, NULL),
-                     0);
-    assert_int_equal(loop_run_co(fixture.loop, inline_body, &fixture), 0);
-    block_env_fini(&fixture.env);
-    workers_free(fixture.workers);
-    loop_free(fixture.loop);
-    unlink(fixture.path);
-    rmdir(fixture.folder);
-}
-
 static void cache_body(struct posix_fixture *fixture)
 {
     make_image(fixture, 100001);
@@ -349,7 +266,6 @@ int main(void)
         ON_EACH_ENGINE(a_write_past_the_end_makes_the_file_longer),
         ON_EACH_ENGINE(a_file_that_another_one_cut_reads_as_zeroes),
         cmocka_unit_test(a_write_without_progress_is_an_error_not_a_circle),
-        cmocka_unit_test(small_writes_run_in_the_loop_while_they_are_quick),
         cmocka_unit_test(a_cache_request_is_told_to_the_kernel_or_reads),
         cmocka_unit_test(a_cache_request_leaves_a_direct_file_alone),
         cmocka_unit_test(without_flushes_nothing_is_forced_to_the_disk),

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* posix_transfer.c: which writes are made in the loop, by a clock that the test turns. */
+#include "tests/unit/block/posix_fixture.h"
+
+#define LARGE (256 * 1024)
+
+static uint64_t fake_now_ns, fake_step_ns;
+
+static uint64_t fake_clock_now(struct clock *clock)
+{
+    (void)clock;
+    return fake_now_ns += fake_step_ns;
+}
+
+static struct clock fake_clock = {fake_clock_now};
+
+static bool write_is_inline(struct posix_fixture *fixture, struct block_node *node, size_t length)
+{
+    static uint8_t data[512 * 1024];
+    assert_int_equal(write_at(node, 0, data, length), 0);
+    return pthread_equal(fixture->odd.write_thread, pthread_self());
+}
+
+static void inline_body(void *arg)
+{
+    struct posix_fixture *fixture = arg;
+    struct block_node *node = open_image(fixture, NULL);
+    fake_step_ns = 1000;
+    assert_true(write_is_inline(fixture, node, 4096));
+    assert_true(write_is_inline(fixture, node, 256 * 1024));
+    assert_false(write_is_inline(fixture, node, 256 * 1024 + 1)); /* too large */
+    assert_true(write_is_inline(fixture, node, 1));
+
+    fake_step_ns = 2 * NS_PER_MS; /* one slow write, made in the loop */
+    assert_true(write_is_inline(fixture, node, 4096));
+    fake_step_ns = 1000; /* quick again: 64 go through the engine, then the loop takes over */
+    for (int i = 0; i < 64; i++)
+        assert_false(write_is_inline(fixture, node, 4096));
+    for (int i = 0; i < 64; i++) /* and after as many it is as if nothing had been */
+        assert_true(write_is_inline(fixture, node, 4096));
+
+    fake_step_ns = 2 * NS_PER_MS;
+    assert_true(write_is_inline(fixture, node, 4096));
+    fake_step_ns = 1000;
+    for (int i = 0; i < 63; i++)
+        assert_false(write_is_inline(fixture, node, 4096));
+    fake_step_ns = 2 * NS_PER_MS; /* slow in the engine: the count begins anew */
+    assert_false(write_is_inline(fixture, node, 4096));
+    fake_step_ns = 1000;
+    for (int i = 0; i < 128; i++) /* with what a second stop of the loop would cost */
+        assert_false(write_is_inline(fixture, node, 4096));
+
+    unsigned due = 64 + 64; /* slow whenever the loop takes over: it does so less and less */
+    for (int stop = 0; stop < 12; stop++) {
+        fake_step_ns = 2 * NS_PER_MS;
+        assert_true(write_is_inline(fixture, node, 1));
+        fake_step_ns = 1000;
+        for (unsigned i = 0; i < due; i++)
+            assert_false(write_is_inline(fixture, node, 1));
+        due = due < 4096 ? 2 * due : 8192;
+    }
+    block_co_node_unref(node);
+}
+
+/* --- what only looks slow -----------------------------------------------------------------------
+ */
+
+static uint64_t sleep_count, sleeps_a_write;
+
+static uint64_t counted_sleeps(struct host_files *files)
+{
+    (void)files;
+    return sleep_count += sleeps_a_write; /* asked before and after */
+}
+
+static void sleepless_body(void *arg)
+{
+    struct posix_fixture *fixture = arg;
+    fixture->odd.files.sleeps = counted_sleeps;
+    struct block_node *node = open_image(fixture, NULL);
+    fake_step_ns = 2 * NS_PER_MS;
+    sleeps_a_write = 0; /* another one had the processor */
+    for (int i = 0; i < 3; i++)
+        assert_true(write_is_inline(fixture, node, LARGE));
+    sleeps_a_write = 1;
+    assert_true(write_is_inline(fixture, node, LARGE));
+    fake_step_ns = 1000;
+    for (int i = 0; i < 64; i++)
+        assert_false(write_is_inline(fixture, node, LARGE));
+    for (int i = 0; i < 64; i++)
+        assert_true(write_is_inline(fixture, node, LARGE)); /* it sleeps, and not for long */
+
+    sleeps_a_write = 0; /* of small ones nobody asks */
+    fake_step_ns = 2 * NS_PER_MS;
+    assert_true(write_is_inline(fixture, node, 4096));
+    fake_step_ns = 1000;
+    assert_false(write_is_inline(fixture, node, LARGE));
+    block_co_node_unref(node);
+}
+
+struct queued_write {
+    struct block_node *node;
+    unsigned *ended_count;
+};
+
+static void queued_write_entry(void *arg)
+{
+    static uint8_t data[4096];
+    struct queued_write *write = arg;
+    assert_int_equal(write_at(write->node, 0, data, sizeof(data)), 0);
+    (*write->ended_count)++;
+}
+
+/* At once in the engine, and carried out one after the other, `each_ns` apart. */
+static void co_write_queued(struct posix_fixture *fixture, struct block_node *node, unsigned count,
+                            uint64_t each_ns)
+{
+    unsigned ended_count = 0;
+    struct queued_write write = {.node = node, .ended_count = &ended_count};
+    fixture->odd.write_gate = true;
+    fake_step_ns = 0;
+    for (unsigned i = 0; i < count; i++)
+        assert_int_equal(coroutine_start(fixture->loop, queued_write_entry, &write), 0);
+    for (unsigned i = 0; i < count; i++) {
+        fake_now_ns += each_ns;
+        sem_post(&fixture->odd.gate);
+        while (ended_count <= i)
+            coroutine_co_pause();
+    }
+    fixture->odd.write_gate = false;
+    fake_step_ns = 1000;
+}
+
+static void queue_body(void *arg)
+{
+    enum { QUEUED = 4 };
+    struct posix_fixture *fixture = arg;
+    struct block_node *node = open_image(fixture, NULL);
+    fake_step_ns = 2 * NS_PER_MS;
+    assert_true(write_is_inline(fixture, node, 4096));
+    fake_step_ns = 1000;
+    for (int i = 0; i < 64 - QUEUED; i++)
+        assert_false(write_is_inline(fixture, node, 4096));
+    co_write_queued(fixture, node, QUEUED, NS_PER_MS * 9 / 10);
+    assert_true(write_is_inline(fixture, node, 4096));
+
+    fake_step_ns = 2 * NS_PER_MS;
+    assert_true(write_is_inline(fixture, node, 4096));
+    co_write_queued(fixture, node, 64 + 63 - 1, NS_PER_MS / 10);
+    co_write_queued(fixture, node, 1, NS_PER_MS * 11 / 10); /* that one was slow by itself */
+    for (int i = 0; i < 128; i++)
+        assert_false(write_is_inline(fixture, node, 4096));
+    block_co_node_unref(node);
+}
+
+/* --- the tests ----------------------------------------------------------------------------------
+ */
+
+/* With a clock of its own, the threads engine, and the thread of each write noted. */
+static void with_fake_clock(void (*body)(void *arg))
+{
+    struct posix_fixture fixture = {
+        .folder = "/tmp/platter-test-XXXXXX", .engine = &engine_threads, .odd = odd_files_new()};
+    assert_non_null(mkdtemp(fixture.folder));
+    snprintf(fixture.path, sizeof(fixture.path), "%s/image", fixture.folder);
+    make_image(&fixture, 200000);
+    assert_int_equal(sem_init(&fixture.odd.gate, 0, 0), 0);
+    assert_int_equal(loop_new(&fixture.loop, 0, &poller_ev, &fake_clock, NULL), 0);
+    assert_int_equal(workers_new(&fixture.workers, 1, NULL), 0);
+    assert_int_equal(block_env_init(&fixture.env, &fixture.loop, 1, fixture.workers,
+                                    &fixture.odd.files, only_file, NULL),
+                     0);
+    assert_int_equal(loop_run_co(fixture.loop, body, &fixture), 0);
+    block_env_fini(&fixture.env);
+    workers_free(fixture.workers);
+    loop_free(fixture.loop);
+    sem_destroy(&fixture.odd.gate);
+    unlink(fixture.path);
+    rmdir(fixture.folder);
+}
+
+static void small_writes_run_in_the_loop_while_they_are_quick(void **state)
+{
+    (void)state;
+    with_fake_clock(inline_body);
+}
+
+static void a_large_write_that_never_slept_is_not_slow(void **state)
+{
+    (void)state;
+    with_fake_clock(sleepless_body);
+}
+
+static void a_write_is_not_slow_for_those_before_it_in_the_engine(void **state)
+{
+    (void)state;
+    with_fake_clock(queue_body);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(small_writes_run_in_the_loop_while_they_are_quick),
+        cmocka_unit_test(a_large_write_that_never_slept_is_not_slow),
+        cmocka_unit_test(a_write_is_not_slow_for_those_before_it_in_the_engine),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
