@@ -18,7 +18,7 @@
 #define TOP_CAPACITY_MIN 8
 #define TOP_CAPACITY_MAX (UINT32_C(1) << 30)
 #define CHUNK_LEAVES_MIN 4
-#define CHUNK_LEAVES_MAX 511 /* with what comes before them, 256 KiB at a time */
+#define CHUNK_LEAVES_MAX OWNED_CHUNK_LEAVES
 #define PAGE_BYTES 4096
 #define TOUCHED_BYTES_MIN (128 << 10)
 
@@ -73,15 +73,47 @@ static void touch_pages(void *memory, size_t bytes)
 #endif
 }
 
+static struct owned_chunk *chunk_new(uint64_t leaves)
+{
+    struct owned_chunk *chunk;
+    size_t bytes = sizeof(*chunk) + leaves * sizeof(chunk->leaves[0]);
+    chunk = aligned_alloc(sizeof(chunk->leaves[0]), bytes);
+    if (chunk)
+        touch_pages(chunk, bytes);
+    return chunk;
+}
+
+struct owned_chunk *owned_chunks_new(unsigned count)
+{
+    struct owned_chunk *chunks = NULL;
+    for (struct owned_chunk *chunk; count > 0 && (chunk = chunk_new(CHUNK_LEAVES_MAX)); count--) {
+        chunk->next = chunks;
+        chunks = chunk;
+    }
+    return chunks;
+}
+
+void owned_chunks_free(struct owned_chunk *chunks)
+{
+    for (struct owned_chunk *next; chunks; chunks = next) {
+        next = chunks->next;
+        free(chunks);
+    }
+}
+
 /* All leaves there are in use. */
 static int add_chunk(struct owned_pool *pool)
 {
     uint64_t more = pool->leaf_count < CHUNK_LEAVES_MIN   ? CHUNK_LEAVES_MIN
                     : pool->leaf_count > CHUNK_LEAVES_MAX ? CHUNK_LEAVES_MAX
                                                           : pool->leaf_count;
-    struct owned_chunk *chunk;
-    size_t bytes = sizeof(*chunk) + more * sizeof(chunk->leaves[0]);
-    chunk = aligned_alloc(sizeof(chunk->leaves[0]), bytes);
+    struct owned_chunk *chunk = pool->spare;
+    if (chunk) {
+        more = CHUNK_LEAVES_MAX;
+        pool->spare = chunk->next;
+    } else {
+        chunk = chunk_new(more);
+    }
     if (!chunk)
         return -ENOMEM;
     chunk->next = pool->chunks;
@@ -89,7 +121,6 @@ static int add_chunk(struct owned_pool *pool)
     pool->leaf_count += more;
     pool->next_leaf = chunk->leaves;
     pool->fresh_count = more;
-    touch_pages(chunk, bytes);
     return 0;
 }
 
@@ -171,10 +202,7 @@ void owned_free(struct owned *owned)
         older = top->older;
         free(top);
     }
-    for (struct owned_chunk *chunk = owned->pool.chunks, *next; chunk; chunk = next) {
-        next = chunk->next;
-        free(chunk);
-    }
+    owned_chunks_free(owned->pool.chunks);
     free(owned);
 }
 

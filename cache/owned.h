@@ -17,7 +17,7 @@
  * after a fill, and 2 MiB where that is more than 4; and 9 for each of those that came later, one
  * by one in the worst order. While it is filled, up to 512 more for each of 16384 parts of the file
  * at most, and for those that a part with many is parted into, which is less than 5 MiB; mostly
- * less than a MiB in all.
+ * less than a MiB in all. And 2 MiB at most that others made ready (owned_filler_supply()).
  */
 
 #include <stdbool.h>
@@ -61,11 +61,13 @@ struct owned_conflict {
 
 struct owned_part;
 struct owned_leaf;
+struct owned_chunk;
 struct owned_entry;
 
 /* Leaves, and which of them are free. */
 struct owned_pool {
     struct owned_chunk *chunks;
+    struct owned_chunk *spare; /* nothing of these is in use yet */
     struct owned_leaf *free_leaves;
     struct owned_leaf *next_leaf; /* of the newest chunk: the fresh ones begin here */
     uint64_t free_count, fresh_count, leaf_count; /* fresh ones never were in use; all there are */
@@ -101,6 +103,15 @@ int owned_filler_add(struct owned_filler *filler, uint64_t first, uint64_t count
 /* The same of so many single clusters. */
 int owned_filler_add_each(struct owned_filler *filler, const uint64_t *clusters, size_t count,
                           unsigned owner);
+/* Memory for what will be added, in chunks: it takes the host a fifth of the time of a fill to find
+ * it, and another thread may have that done meanwhile. How many should be made now, where so many
+ * clusters are still to come; mostly 0. */
+unsigned owned_filler_wants(const struct owned_filler *filler, uint64_t clusters);
+/* Any thread. So many, or fewer where there is no memory; NULL: none. */
+struct owned_chunk *owned_chunks_new(unsigned count);
+void owned_chunks_free(struct owned_chunk *chunks); /* takes NULL */
+/* They are the filler's now. */
+void owned_filler_supply(struct owned_filler *filler, struct owned_chunk *chunks);
 /* The set has all that was added. 0; -ENOMEM or -EEXIST: the set is good for owned_free() alone. */
 int owned_filler_finish(struct owned_filler *filler);
 /* The same in three steps, where several threads shall do it. First: into how many shares, 1 where

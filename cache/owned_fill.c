@@ -24,6 +24,8 @@
 #define PARTS_WANTED 4096
 #define PARTS_MAX 16384 /* some of what is added may lie past the end that was said */
 #define PART_BITS_MIN 20
+#define SUPPLIED_LEAVES_MIN 2048 /* fewer are no work for another thread */
+#define SUPPLIED_CHUNKS 4        /* at a time */
 
 void owned_filler_init(struct owned_filler *filler, struct owned *owned, uint64_t clusters_end)
 {
@@ -40,6 +42,8 @@ void owned_filler_fini(struct owned_filler *filler)
         owned_pool_join(&filler->owned->pool, &filler->shares[i].pool);
         free(filler->shares[i].entries);
     }
+    owned_chunks_free(filler->owned->pool.spare);
+    filler->owned->pool.spare = NULL;
     free(filler->parts); /* the leaves are the set's */
     free(filler->oldest);
     *filler = (struct owned_filler){.owned = NULL};
@@ -137,4 +141,27 @@ int owned_filler_add_each(struct owned_filler *filler, const uint64_t *clusters,
         *parts[at].next++ = (uint32_t)(clusters[i] << OWNED_TAG_BITS | tag);
     }
     return 0;
+}
+
+/* --- memory that others make ready --------------------------------------------------------------
+ */
+
+unsigned owned_filler_wants(const struct owned_filler *filler, uint64_t clusters)
+{
+    const struct owned_pool *pool = &filler->owned->pool;
+    unsigned spare = 0;
+    for (const struct owned_chunk *chunk = pool->spare; chunk; chunk = chunk->next)
+        spare++;
+    if (pool->leaf_count < SUPPLIED_LEAVES_MIN || spare >= SUPPLIED_CHUNKS)
+        return 0;
+    uint64_t left = clusters / (OWNED_CHUNK_LEAVES * OWNED_LEAF_WORDS);
+    return (unsigned)smaller(SUPPLIED_CHUNKS, left > spare ? left - spare : 0);
+}
+
+void owned_filler_supply(struct owned_filler *filler, struct owned_chunk *chunks)
+{
+    struct owned_chunk **end = &filler->owned->pool.spare;
+    while (*end)
+        end = &(*end)->next;
+    *end = chunks;
 }

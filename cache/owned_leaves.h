@@ -27,6 +27,7 @@
 #define OWNED_TAG_BITS 5
 #define OWNED_SEGMENT_BITS (32 - OWNED_TAG_BITS)
 #define OWNED_LEAF_WORDS 125
+#define OWNED_CHUNK_LEAVES 511 /* of a large one; with what comes before them, 256 KiB */
 
 enum owned_kind {
     OWNED_ALONE,

@@ -14,6 +14,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "block/coroutine.h"
 #include "block/env.h"
 #include "block/parts.h"
 #include "block/workers.h"
@@ -38,10 +39,19 @@ static const char *const owner_names[] = {
 /* --- metadata -----------------------------------------------------------------------------------
  */
 
+/* A worker that makes memory ready, while the tables are read. */
+struct supply {
+    struct worker_job job;
+    unsigned count; /* of the chunks that it makes; 0: it has nothing to do */
+    struct owned_chunk *chunks;
+    struct coroutine *waiter;
+};
+
 /* What the metadata is collected with at the open. */
 struct collection {
     struct qcow2_image *image;
     struct owned_filler filler;
+    struct supply supply;
 };
 
 static int refuse(const struct collection *collection, int ret, struct error *err)
@@ -73,6 +83,43 @@ static int own(struct collection *collection, uint64_t offset, uint64_t length,
         return 0;
     int ret = owned_filler_add(&collection->filler, offset >> geometry->cluster_bits, count, owner);
     return ret < 0 ? refuse(collection, ret, err) : 0;
+}
+
+static void supply_work(struct worker_job *job)
+{
+    struct supply *supply = container_of(job, struct supply, job);
+    supply->chunks = owned_chunks_new(supply->count);
+}
+
+static void supply_done(struct worker_job *job)
+{
+    struct supply *supply = container_of(job, struct supply, job);
+    struct collection *collection = container_of(supply, struct collection, supply);
+    owned_filler_supply(&collection->filler, supply->chunks);
+    supply->count = 0;
+    if (supply->waiter)
+        coroutine_wake(supply->waiter);
+}
+
+/* So many entries are still to come. */
+static void go_on_supplying(struct collection *collection, uint64_t entries)
+{
+    struct supply *supply = &collection->supply;
+    unsigned count = supply->count > 0 ? 0 : owned_filler_wants(&collection->filler, entries);
+    if (count == 0)
+        return;
+    supply->count = count;
+    supply->job = (struct worker_job){.work = supply_work, .done = supply_done};
+    workers_submit(collection->image->node->env->workers, coroutine_loop(coroutine_self()),
+                   &supply->job);
+}
+
+static void co_end_supply(struct supply *supply)
+{
+    if (supply->count == 0)
+        return;
+    supply->waiter = coroutine_self();
+    coroutine_yield();
 }
 
 typedef bool decode_pointer(const struct qcow2_geometry *geometry, uint64_t entry,
@@ -140,6 +187,7 @@ static int co_own_pointed(struct collection *collection, const struct pointers *
     int ret = bytes ? 0 : error_set(err, -ENOMEM, "no memory to open '%.200s'", image->node->name);
     while (bytes_left > 0 && ret == 0) {
         size_t length = (size_t)smaller(bytes_left, piece_bytes);
+        go_on_supplying(collection, bytes_left / 8);
         ret = qcow2_co_read_bytes(image, at, bytes, length);
         if (ret < 0)
             error_set(err, ret, "cannot read the %s of '%.200s': %s", pointers->table,
@@ -237,6 +285,7 @@ static int co_own_metadata(struct qcow2_image *image, struct error *err)
     owned_filler_init(&collection.filler, image->writer->owned,
                       qcow2_clusters_of(&image->geometry, file_bytes));
     int ret = co_collect(&collection, err);
+    co_end_supply(&collection.supply);
     if (ret == 0) {
         ret = co_finish(&collection);
         if (ret < 0)

@@ -65,8 +65,15 @@ for entry in 5 2000000 4194303; do
     ! timeout "$limit_s" "$PLATTER" -k "$dir/never" -f qcow2 twice.qcow2 >out 2>&1 || fail "entry $entry: served"
     grep -q 'an L2 table and an L2 table both have the cluster at 0x' out || fail "entry $entry: $(cat out)"
 done
-rm most.qcow2 twice.qcow2
 ok "a table that two entries point to, among the most"
+
+# While a worker makes memory ready for those that come behind it.
+printf '\200\177\377\377\377\377\360\000' |
+    dd of=most.qcow2 bs=1 seek=$((l1_offset + 3000000 * 8)) conv=notrunc status=none
+! timeout "$limit_s" "$PLATTER" -k "$dir/never" -f qcow2 most.qcow2 >out 2>&1 || fail "a table past the end: served"
+grep -q 'entry 3000000 of the L1 table is 0x807ffffffffff000: it lies past the end of the file' out || fail "$(cat out)"
+rm most.qcow2 twice.qcow2
+ok "an entry that is wrong, among the most"
 
 # --- headers that promise too much are refused as quickly ---
 refused_soon() { # OFFSET BYTES

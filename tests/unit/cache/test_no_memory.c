@@ -329,6 +329,19 @@ static void a_share_without_memory_says_so(void **state)
     assert_true(fail_at > 20);
 }
 
+static void as_many_chunks_are_made_as_there_is_memory_for(void **state)
+{
+    (void)state;
+    for (unsigned fail_at = 1; fail_at <= 3; fail_at++) {
+        crash_no_memory_arm(fail_at, true);
+        struct owned_chunk *chunks = owned_chunks_new(3);
+        assert_int_equal(crash_no_memory_failed(), 1);
+        crash_no_memory_disarm();
+        assert_true((chunks == NULL) == (fail_at == 1));
+        owned_chunks_free(chunks);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -342,6 +355,7 @@ int main(void)
         cmocka_unit_test(what_cannot_be_added_changes_nothing),
         cmocka_unit_test(a_fill_without_memory_says_so),
         cmocka_unit_test(a_share_without_memory_says_so),
+        cmocka_unit_test(as_many_chunks_are_made_as_there_is_memory_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* owned_fill.c: many at once, in any order; what two want; what it takes. */
+/* owned_fill.c: many at once, in any order; what two want; what it takes, and who makes it ready.
+ */
 #include "tests/unit/unit.h"
 
 #include <errno.h>
+#include <pthread.h>
 
 #include "cache/owned.h"
 #include "tests/unit/block/block_fixture.h"
@@ -278,6 +280,92 @@ static void what_lies_too_far_away_is_refused(void **state)
     end(&fill);
 }
 
+/* --- memory that others make ready --------------------------------------------------------------
+ */
+
+#define CHUNK_BYTES (256 << 10)
+
+struct making {
+    pthread_t thread;
+    unsigned count;
+    struct owned_chunk *chunks;
+};
+
+static void *make_chunks(void *arg)
+{
+    struct making *making = arg;
+    making->chunks = owned_chunks_new(making->count);
+    return NULL;
+}
+
+/* As long as any are wanted, a thread is at work on them. Returns how many were made. */
+static unsigned fill_with_supply(struct fill *fill, uint64_t count, uint64_t expected)
+{
+    struct making making = {.count = 0};
+    unsigned made = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        if (i % 8192 == 0 && making.count > 0) {
+            pthread_join(making.thread, NULL);
+            owned_filler_supply(&fill->filler, making.chunks);
+            made += making.count;
+        }
+        if (i % 8192 == 0) {
+            making.count = owned_filler_wants(&fill->filler, expected - i);
+            if (making.count > 0)
+                assert_int_equal(pthread_create(&making.thread, NULL, make_chunks, &making), 0);
+        }
+        add(fill, i * 7919 % count * 5, 1, 4);
+    }
+    if (making.count > 0)
+        pthread_join(making.thread, NULL);
+    owned_chunks_free(making.count > 0 ? making.chunks : NULL);
+    return made;
+}
+
+static void memory_is_supplied_where_there_are_many(void **state)
+{
+    (void)state;
+    struct fill fill;
+    const uint64_t count = 1000000; /* prime to 7919 */
+    begin(&fill, count * 5);
+    unsigned made = fill_with_supply(&fill, count, count);
+    /* What is not for the first ones, or too little for the last ones. */
+    assert_in_range(made, 8, count / 125 / 511);
+    assert_in_range(owned_bytes(fill.owned), count * 4, count * 4 + 6 * CHUNK_BYTES);
+    assert_int_equal(owned_filler_finish(&fill.filler), 0);
+    for (uint64_t i = 0; i < count * 5; i++)
+        assert_int_equal(owned_by(fill.owned, i), i % 5 ? OWNED_NOBODY : 4);
+    end(&fill);
+}
+
+/* Of those who say there will be more than come, most is not made, and the rest is given back. */
+static void memory_is_supplied_as_it_is_used(void **state)
+{
+    (void)state;
+    struct fill fill;
+    begin(&fill, 1 << 22);
+    fill_with_supply(&fill, 400000, 4 << 20);
+    const uint64_t bytes = owned_bytes(fill.owned);
+    while (owned_filler_wants(&fill.filler, 4 << 20) > 0) {
+        struct owned_chunk *one = owned_chunks_new(1);
+        assert_non_null(one);
+        owned_filler_supply(&fill.filler, one);
+    }
+    assert_int_equal(owned_bytes(fill.owned), bytes);
+    assert_int_equal(owned_filler_wants(&fill.filler, UINT64_MAX), 0);
+    end(&fill); /* the sanitizer sees what is left */
+}
+
+static void no_memory_is_supplied_where_there_are_few(void **state)
+{
+    (void)state;
+    struct fill fill;
+    begin(&fill, 1 << 22);
+    assert_int_equal(fill_with_supply(&fill, 200000, 4 << 20), 0);
+    assert_int_equal(owned_filler_wants(&fill.filler, 4 << 20), 0);
+    end(&fill);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -290,6 +378,9 @@ int main(void)
         cmocka_unit_test(a_part_is_sorted_by_all_its_bits),
         cmocka_unit_test(a_part_with_many_is_parted_again),
         cmocka_unit_test(what_lies_too_far_away_is_refused),
+        cmocka_unit_test(memory_is_supplied_where_there_are_many),
+        cmocka_unit_test(memory_is_supplied_as_it_is_used),
+        cmocka_unit_test(no_memory_is_supplied_where_there_are_few),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
