@@ -26,6 +26,7 @@
 #include "block/coroutine_pool.h"
 #include "block/coroutine_private.h"
 #include "block/loop_backlog.h"
+#include "block/loop_room.h"
 #include "common/align.h"
 
 #define ROUNDS_MAX 16 /* in one turn, before the poller has its share */
@@ -61,10 +62,8 @@ struct loop {
     struct list tasks;
     struct list sources;
     struct list backlog_tasks; /* of those who wait until the backlog falls */
-    unsigned backlog;
     struct busy_poll busy_poll;
-    unsigned round_operations, round_operations_max; /* see loop_count_work() */
-    size_t round_bytes, turn_bytes;
+    struct loop_room room;
     struct coroutine_pool coroutine_pool;
 };
 
@@ -108,7 +107,7 @@ int loop_new(struct loop **ret_loop, unsigned index, const struct poller_ops *po
     if (posix_memalign((void **)&loop, 64, sizeof(*loop)))
         return error_set(err, -ENOMEM, "out of memory for event loop %u", index);
     *loop = (struct loop){.index = index, .poller_ops = poller_ops, .clock = clock};
-    loop->round_operations_max = LOOP_ROUND_OPERATIONS;
+    loop_room_init(&loop->room);
     loop->stop_job.run = stop_asked;
     list_init(&loop->ready);
     list_init(&loop->timers);
@@ -134,7 +133,7 @@ void loop_free(struct loop *loop)
     (void)left;
     assert(list_is_empty(&loop->ready) && list_is_empty(&loop->timers));
     assert(list_is_empty(&loop->tasks) && list_is_empty(&loop->sources));
-    assert(list_is_empty(&loop->backlog_tasks) && loop->backlog == 0);
+    assert(list_is_empty(&loop->backlog_tasks) && loop->room.backlog == 0);
     while (atomic_load(&loop->wakes_given) != loop->wakes_owed)
         sched_yield(); /* a poster is between its push and the end of its wake-up */
     coroutine_pool_fini(&loop->coroutine_pool);
@@ -285,21 +284,12 @@ static bool run_backlog_tasks(struct loop *loop)
     return any;
 }
 
-static void begin_round(struct loop *loop)
-{
-    if (loop->backlog == 0)
-        loop->round_operations_max = LOOP_ROUND_OPERATIONS;
-    loop_round_operations(loop);
-    loop->round_operations = 0;
-    loop->round_bytes = 0;
-}
-
 /* What the poller or the last round brought may have used the room up: then its answers are sent
  * before there is room again. */
 static bool run_round(struct loop *loop)
 {
     bool any = !loop_has_room(loop) && run_tasks(loop);
-    begin_round(loop);
+    loop_room_begin_round(&loop->room);
     any |= run_posted(loop);
     any |= resume_ready(loop);
     any |= run_tasks(loop);
@@ -313,8 +303,9 @@ static bool run_round(struct loop *loop)
 static bool run_rounds(struct loop *loop, bool *ret_idle)
 {
     bool any = false;
-    loop->turn_bytes = 0;
-    for (unsigned round = 0; round < ROUNDS_MAX && loop->turn_bytes < LOOP_TURN_BYTES; round++) {
+    loop->room.turn_bytes = 0;
+    for (unsigned round = 0; round < ROUNDS_MAX && loop->room.turn_bytes < LOOP_TURN_BYTES;
+         round++) {
         if (!run_round(loop)) {
             *ret_idle = true;
             return any;
@@ -528,41 +519,9 @@ void loop_timer_clear(struct loop_timer *timer)
     list_remove(&timer->link);
 }
 
-unsigned loop_round_operations(struct loop *loop)
+struct loop_room *loop_room(struct loop *loop)
 {
-    unsigned half = smaller(loop->backlog / 2, LOOP_ROUND_OPERATIONS_MAX);
-    if (half > loop->round_operations_max)
-        loop->round_operations_max = half;
-    return loop->round_operations_max;
-}
-
-bool loop_has_room(const struct loop *loop)
-{
-    return loop->round_operations < loop->round_operations_max &&
-           loop->round_bytes < LOOP_ROUND_BYTES;
-}
-
-void loop_count_work(struct loop *loop, size_t bytes)
-{
-    loop->round_operations++;
-    loop->round_bytes += bytes;
-    loop->turn_bytes += bytes;
-}
-
-void loop_backlog_grew(struct loop *loop)
-{
-    loop->backlog++;
-}
-
-void loop_backlog_fell(struct loop *loop, unsigned count)
-{
-    assert(count <= loop->backlog);
-    loop->backlog -= count;
-}
-
-bool loop_is_backlogged(const struct loop *loop)
-{
-    return loop->backlog >= LOOP_BACKLOG_MAX;
+    return &loop->room;
 }
 
 void loop_when_backlog_falls(struct loop *loop, struct loop_task *task)

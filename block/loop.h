@@ -170,7 +170,7 @@ void loop_set_busy_poll(struct loop *loop, uint64_t limit_ns);
 #define LOOP_ROUND_OPERATIONS_MAX 32
 #define LOOP_ROUND_BYTES (128 << 10)
 #define LOOP_TURN_BYTES (256 << 10)
-bool loop_has_room(const struct loop *loop);
+bool loop_has_room(struct loop *loop);
 /* How many operations a round has room for now: half of the backlog at its deepest since there was
  * none. So server and client both have work; with all of a short queue in one round they would
  * sleep and wake each other by turns. */

@@ -19,7 +19,7 @@ struct loop_task;
 #define LOOP_BACKLOG_MAX 96
 void loop_backlog_grew(struct loop *loop);
 void loop_backlog_fell(struct loop *loop, unsigned count);
-bool loop_is_backlogged(const struct loop *loop);
+bool loop_is_backlogged(struct loop *loop);
 /* Only then. The task runs once, when the backlog has fallen, after those that came before it;
  * loop_task_cancel() as for any. */
 void loop_when_backlog_falls(struct loop *loop, struct loop_task *task);

@@ -30,6 +30,13 @@ struct posix_tail {
     struct co_queue waiters;
 };
 
+/* Those whose writes are made one at a time; see posix_writer.c. */
+struct posix_writer {
+    pthread_mutex_t mutex; /* guards all of it */
+    bool is_writing;
+    struct list waiting;
+};
+
 enum posix_locking {
     POSIX_LOCKING_AUTO, /* where the file system can */
     POSIX_LOCKING_ON,   /* or not at all */
@@ -49,15 +56,14 @@ struct posix_file {
     /* What the file system turned out not to have; never asked for again. */
     _Atomic bool no_zero_range, no_punch_hole, no_allocate, no_seek;
 
-    /* So many quick writes must go through the engine before the next is made in the loop. */
-    _Atomic unsigned engine_writes_due;
+    /* So many quick writes must be made by a worker before the next is made in the loop. */
+    _Atomic unsigned worker_writes_due;
     /* How many more than usual will be due when one has stopped the loop again. */
-    _Atomic unsigned engine_writes_more;
-    /* When the engine's last one came back, by the loop's clock. */
-    _Atomic uint64_t engine_write_ended_ns;
+    _Atomic unsigned worker_writes_more;
 
     struct host_pages pages; /* for posix_lend(); base NULL: nothing is lent */
     struct posix_tail tail;
+    struct posix_writer writer;
     struct posix_extents data; /* where SEEK_DATA found data */
 };
 
@@ -174,6 +180,24 @@ int posix_co_write_range(struct block_node *node, int fd, uint32_t alignment, ui
                          const struct block_vec *vec, size_t *ret_done);
 /* One operation without data, carried on when a signal interrupts it. */
 int posix_co_operation(struct block_node *node, const struct engine_op *op);
+
+/* --- posix_writer.c -------------------------------------------------------------------------- */
+
+struct posix_written {
+    int64_t result; /* a count or a negative errno */
+    uint64_t took_ns;
+    bool was_quick;
+};
+
+/* Makes a buffered write on this thread. */
+struct posix_written posix_write_now(struct host_files *files, struct clock *clock,
+                                     const struct engine_op *op);
+
+void posix_writer_init(struct posix_writer *writer);
+void posix_writer_fini(struct posix_writer *writer);
+/* Makes a buffered write on a worker's thread, when it is its turn. */
+struct posix_written posix_writer_co_write(struct posix_file *file, struct workers *workers,
+                                           const struct engine_op *op);
 
 /* --- posix_tail.c ---------------------------------------------------------------------------- */
 

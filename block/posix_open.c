@@ -396,12 +396,14 @@ void posix_file_init(struct posix_file *file, const struct posix_opening *openin
     file->unmap = opening->options.unmap;
     file->pages = opening->pages;
     posix_tail_init(&file->tail);
+    posix_writer_init(&file->writer);
     posix_extents_init(&file->data);
 }
 
 void posix_file_fini(struct posix_file *file)
 {
     posix_extents_fini(&file->data);
+    posix_writer_fini(&file->writer);
     posix_tail_fini(&file->tail);
 }
 

@@ -8,21 +8,20 @@
  * takes 4 or 11 us at depth 16 and 97 us at depth 1, against 3 us for a plain pwrite into the page
  * cache (tests/bench/engine). So a write of up to 256 KiB is made on the spot, as long as this
  * file's writes are quick. One that took longer than a millisecond (the journal is full, dirty
- * pages are being throttled) has stopped the loop for that long; from then on the file's writes go
- * through the engine, until 64 of them in a row came back within a millisecond. More than one,
- * because a throttled writer is let through most of the time and then held for long; and twice as
- * many each time that the loop was stopped again, up to 8192, until as many went well on the spot:
- * a writer that is throttled for seconds stops the loop a few times, not a hundred. The clock is
- * the loop's, so under the simulation's clock, and with an engine that does not ask for it
- * (inline_writes_pay), nothing here depends on how fast the machine is. Many at once take turns
- * with the sends and the sockets; see loop_count_work().
+ * pages are being throttled) has stopped the loop for that long; from then on the file's writes
+ * are made by a worker (posix_writer.c), until 64 of them in a row took less than a millisecond.
+ * More than one, because a throttled writer is let through most of the time and then held for long;
+ * and twice as many each time that the loop was stopped again, up to 8192, until as many went well
+ * on the spot: a writer that is throttled for seconds stops the loop a few times, not a hundred.
+ * The clock is the loop's, so under the simulation's clock, and with an engine that does not ask
+ * for it (inline_writes_pay), nothing here depends on how fast the machine is. Many at once take
+ * turns with the sends and the sockets; see loop_count_work(): a write counts for its bytes, or for
+ * the nanoseconds that it took if they are more, since memory that the host has to find first costs
+ * a multiple.
  *
- * Two things look slow and are not. A thread whose processor is taken, by another one or by the
- * host of a virtual machine, does not write meanwhile: so where it costs little beside the copy,
- * from 32 KiB on, a write in the loop counts as slow only if the thread has slept in it. And a file
- * system lets one writer into a file at a time, so of eight writes of 256 KiB in the engine the
- * last takes a millisecond from its start: there the millisecond begins when the one before is
- * back. Without these two, large writes of a busy machine went to the engine and stayed there.
+ * What is best for one client is not for two: where others wait for the loop (loop_is_shared()),
+ * writes of more than 16 KiB go to the worker, which copies them while the loop serves on. A
+ * smaller one costs the loop less than the hand-over.
  */
 #include <errno.h>
 
@@ -30,21 +29,15 @@
 #include "block/env.h"
 #include "block/loop.h"
 #include "block/loop_backlog.h"
+#include "block/loop_room.h"
 #include "block/posix.h"
 #include "common/align.h"
 
 #define INLINE_WRITE_BYTES_MAX (256 * 1024)
+#define SHARED_WRITE_BYTES_MAX (16 * 1024) /* where other clients wait for the loop */
 #define INLINE_READ_BYTES_MAX (64 * 1024)
-#define COUNTED_BYTES_MIN (32 * 1024)
-#define QUICK_WRITE_NS_MAX NS_PER_MS
 #define QUICK_WRITES_WANTED 64
 #define QUICK_WRITES_WANTED_MAX 8192
-
-static uint64_t clock_now_ns(void)
-{
-    struct clock *clock = loop_clock(loop_current());
-    return clock->now_ns(clock);
-}
 
 /* What two loops note at the same time may get lost: it costs some writes more or less. */
 static void set_count(atomic_uint *count, unsigned value)
@@ -52,87 +45,57 @@ static void set_count(atomic_uint *count, unsigned value)
     atomic_store_explicit(count, value, memory_order_relaxed);
 }
 
-static void note_engine_write(struct posix_file *file, uint64_t started_ns)
+static void note_worker_write(struct posix_file *file, bool was_quick)
 {
-    unsigned due = atomic_load_explicit(&file->engine_writes_due, memory_order_relaxed);
-    unsigned more = atomic_load_explicit(&file->engine_writes_more, memory_order_relaxed);
-    uint64_t turn_ns = atomic_load_explicit(&file->engine_write_ended_ns, memory_order_relaxed);
-    uint64_t now_ns = clock_now_ns();
-    atomic_store_explicit(&file->engine_write_ended_ns, now_ns, memory_order_relaxed);
-    /* Nobody was before it; or another loop's, whose clock need not be this one. */
-    if (turn_ns < started_ns || turn_ns > now_ns)
-        turn_ns = started_ns;
-    if (now_ns - turn_ns > QUICK_WRITE_NS_MAX)
-        set_count(&file->engine_writes_due, QUICK_WRITES_WANTED + more);
+    unsigned due = atomic_load_explicit(&file->worker_writes_due, memory_order_relaxed);
+    unsigned more = atomic_load_explicit(&file->worker_writes_more, memory_order_relaxed);
+    if (!was_quick)
+        set_count(&file->worker_writes_due, QUICK_WRITES_WANTED + more);
     else if (due > 0)
-        set_count(&file->engine_writes_due, due - 1);
+        set_count(&file->worker_writes_due, due - 1);
 }
 
-/* Before a write in the loop, and what note_inline_write() compares. */
-struct inline_write {
-    uint64_t started_ns, sleeps;
-    bool counts_sleeps;
-};
-
-static struct inline_write begin_inline_write(const struct posix_file *file, size_t length)
+static void note_inline_write(struct posix_file *file, bool was_quick)
 {
-    struct host_files *files = file->files;
-    struct inline_write write = {.counts_sleeps = length >= COUNTED_BYTES_MIN && files->sleeps};
-    if (write.counts_sleeps)
-        write.sleeps = files->sleeps(files);
-    write.started_ns = clock_now_ns();
-    return write;
-}
-
-static bool was_quick(const struct posix_file *file, const struct inline_write *write)
-{
-    if (clock_now_ns() - write->started_ns <= QUICK_WRITE_NS_MAX)
-        return true;
-    return write->counts_sleeps && file->files->sleeps(file->files) == write->sleeps;
-}
-
-static void note_inline_write(struct posix_file *file, const struct inline_write *write)
-{
-    unsigned more = atomic_load_explicit(&file->engine_writes_more, memory_order_relaxed);
-    if (was_quick(file, write)) {
+    unsigned more = atomic_load_explicit(&file->worker_writes_more, memory_order_relaxed);
+    if (was_quick) {
         if (more > 0)
-            set_count(&file->engine_writes_more, more - 1);
+            set_count(&file->worker_writes_more, more - 1);
         return;
     }
-    set_count(&file->engine_writes_due, QUICK_WRITES_WANTED + more);
+    set_count(&file->worker_writes_due, QUICK_WRITES_WANTED + more);
     more = 2 * more + QUICK_WRITES_WANTED;
     if (more > QUICK_WRITES_WANTED_MAX - QUICK_WRITES_WANTED)
         more = QUICK_WRITES_WANTED_MAX - QUICK_WRITES_WANTED;
-    set_count(&file->engine_writes_more, more);
+    set_count(&file->worker_writes_more, more);
 }
 
-static bool may_write_inline(const struct posix_file *file, size_t length)
+static bool may_write_inline(const struct posix_file *file, struct loop *loop, size_t length)
 {
-    return length <= INLINE_WRITE_BYTES_MAX &&
-           atomic_load_explicit(&file->engine_writes_due, memory_order_relaxed) == 0;
+    size_t length_max = loop_is_shared(loop) ? SHARED_WRITE_BYTES_MAX : INLINE_WRITE_BYTES_MAX;
+    return length <= length_max &&
+           atomic_load_explicit(&file->worker_writes_due, memory_order_relaxed) == 0;
 }
 
 /* A small write of a file whose engine would rather not have it. */
-static int64_t co_write_watched(struct posix_file *file, struct engine *engine,
-                                struct engine_op *op, size_t length)
+static int64_t co_write_watched(struct block_node *node, const struct engine_op *op, size_t length)
 {
+    struct posix_file *file = posix_of(node);
     struct loop *loop = loop_current();
+    struct posix_written written;
     loop_backlog_grew(loop);
-    while (may_write_inline(file, length) && !loop_has_room(loop))
+    while (may_write_inline(file, loop, length) && !loop_has_room(loop))
         coroutine_co_pause();
     loop_backlog_fell(loop, 1);
-    int64_t result;
-    if (may_write_inline(file, length)) {
-        struct inline_write write = begin_inline_write(file, length);
-        result = file->files->pwritev(file->files, op->fd, op->iov, (int)op->iov_count, op->offset);
-        note_inline_write(file, &write);
-        loop_count_work(loop, length);
+    if (may_write_inline(file, loop, length)) {
+        written = posix_write_now(file->files, loop_clock(loop), op);
+        loop_count_work(loop, written.took_ns > length ? written.took_ns : length);
+        note_inline_write(file, written.was_quick);
     } else {
-        uint64_t started_ns = clock_now_ns();
-        result = engine_co_run(engine, op);
-        note_engine_write(file, started_ns);
+        written = posix_writer_co_write(file, node->env->workers, op);
+        note_worker_write(file, written.was_quick);
     }
-    return result;
+    return written.result;
 }
 
 /* As much of vec as one operation takes; a count or a negative errno other than -EINTR. */
@@ -156,7 +119,7 @@ static int64_t co_transfer(struct block_node *node, enum engine_op_kind kind, in
                    length <= INLINE_WRITE_BYTES_MAX;
     int64_t result;
     do {
-        result = watched ? co_write_watched(file, engine, &op, length) : engine_co_run(engine, &op);
+        result = watched ? co_write_watched(node, &op, length) : engine_co_run(engine, &op);
     } while (result == -EINTR);
     return result;
 }

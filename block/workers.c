@@ -14,6 +14,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -98,6 +99,9 @@ static void *worker_main(void *arg)
     struct slot *slot = arg;
     struct pool *pool = slot->pool;
     pthread_setname_np(pthread_self(), "platter-worker");
+    /* A thread that is called does not take the processor from the one that called it: a loop that
+     * hands out sixteen reads would lose it after the first. Where that is refused, it may. */
+    sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0});
     pthread_mutex_lock(&pool->mutex);
     for (;;) {
         struct list_link *link = list_pop(&pool->queue);

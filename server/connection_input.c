@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "block/buffer.h"
+#include "block/loop_room.h"
 #include "common/log.h"
 #include "server/dispatch.h"
 #include "server/dispatch_io.h"
@@ -433,6 +434,7 @@ void connection_receive(struct connection *connection)
     } else {
         size_t length = (size_t)got;
         connection->received_ns = loop_now_ns(connection->lane->loop);
+        loop_client_came(connection->lane->loop, connection);
         if (connection->receiving)
             length -= take_payload(connection, length);
         struct input input = {.chunk = chunk, .data = memory, .length = head_length + length};

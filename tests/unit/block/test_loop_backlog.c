@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* loop.c: who takes on more work waits while much is not begun. */
+/* loop.c, loop_room.c: who takes on more work waits while much is not begun. */
 #include "tests/unit/unit.h"
 
 #include <string.h>

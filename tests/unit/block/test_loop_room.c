@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* loop.c: work that is done on the spot has room in a round, and then others have their turn. */
+/* loop_room.c: work that is done on the spot has room in a round, and then others have their turn.
+ */
 #include "tests/unit/block/loop_fixture.h"
 
 #include "block/coroutine.h"
 #include "block/loop_backlog.h"
+#include "block/loop_room.h"
 
 struct worker {
     struct loop *loop;
@@ -84,11 +86,36 @@ static void much_work_on_the_spot_lets_the_poller_look(void **state)
     assert_int_equal(turns, 5);
 }
 
+static void a_loop_is_shared_while_two_clients_come_to_it(void **state)
+{
+    struct loop *loop = *state;
+    int first, second;
+    assert_false(loop_is_shared(loop));
+    loop_client_came(loop, &first);
+    loop_client_came(loop, &first);
+    assert_false(loop_is_shared(loop)); /* it has the loop for itself */
+    loop_client_came(loop, &second);
+    assert_true(loop_is_shared(loop));
+    fake_now_ns += LOOP_SHARED_NS / 2;
+    loop_turn(loop, false); /* the time is read once a turn */
+    loop_client_came(loop, &first);
+    fake_now_ns += LOOP_SHARED_NS - 1;
+    loop_turn(loop, false);
+    loop_client_came(loop, &first);
+    assert_true(loop_is_shared(loop));
+    fake_now_ns += 1;
+    loop_turn(loop, false);
+    assert_false(loop_is_shared(loop)); /* the second has been quiet for so long */
+    loop_client_came(loop, &second);
+    assert_true(loop_is_shared(loop));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         on_fake(work_on_the_spot_takes_turns_with_tasks),
         on_fake(a_backlog_is_worked_off_in_halves),
+        on_fake(a_loop_is_shared_while_two_clients_come_to_it),
         on_fake(much_work_on_the_spot_lets_the_poller_look),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

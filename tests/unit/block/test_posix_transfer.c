@@ -2,14 +2,16 @@
 /* posix_transfer.c: which writes are made in the loop, by a clock that the test turns. */
 #include "tests/unit/block/posix_fixture.h"
 
+#include "block/loop_room.h"
+
 #define LARGE (256 * 1024)
 
-static uint64_t fake_now_ns, fake_step_ns;
+static _Atomic uint64_t fake_now_ns, fake_step_ns; /* the worker asks, too */
 
 static uint64_t fake_clock_now(struct clock *clock)
 {
     (void)clock;
-    return fake_now_ns += fake_step_ns;
+    return atomic_fetch_add(&fake_now_ns, fake_step_ns) + fake_step_ns;
 }
 
 static struct clock fake_clock = {fake_clock_now};
@@ -30,10 +32,14 @@ static void inline_body(void *arg)
     assert_true(write_is_inline(fixture, node, 256 * 1024));
     assert_false(write_is_inline(fixture, node, 256 * 1024 + 1)); /* too large */
     assert_true(write_is_inline(fixture, node, 1));
+    assert_true(loop_has_room(fixture->loop));
+    fake_step_ns = NS_PER_MS; /* slow, though not too slow: others have their turn after it */
+    assert_true(write_is_inline(fixture, node, 1));
+    assert_false(loop_has_room(fixture->loop));
 
     fake_step_ns = 2 * NS_PER_MS; /* one slow write, made in the loop */
     assert_true(write_is_inline(fixture, node, 4096));
-    fake_step_ns = 1000; /* quick again: 64 go through the engine, then the loop takes over */
+    fake_step_ns = 1000; /* quick again: 64 are made by a worker, then the loop takes over */
     for (int i = 0; i < 64; i++)
         assert_false(write_is_inline(fixture, node, 4096));
     for (int i = 0; i < 64; i++) /* and after as many it is as if nothing had been */
@@ -44,7 +50,7 @@ static void inline_body(void *arg)
     fake_step_ns = 1000;
     for (int i = 0; i < 63; i++)
         assert_false(write_is_inline(fixture, node, 4096));
-    fake_step_ns = 2 * NS_PER_MS; /* slow in the engine: the count begins anew */
+    fake_step_ns = 2 * NS_PER_MS; /* slow there, too: the count begins anew */
     assert_false(write_is_inline(fixture, node, 4096));
     fake_step_ns = 1000;
     for (int i = 0; i < 128; i++) /* with what a second stop of the loop would cost */
@@ -65,12 +71,12 @@ static void inline_body(void *arg)
 /* --- what only looks slow -----------------------------------------------------------------------
  */
 
-static uint64_t sleep_count, sleeps_a_write;
+static _Atomic uint64_t sleep_count, sleeps_a_write; /* of all threads: one write at a time */
 
 static uint64_t counted_sleeps(struct host_files *files)
 {
     (void)files;
-    return sleep_count += sleeps_a_write; /* asked before and after */
+    return atomic_fetch_add(&sleep_count, sleeps_a_write); /* asked before and after */
 }
 
 static void sleepless_body(void *arg)
@@ -111,22 +117,24 @@ static void queued_write_entry(void *arg)
     (*write->ended_count)++;
 }
 
-/* At once in the engine, and carried out one after the other, `each_ns` apart. */
+/* At once in the worker's line, and each of them made in `each_ns`. */
 static void co_write_queued(struct posix_fixture *fixture, struct block_node *node, unsigned count,
                             uint64_t each_ns)
 {
-    unsigned ended_count = 0;
+    unsigned ended_count = 0, writes_before = fixture->odd.writes;
     struct queued_write write = {.node = node, .ended_count = &ended_count};
     fixture->odd.write_gate = true;
     fake_step_ns = 0;
     for (unsigned i = 0; i < count; i++)
         assert_int_equal(coroutine_start(fixture->loop, queued_write_entry, &write), 0);
     for (unsigned i = 0; i < count; i++) {
+        while (fixture->odd.writes == writes_before + i)
+            coroutine_co_pause(); /* until it is at the gate */
         fake_now_ns += each_ns;
         sem_post(&fixture->odd.gate);
-        while (ended_count <= i)
-            coroutine_co_pause();
     }
+    while (ended_count < count)
+        coroutine_co_pause();
     fixture->odd.write_gate = false;
     fake_step_ns = 1000;
 }
@@ -150,6 +158,25 @@ static void queue_body(void *arg)
     co_write_queued(fixture, node, 1, NS_PER_MS * 11 / 10); /* that one was slow by itself */
     for (int i = 0; i < 128; i++)
         assert_false(write_is_inline(fixture, node, 4096));
+    block_co_node_unref(node);
+}
+
+/* Who has large writes does not keep the loop from another client. */
+static void shared_body(void *arg)
+{
+    struct posix_fixture *fixture = arg;
+    struct block_node *node = open_image(fixture, NULL);
+    int first, second;
+    fake_step_ns = 1;
+    loop_client_came(fixture->loop, &first);
+    assert_true(write_is_inline(fixture, node, LARGE));
+    loop_client_came(fixture->loop, &second);
+    assert_false(write_is_inline(fixture, node, LARGE));
+    assert_false(write_is_inline(fixture, node, 16 * 1024 + 1));
+    assert_true(write_is_inline(fixture, node, 16 * 1024)); /* too small to be worth a thread */
+    fake_now_ns += LOOP_SHARED_NS;
+    assert_false(write_is_inline(fixture, node, 16 * 1024 + 1)); /* the time is read once a turn */
+    assert_true(write_is_inline(fixture, node, 16 * 1024 + 1));
     block_co_node_unref(node);
 }
 
@@ -191,10 +218,16 @@ static void a_large_write_that_never_slept_is_not_slow(void **state)
     with_fake_clock(sleepless_body);
 }
 
-static void a_write_is_not_slow_for_those_before_it_in_the_engine(void **state)
+static void a_write_is_not_slow_for_those_before_it_in_line(void **state)
 {
     (void)state;
     with_fake_clock(queue_body);
+}
+
+static void large_writes_leave_a_loop_that_others_use(void **state)
+{
+    (void)state;
+    with_fake_clock(shared_body);
 }
 
 int main(void)
@@ -202,7 +235,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(small_writes_run_in_the_loop_while_they_are_quick),
         cmocka_unit_test(a_large_write_that_never_slept_is_not_slow),
-        cmocka_unit_test(a_write_is_not_slow_for_those_before_it_in_the_engine),
+        cmocka_unit_test(a_write_is_not_slow_for_those_before_it_in_line),
+        cmocka_unit_test(large_writes_leave_a_loop_that_others_use),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
