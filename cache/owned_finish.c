@@ -2,8 +2,9 @@
 /*
  * What owned_fill.c has gathered goes to leaves for good, one part of the file after the other: as
  * it is, or backwards, where it rises or falls from begin to end, as tables mostly do; else it is
- * brought together and sorted. A part that has too many for that is parted again. So what is sorted
- * fits the processor's caches. The leaves that held a part are mostly those that the next one goes
+ * brought together and sorted. A part that has too many for that is parted again, or, where all but
+ * some at its end rise, these are sorted and merged into the others. So what is sorted fits the
+ * processor's caches. The leaves that held a part are mostly those that the next one goes
  * to, and all of it takes hardly more memory than the set will.
  *
  * Of very many the parts are divided into shares of about as many words, which threads of their own
@@ -246,17 +247,97 @@ static int move_in_order(struct finish *finish, struct run run, bool falls)
     return ret;
 }
 
-static int move_sorted(struct finish *finish, struct run run, unsigned bits)
+/* The words of a run, which is given back, until the next ones are sorted. NULL: no memory. */
+static const uint32_t *sort(struct finish *finish, struct run run, unsigned bits)
 {
     struct owned_sorter *sorter = &finish->sorter;
     if (owned_sorter_begin(sorter, run.words, bits) < 0)
-        return -ENOMEM;
+        return NULL;
     for (const struct owned_leaf *leaf = run.oldest; leaf; leaf = leaf->next_free)
         owned_sorter_count(sorter, leaf->plain, owned_leaf_count(leaf));
     owned_sorter_counted(sorter);
     for (; run.oldest; give_first(finish, &run))
         owned_sorter_place(sorter, run.oldest->plain, owned_leaf_count(run.oldest));
-    return push_words(finish, owned_sorter_end(sorter), run.words);
+    return owned_sorter_end(sorter);
+}
+
+static int move_sorted(struct finish *finish, struct run run, unsigned bits)
+{
+    const uint32_t *words = sort(finish, run, bits);
+    return words ? push_words(finish, words, run.words) : -ENOMEM;
+}
+
+/* --- runs that rise, but for their end ----------------------------------------------------------
+ *
+ * As where there are the refcount blocks of the whole file and then some L2 tables.
+ */
+
+/* The leaves that rise from begin to end; the run is what comes behind them. */
+static struct run cut_rising(struct run *run)
+{
+    struct run rising = {.oldest = NULL};
+    struct owned_leaf *last = NULL;
+    for (struct owned_leaf *leaf = run->oldest; leaf; leaf = leaf->next_free) {
+        struct order order = {0, 0};
+        uint32_t count = owned_leaf_count(leaf);
+        for (uint32_t i = 1; i < count; i++)
+            compare(&order, leaf->plain[i - 1], leaf->plain[i]);
+        if (order.falls || (last && last->plain[owned_leaf_count(last) - 1] > leaf->plain[0]))
+            break;
+        rising.words += count;
+        last = leaf;
+    }
+    if (!last)
+        return rising;
+    rising.oldest = run->oldest;
+    run->oldest = last->next_free;
+    run->words -= rising.words;
+    last->next_free = NULL;
+    return rising;
+}
+
+/* As it was before. */
+static struct run join_runs(struct run first, struct run second)
+{
+    struct owned_leaf **end = &first.oldest;
+    while (*end)
+        end = &(*end)->next_free;
+    *end = second.oldest;
+    first.words += second.words;
+    return first;
+}
+
+/* A leaf's words, and those of some others that come before its last one. */
+static int push_leaf_among(struct finish *finish, const struct owned_leaf *leaf,
+                           const uint32_t **others, size_t *other_count)
+{
+    const uint32_t count = owned_leaf_count(leaf);
+    uint32_t at = 0, end = 0;
+    int ret = 0;
+    while (at < count && ret == 0) {
+        uint32_t other = *other_count > 0 ? **others : UINT32_MAX;
+        while (end < count && leaf->plain[end] <= other)
+            end++;
+        if (end > at)
+            ret = push_words(finish, leaf->plain + at, end - at);
+        at = end;
+        if (at == count || ret < 0)
+            break;
+        ret = push_words(finish, *others, 1);
+        ++*others;
+        --*other_count;
+    }
+    return ret;
+}
+
+static int move_merged(struct finish *finish, struct run rising, struct run rest, unsigned bits)
+{
+    const uint32_t *others = sort(finish, rest, bits);
+    size_t other_count = rest.words;
+    int ret = others ? 0 : -ENOMEM;
+    for (; rising.oldest && ret == 0; give_first(finish, &rising))
+        ret = push_leaf_among(finish, rising.oldest, &others, &other_count);
+    return ret == 0 && other_count > 0 ? push_words(finish, others, other_count) : ret;
 }
 
 /* --- parts of parts -----------------------------------------------------------------------------
@@ -308,9 +389,12 @@ static int move_run(struct finish *finish, struct run run, unsigned bits)
     struct order order = order_of(run);
     if (!order.falls || !order.rises)
         return move_in_order(finish, run, order.falls);
-    if (run.words > SORT_WORDS && bits > SORT_BITS)
-        return split(finish, run, bits);
-    return move_sorted(finish, run, bits);
+    if (run.words <= SORT_WORDS || bits <= SORT_BITS)
+        return move_sorted(finish, run, bits);
+    struct run rising = cut_rising(&run);
+    if (run.words <= SORT_WORDS)
+        return move_merged(finish, rising, run, bits);
+    return split(finish, join_runs(rising, run), bits);
 }
 
 /* And all that it is parted into. */

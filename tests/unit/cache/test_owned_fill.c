@@ -262,6 +262,42 @@ static void a_part_with_many_is_parted_again(void **state)
     }
 }
 
+/* A part with many that rise, every other cluster, and some that come later and lie among them,
+ * before them and behind them. */
+static void a_part_may_rise_but_for_its_end(void **state)
+{
+    (void)state;
+    enum { RISING = 100000 };
+    static const unsigned others[] = {1, 2, 1000, 16000, 17000};
+    for (unsigned i = 0; i < 2 * sizeof(others) / sizeof(*others); i++) {
+        struct fill fill;
+        const unsigned count = others[i / 2];
+        uint64_t found = 0, where;
+        begin(&fill, UINT64_C(1) << 41);
+        for (uint64_t j = 0; j < RISING; j++)
+            add(&fill, 40000 + 2 * j, 1, 1);
+        for (uint64_t j = 0; j < count; j++)
+            add(&fill, j * 7919 % 17000 * 17 | 1, 1, 2);
+        if (i % 2) {
+            add(&fill, 40000 + 2 * 7919, 1, 3);
+            assert_int_equal(owned_filler_finish(&fill.filler), -EEXIST);
+            assert_int_equal(fill.filler.conflict.cluster_index, 40000 + 2 * 7919);
+            end(&fill);
+            continue;
+        }
+        assert_int_equal(owned_filler_finish(&fill.filler), 0);
+        for (uint64_t j = 0; j < RISING; j++)
+            assert_int_equal(owned_by(fill.owned, 40000 + 2 * j), 1);
+        for (uint64_t j = 0; j < count; j++)
+            assert_int_equal(owned_by(fill.owned, j * 7919 % 17000 * 17 | 1), 2);
+        for (uint64_t at = 0; owned_first(fill.owned, at, OWNED_CLUSTERS_MAX - at, &where);
+             at = where + 1)
+            found++;
+        assert_int_equal(found, RISING + count);
+        end(&fill);
+    }
+}
+
 /* However large the file is: there is no end to what it may cost otherwise. */
 static void what_lies_too_far_away_is_refused(void **state)
 {
@@ -377,6 +413,7 @@ int main(void)
         cmocka_unit_test(every_shape_of_a_table_is_taken),
         cmocka_unit_test(a_part_is_sorted_by_all_its_bits),
         cmocka_unit_test(a_part_with_many_is_parted_again),
+        cmocka_unit_test(a_part_may_rise_but_for_its_end),
         cmocka_unit_test(what_lies_too_far_away_is_refused),
         cmocka_unit_test(memory_is_supplied_where_there_are_many),
         cmocka_unit_test(memory_is_supplied_as_it_is_used),
