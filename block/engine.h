@@ -67,8 +67,8 @@ struct engine_ops {
     /* A small buffered write costs less made on the spot than handed to this engine; whether the
      * loop can afford it is the caller's to watch (block/posix_write). */
     bool inline_writes_pay;
-    /* It makes use of is_in_memory. */
-    bool asks_memory;
+    /* It makes use of is_in_memory now. NULL: never. */
+    bool (*asks_memory)(const struct engine *engine);
     /* Made for files opened with O_DIRECT; others are refused, as qemu does. */
     bool needs_direct;
 };

@@ -147,11 +147,17 @@ static void threads_queue(struct engine *engine, struct engine_op *op)
     loop_backlog_grew(threads->context.loop);
 }
 
+static bool threads_asks_memory(const struct engine *engine)
+{
+    (void)engine;
+    return true;
+}
+
 const struct engine_ops engine_threads = {
     .name = "threads",
     .open = threads_open,
     .close = threads_close,
     .queue = threads_queue,
     .inline_writes_pay = true,
-    .asks_memory = true,
+    .asks_memory = threads_asks_memory,
 };

@@ -3,7 +3,7 @@
  * io_uring: one ring a loop.
  *
  * Words: an SQE is a submission the kernel has not seen yet, a CQE is a result it has left in
- * shared memory. An operation is *queued* (on the waiting list), then *prepared* (in an SQE), then
+ * shared memory. An operation is *queued* (on one of two lists), then *prepared* (in an SQE), then
  * *in flight* (the kernel has it), then done.
  *
  * What was queued goes down together, a piece of it in a round, with one io_uring_enter. A read
@@ -16,7 +16,7 @@
  * Invariants:
  *   1. prepared + in flight <= the completion ring's entries. The kernel never has to keep a result
  *      back (overflow), so no result is late and none costs a system call to fetch.
- *   2. queue() cannot fail: what finds no SQE waits in the list, in order.
+ *   2. queue() cannot fail: what finds no SQE waits in its list, in order.
  *   3. done() is called from the loop's turn or the watch, never inside queue().
  *
  * Set-up flags (Linux 5.19; an older kernel refuses them, and threads are used):
@@ -38,6 +38,7 @@
 #include "block/engine.h"
 #include "block/loop.h"
 #include "block/loop_backlog.h"
+#include "block/loop_room.h"
 #include "block/memory_tools.h"
 #include "common/log.h"
 
@@ -46,7 +47,12 @@
 #define URING_SWEEP_MAX 64 /* results copied out of the ring at a time */
 /* Operations submitted in a round. Between two such pieces the answers to the first are sent, and
  * the client works while the rest is read. A piece of cold reads is small, since each costs the
- * loop time; where everything is in memory it is what a round has room for. */
+ * loop time; where everything is in memory it is what a round has room for.
+ *
+ * Where other clients wait for the loop, who asks for what is in memory goes first, in a submission
+ * of his own: he need not wait for the misses of others. To ask (mincore(2), the caller's:
+ * is_in_memory) costs less than the misses it sorts out; it is not done where all reads were in
+ * memory of late. */
 #define URING_PIECE 8
 #define URING_WARM_AFTER 256 /* operations in a row that ended inside their submission */
 
@@ -56,7 +62,8 @@ struct uring_engine {
     struct io_uring ring;
     struct loop_source source;
     struct loop_watch watch;
-    struct list waiting; /* struct engine_op.link */
+    struct list waiting;   /* struct engine_op.link */
+    struct list in_memory; /* the same, of reads that are said to be; they go first */
     unsigned prepared, in_flight;
     unsigned in_flight_max;
     unsigned ended_at_once; /* in a row; no more are counted than are asked for */
@@ -96,12 +103,17 @@ static void prepare_sqe(struct io_uring_sqe *sqe, struct engine_op *op)
     io_uring_sqe_set_data(sqe, op);
 }
 
-static bool piece_is_full(const struct uring_engine *uring, size_t bytes)
+static bool is_warm(const struct uring_engine *uring)
+{
+    return uring->ended_at_once >= URING_WARM_AFTER;
+}
+
+static bool piece_is_full(const struct uring_engine *uring, size_t bytes, bool all_in_memory)
 {
     if (uring->prepared < URING_PIECE)
         return false;
-    return uring->ended_at_once < URING_WARM_AFTER ||
-           uring->prepared >= loop_round_operations(uring->loop) || bytes >= LOOP_ROUND_BYTES;
+    return !all_in_memory || uring->prepared >= loop_round_operations(uring->loop) ||
+           bytes >= LOOP_ROUND_BYTES;
 }
 
 static size_t op_bytes(const struct engine_op *op)
@@ -112,16 +124,23 @@ static size_t op_bytes(const struct engine_op *op)
     return bytes;
 }
 
+static bool none_waits(const struct uring_engine *uring)
+{
+    return list_is_empty(&uring->waiting) && list_is_empty(&uring->in_memory);
+}
+
 static void prepare_waiting(struct uring_engine *uring)
 {
     unsigned prepared_before = uring->prepared;
+    bool any_in_memory = !list_is_empty(&uring->in_memory);
+    struct list *from = any_in_memory ? &uring->in_memory : &uring->waiting;
     size_t bytes = 0;
-    while (!list_is_empty(&uring->waiting) && !piece_is_full(uring, bytes) &&
+    while (!list_is_empty(from) && !piece_is_full(uring, bytes, any_in_memory || is_warm(uring)) &&
            uring->prepared + uring->in_flight < uring->in_flight_max) {
         struct io_uring_sqe *sqe = io_uring_get_sqe(&uring->ring);
         if (!sqe)
             break;
-        struct list_link *link = list_pop(&uring->waiting);
+        struct list_link *link = list_pop(from);
         struct engine_op *op = container_of(link, struct engine_op, link);
         prepare_sqe(sqe, op);
         bytes += op_bytes(op);
@@ -216,7 +235,7 @@ static bool uring_turn(struct loop_source *source)
     /* What still waits needs another round, unless results on their way will bring it: with none on
      * its way nobody would wake the loop. */
     bool room = uring->in_flight < (taken ? uring->in_flight_max : 1);
-    if (room && (uring->prepared > 0 || !list_is_empty(&uring->waiting)))
+    if (room && (uring->prepared > 0 || !none_waits(uring)))
         told = true;
     watch_late_results(uring);
     return told;
@@ -309,6 +328,7 @@ static int uring_open(const struct engine_context *context, struct engine **ret_
     uring->loop = context->loop;
     uring->in_flight_max = *uring->ring.cq.kring_entries;
     list_init(&uring->waiting);
+    list_init(&uring->in_memory);
     loop_watch_init(&uring->watch, uring->ring.ring_fd, uring_ready);
     uring->source.turn = uring_turn;
     link_init(&uring->source.link);
@@ -320,7 +340,7 @@ static int uring_open(const struct engine_context *context, struct engine **ret_
 static void uring_close(struct engine *engine)
 {
     struct uring_engine *uring = container_of(engine, struct uring_engine, engine);
-    assert(list_is_empty(&uring->waiting) && uring->prepared == 0 && uring->in_flight == 0);
+    assert(none_waits(uring) && uring->prepared == 0 && uring->in_flight == 0);
     if (uring->watch.wanted)
         loop_watch_set(uring->loop, &uring->watch, 0);
     loop_source_remove(&uring->source);
@@ -332,8 +352,14 @@ static void uring_queue(struct engine *engine, struct engine_op *op)
 {
     struct uring_engine *uring = container_of(engine, struct uring_engine, engine);
     link_init(&op->link);
-    list_append(&uring->waiting, &op->link);
+    list_append(op->is_in_memory ? &uring->in_memory : &uring->waiting, &op->link);
     loop_backlog_grew(uring->loop);
+}
+
+static bool uring_asks_memory(const struct engine *engine)
+{
+    const struct uring_engine *uring = container_of(engine, const struct uring_engine, engine);
+    return !is_warm(uring) && loop_is_shared(uring->loop);
 }
 
 const struct engine_ops engine_uring = {
@@ -342,4 +368,5 @@ const struct engine_ops engine_uring = {
     .close = uring_close,
     .queue = uring_queue,
     .inline_writes_pay = true,
+    .asks_memory = uring_asks_memory,
 };

@@ -114,7 +114,8 @@ static int64_t co_transfer(struct block_node *node, enum engine_op_kind kind, in
         .iov_count = vec_to_iovec(vec, iov, POSIX_IOVECS_MAX, &length),
     };
     op.is_in_memory = kind == ENGINE_READ && length <= INLINE_READ_BYTES_MAX &&
-                      engine->ops->asks_memory && posix_is_in_memory(file, offset, length);
+                      engine->ops->asks_memory && engine->ops->asks_memory(engine) &&
+                      posix_is_in_memory(file, offset, length);
     bool watched = kind == ENGINE_WRITE && !file->direct && engine->ops->inline_writes_pay &&
                    length <= INLINE_WRITE_BYTES_MAX;
     int64_t result;

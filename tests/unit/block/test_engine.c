@@ -18,7 +18,6 @@
 #include "block/env.h"
 #include "block/host_files.h"
 #include "block/loop.h"
-#include "block/loop_backlog.h"
 #include "block/workers.h"
 
 struct fixture {
@@ -365,147 +364,6 @@ static void a_refused_engine_is_replaced_by_the_threads_and_asked_once(void **st
         "sync: " #test, test, NULL, NULL, (void *)&engine_sync          \
     }
 
-/* --- a turn's share ----------------------------------------------------------------------------
- */
-
-#define LATE_READS (LOOP_BACKLOG_MAX + 4)
-
-struct late_reads {
-    struct loop_source source;
-    unsigned rounds;
-    struct engine_op ops[LATE_READS];
-    struct iovec iov[LATE_READS];
-    char bytes[LATE_READS];
-};
-
-static bool count_round(struct loop_source *source)
-{
-    container_of(source, struct late_reads, source)->rounds++;
-    return false;
-}
-
-static void end_late_read(struct engine_op *op)
-{
-    assert_int_equal(op->result, 1);
-    running->ended++;
-}
-
-/* An empty pipe's bytes are as late as a slow disk's. */
-static void queue_late_reads(struct late_reads *late, struct engine *engine, int fd)
-{
-    for (unsigned i = 0; i < LATE_READS; i++) {
-        late->iov[i] = (struct iovec){&late->bytes[i], 1};
-        late->ops[i] = (struct engine_op){.kind = ENGINE_READ,
-                                          .fd = fd,
-                                          .iov = &late->iov[i],
-                                          .iov_count = 1,
-                                          .done = end_late_read};
-        engine_queue(engine, &late->ops[i]);
-    }
-}
-
-static void a_turn_hands_the_disk_a_piece_of_late_reads_and_looks_at_the_sockets(void **state)
-{
-    struct fixture fixture = {.ops = &engine_uring};
-    struct late_reads late = {.source.turn = count_round};
-    int ends[2];
-    (void)state;
-    running = &fixture;
-    assert_int_equal(pipe(ends), 0);
-    assert_int_equal(loop_new(&fixture.loop, 0, &poller_ev, &clock_monotonic, NULL), 0);
-    assert_int_equal(loop_run_co(fixture.loop, open_engine, &fixture), 0);
-    bool opened = fixture.engine != NULL;
-    if (opened) {
-        link_init(&late.source.link);
-        loop_source_add(fixture.loop, &late.source);
-        queue_late_reads(&late, fixture.engine, ends[0]);
-        assert_true(loop_is_backlogged(fixture.loop));
-        loop_turn(fixture.loop, false);
-        assert_int_equal(late.rounds, 1);               /* then the poller had its share */
-        assert_false(loop_is_backlogged(fixture.loop)); /* what the disk has is not counted */
-        assert_int_equal(write(ends[1], late.bytes, LATE_READS), LATE_READS);
-        while (fixture.ended < LATE_READS)
-            loop_turn(fixture.loop, true);
-        loop_source_remove(&late.source);
-        fixture.ops->close(fixture.engine);
-    }
-    loop_free(fixture.loop);
-    close(ends[0]);
-    close(ends[1]);
-    if (!opened)
-        skip();
-}
-
-#define WARM_READS 1024
-#define READS_MAX 64 /* are queued together */
-
-struct warm_reads {
-    struct loop_source source;
-    unsigned rounds; /* of the loop: a piece goes down in each, while there is one */
-    char byte;
-    struct iovec iov;
-    struct engine_op ops[READS_MAX];
-};
-
-static bool count_warm_round(struct loop_source *source)
-{
-    container_of(source, struct warm_reads, source)->rounds++;
-    return false;
-}
-
-static void end_warm_read(struct engine_op *op)
-{
-    assert_int_equal(op->result, 1);
-    running->ended++;
-}
-
-/* Returns in how many rounds they were done. */
-static unsigned read_together(struct warm_reads *warm, struct fixture *fixture, unsigned count)
-{
-    unsigned rounds = warm->rounds, ended = fixture->ended;
-    for (unsigned i = 0; i < count; i++) {
-        warm->ops[i] = (struct engine_op){.kind = ENGINE_READ,
-                                          .fd = fixture->fd,
-                                          .iov = &warm->iov,
-                                          .iov_count = 1,
-                                          .done = end_warm_read};
-        engine_queue(fixture->engine, &warm->ops[i]);
-    }
-    while (fixture->ended < ended + count)
-        loop_turn(fixture->loop, true);
-    return warm->rounds - rounds;
-}
-
-static void reads_that_are_in_memory_go_down_in_larger_pieces_after_a_while(void **state)
-{
-    struct fixture fixture = {.ops = &engine_uring, .fd = make_file()};
-    struct warm_reads warm = {.source.turn = count_warm_round};
-    (void)state;
-    running = &fixture;
-    warm.iov = (struct iovec){&warm.byte, 1};
-    assert_int_equal(pwrite(fixture.fd, "x", 1, 0), 1);
-    assert_int_equal(loop_new(&fixture.loop, 0, &poller_ev, &clock_monotonic, NULL), 0);
-    assert_int_equal(loop_run_co(fixture.loop, open_engine, &fixture), 0);
-    bool opened = fixture.engine != NULL;
-    if (opened) {
-        link_init(&warm.source.link);
-        loop_source_add(fixture.loop, &warm.source);
-        assert_true(read_together(&warm, &fixture, READS_MAX) >= READS_MAX / 8);
-        while (fixture.ended < WARM_READS)
-            read_together(&warm, &fixture, READS_MAX);
-        assert_int_equal(read_together(&warm, &fixture, READS_MAX),
-                         2 + 1); /* the last finds none */
-        assert_int_equal(read_together(&warm, &fixture, 24), 2 + 1);
-        assert_int_equal(read_together(&warm, &fixture, 8), 1 + 1);
-        loop_source_remove(&warm.source);
-        fixture.ops->close(fixture.engine);
-    }
-    loop_free(fixture.loop);
-    close(fixture.fd);
-    if (!opened)
-        skip();
-}
-
 /* --- what is in memory --------------------------------------------------------------------------
  */
 
@@ -574,8 +432,6 @@ int main(void)
         {"threads: the_threads_have_no_part_in_reads_of_what_is_in_memory",
          the_threads_have_no_part_in_reads_of_what_is_in_memory, NULL, NULL,
          (void *)&engine_threads},
-        cmocka_unit_test(a_turn_hands_the_disk_a_piece_of_late_reads_and_looks_at_the_sockets),
-        cmocka_unit_test(reads_that_are_in_memory_go_down_in_larger_pieces_after_a_while),
         ON_EACH_ENGINE(what_was_written_is_read),
         ON_EACH_ENGINE(vectors_of_one_to_the_most_iovecs_are_transferred),
         ON_EACH_ENGINE(a_read_is_short_at_the_end_of_the_file),

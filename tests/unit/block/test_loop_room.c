@@ -89,7 +89,7 @@ static void much_work_on_the_spot_lets_the_poller_look(void **state)
 static void a_loop_is_shared_while_two_clients_come_to_it(void **state)
 {
     struct loop *loop = *state;
-    int first, second;
+    int first = 0, second = 0;
     assert_false(loop_is_shared(loop));
     loop_client_came(loop, &first);
     loop_client_came(loop, &first);

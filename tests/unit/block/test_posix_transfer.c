@@ -166,7 +166,7 @@ static void shared_body(void *arg)
 {
     struct posix_fixture *fixture = arg;
     struct block_node *node = open_image(fixture, NULL);
-    int first, second;
+    int first = 0, second = 0;
     fake_step_ns = 1;
     loop_client_came(fixture->loop, &first);
     assert_true(write_is_inline(fixture, node, LARGE));
