@@ -148,14 +148,14 @@ static void pool_submit(struct workers *workers, struct worker_job *job)
     assert(!pool->ending);
     list_append(&pool->queue, link);
     struct list_link *idle = list_pop(&pool->idle);
-    if (idle)
-        pthread_cond_signal(&container_of(idle, struct slot, link)->called);
-    else
+    if (!idle)
         start_thread(pool);
     bool nobody = pool->running_count == 0;
     if (nobody)
         list_remove(link);
     pthread_mutex_unlock(&pool->mutex);
+    if (idle) /* not before: else it wakes to wait for the mutex */
+        pthread_cond_signal(&container_of(idle, struct slot, link)->called);
     if (nobody)
         work_off(job);
 }
