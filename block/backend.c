@@ -330,11 +330,12 @@ void block_status_remembered(struct block_backend *backend, uint64_t offset, uin
     drain_leave(backend, lane);
 }
 
-/* What stands between the borrower and the node: it counts what was taken. */
+/* What stands between the borrower and the node: it counts what was taken or written. */
 struct counted_loan {
     struct block_loan loan;
     struct block_loan *borrower;
     struct backend_lane *lane;
+    enum backend_counter calls, bytes;
 };
 
 static size_t use_counted(struct block_loan *loan, int fd, uint64_t host_offset, size_t length)
@@ -343,8 +344,8 @@ static size_t use_counted(struct block_loan *loan, int fd, uint64_t host_offset,
     size_t taken = counted->borrower->use(counted->borrower, fd, host_offset, length);
     assert(taken <= length);
     if (taken > 0 && loan->begins)
-        count(counted->lane, BACKEND_READS, 1);
-    count(counted->lane, BACKEND_READ_BYTES, taken);
+        count(counted->lane, counted->calls, 1);
+    count(counted->lane, counted->bytes, taken);
     return taken;
 }
 
@@ -352,12 +353,35 @@ int block_lend(struct block_backend *backend, uint64_t offset, uint64_t length,
                struct block_loan *loan)
 {
     struct backend_lane *lane = backend_lane(backend);
-    struct counted_loan counted = {.loan = *loan, .borrower = loan, .lane = lane};
+    struct counted_loan counted = {.loan = *loan,
+                                   .borrower = loan,
+                                   .lane = lane,
+                                   .calls = BACKEND_READS,
+                                   .bytes = BACKEND_READ_BYTES};
     counted.loan.use = use_counted;
     if (!drain_try_enter(backend, lane))
         return -EAGAIN;
     int rc =
         backend->is_inactive ? -ENOTSUP : node_lend(backend->node, offset, length, &counted.loan);
+    drain_leave(backend, lane);
+    return rc;
+}
+
+int block_lend_room(struct block_backend *backend, uint64_t offset, uint64_t length,
+                    struct block_loan *loan)
+{
+    struct backend_lane *lane = backend_lane(backend);
+    struct counted_loan counted = {.loan = *loan,
+                                   .borrower = loan,
+                                   .lane = lane,
+                                   .calls = BACKEND_WRITES,
+                                   .bytes = BACKEND_WRITTEN_BYTES};
+    counted.loan.use = use_counted;
+    if (!drain_try_enter(backend, lane))
+        return -EAGAIN;
+    int rc = backend->is_inactive || backend->read_only
+                 ? -ENOTSUP
+                 : node_lend_room(backend->node, offset, length, &counted.loan);
     drain_leave(backend, lane);
     return rc;
 }

@@ -149,5 +149,6 @@ const struct block_driver block_driver_file = {
     .co_statuses = posix_co_statuses,
     .status_remembered = posix_status_remembered,
     .lend = posix_lend,
+    .lend_room = posix_lend_room,
     .admin = &posix_admin,
 };

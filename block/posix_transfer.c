@@ -98,6 +98,27 @@ static int64_t co_write_watched(struct block_node *node, const struct engine_op 
     return written.result;
 }
 
+int posix_lend_room(struct block_node *node, uint64_t offset, uint64_t length,
+                    struct block_loan *loan)
+{
+    struct posix_file *file = posix_of(node);
+    struct loop *loop = loop_current();
+    const struct engine *engine = block_env_engine(node->env, file->engine_ops);
+    if (file->direct || !engine->ops->inline_writes_pay)
+        return -ENOTSUP;
+    size_t part = length < INLINE_WRITE_BYTES_MAX ? (size_t)length : INLINE_WRITE_BYTES_MAX;
+    if (!may_write_inline(file, loop, part))
+        return -EAGAIN;
+    struct posix_stopwatch stopwatch = posix_stopwatch_start(file->files, loop_clock(loop), part);
+    size_t count = loan->use(loan, file->fd, offset, part);
+    if (count > 0) {
+        struct posix_written written = posix_stopwatch_stop(&stopwatch, (int64_t)count);
+        loop_count_work(loop, written.took_ns > count ? written.took_ns : count);
+        note_inline_write(file, written.was_quick);
+    }
+    return 0;
+}
+
 /* As much of vec as one operation takes; a count or a negative errno other than -EINTR. */
 static int64_t co_transfer(struct block_node *node, enum engine_op_kind kind, int fd,
                            uint64_t offset, const struct block_vec *vec)

@@ -112,6 +112,7 @@ static void drop_unseen(struct connection *connection)
 static void drop_receiving(struct connection *connection)
 {
     intake_end(connection);
+    connection_drop_pipe(connection);
     if (connection->receiving)
         connection_free_request(connection, connection->receiving);
     connection->receiving = NULL;
@@ -140,12 +141,6 @@ static void request_done(struct server_request *request)
     connection_reply(request->owner, request);
 }
 
-static void start_request(struct server_request *request)
-{
-    request->done = request_done;
-    dispatch_start(request);
-}
-
 /* The payload lies in the input whole: it is written from there. */
 static void start_write_in_place(struct connection *connection, struct server_request *request,
                                  struct input *input)
@@ -156,7 +151,7 @@ static void start_write_in_place(struct connection *connection, struct server_re
     receive_pin(input->chunk);
     input_take(input, length);
     transmission_payload_taken(&connection->transmission, length);
-    start_request(request);
+    dispatch_start(request);
 }
 
 /* A part of the payload, or all of it when chunks are scarce, gets memory of its own. */
@@ -189,7 +184,7 @@ static void start_write_in_parts(struct connection *connection, struct server_re
     input_take(input, here);
     transmission_payload_taken(&connection->transmission, (uint32_t)here);
     if (transmission_payload_left(&connection->transmission) == 0) {
-        start_request(request);
+        dispatch_start(request);
     } else {
         connection->receiving = request;
         intake_begin(connection, length, here);
@@ -208,16 +203,23 @@ static void start_held(struct connection *connection, struct input *input)
         connection_lose(connection, "no memory for another request");
         return;
     }
+    request->done = request_done;
+    bool is_write =
+        connection->held_event == TRANSMISSION_REQUEST && item->request.command == NBD_CMD_WRITE;
+    if (!is_write)
+        connection->expects_large = false;
     if (connection->held_event == TRANSMISSION_ANSWER) {
         dispatch_account_answer(request, &item->verdict);
         dispatch_answer(request, &item->verdict);
         connection_reply(connection, request);
-    } else if (item->request.command != NBD_CMD_WRITE) {
+    } else if (!is_write) {
         if (item->request.command == NBD_CMD_READ) {
             connection->started_read_bytes += request->cost_bytes;
             loop_at_round_end(connection->lane->loop, &connection->turn_task);
         }
-        start_request(request);
+        dispatch_start(request);
+    } else if (connection_begin_pipe(connection, request, input->length)) {
+        assert(input->length == 0);
     } else if (input->length >= item->request.length &&
                receive_may_pin(&connection->lane->receive)) {
         start_write_in_place(connection, request, input);
@@ -377,7 +379,7 @@ static size_t take_payload(struct connection *connection, size_t length)
     if (part == left) {
         intake_end(connection);
         connection->receiving = NULL;
-        start_request(request);
+        dispatch_start(request);
     } else {
         intake_arrived(connection, part);
     }
@@ -394,11 +396,12 @@ static size_t may_receive_of_payload(struct connection *connection)
     return is_last_look ? left : intake_may_receive(connection, left);
 }
 
-void connection_receive(struct connection *connection)
+/* Returns what the stream does. */
+static ssize_t receive_by_copies(struct connection *connection)
 {
     size_t payload = connection->receiving ? may_receive_of_payload(connection) : 0;
     if (connection->receiving && payload == 0)
-        return;
+        return -EAGAIN;
     struct receive_pool *pool = &connection->lane->receive;
     struct stream *stream = connection->stream;
     struct receive_chunk *chunk;
@@ -406,7 +409,7 @@ void connection_receive(struct connection *connection)
     uint8_t *memory = receive_borrow(pool, &chunk, &space);
     if (!memory) {
         connection_lose(connection, "no memory to receive into");
-        return;
+        return -EAGAIN;
     }
     struct iovec iov[2];
     unsigned iov_count = 0;
@@ -421,17 +424,13 @@ void connection_receive(struct connection *connection)
     memcpy(memory, connection->head, head_length);
     if (payload == transmission_payload_left(&connection->transmission)) {
         size_t behind = intake_behind_bytes(connection->lane, space - head_length);
+        behind = connection_request_space(connection, behind);
         iov[iov_count++] = (struct iovec){.iov_base = memory + head_length, .iov_len = behind};
     }
 
     ssize_t got = stream->ops->readv(stream, iov, iov_count);
     size_t looked_at = 0;
-    if (got == 0) {
-        take_end(connection);
-    } else if (got < 0) {
-        if (got != -EAGAIN)
-            connection_lose_by(connection, "cannot be read from", (int)got);
-    } else {
+    if (got > 0) {
         size_t length = (size_t)got;
         connection->received_ns = loop_now_ns(connection->lane->loop);
         loop_client_came(connection->lane->loop, connection);
@@ -444,6 +443,22 @@ void connection_receive(struct connection *connection)
             take_input(connection, &input);
     }
     receive_return(pool, looked_at);
+    return got;
+}
+
+void connection_receive(struct connection *connection)
+{
+    if (connection->pipe && connection->stopping)
+        connection_leave_pipe(connection);
+    ssize_t got = -EAGAIN;
+    if (!connection->pipe && connection->stream)
+        got = receive_by_copies(connection);
+    if (connection->pipe) /* also when it was begun just now: the payload is behind its header */
+        got = connection_receive_by_pipe(connection);
+    if (got == 0)
+        take_end(connection);
+    else if (got < 0 && got != -EAGAIN)
+        connection_lose_by(connection, "cannot be read from", (int)got);
 }
 
 bool connection_discard(struct connection *connection)

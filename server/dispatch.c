@@ -209,8 +209,9 @@ static unsigned durability(const struct server_request *request)
 
 static int co_write_once(struct server_request *request)
 {
-    struct block_vec vec = {.iov = request->payload, .length = request->wire.length};
-    return block_co_write(request->export->backend, request->wire.offset, &vec,
+    struct block_vec vec = {.iov = request->payload,
+                            .length = request->wire.length - request->written};
+    return block_co_write(request->export->backend, request->wire.offset + request->written, &vec,
                           durability(request));
 }
 
@@ -300,7 +301,7 @@ void dispatch_fail(struct server_request *request, int code)
     dispatch_answer(request, &verdict);
 }
 
-static void finish(struct server_request *request, int code)
+void dispatch_finish(struct server_request *request, int code)
 {
     dispatch_account(request, code);
     if (code < 0) {
@@ -318,7 +319,7 @@ static void request_entry(void *arg)
     int code = dispatch_co_enter(request);
     if (code == 0)
         code = co_carry_out(request);
-    finish(request, code);
+    dispatch_finish(request, code);
 }
 
 void dispatch_start(struct server_request *request)
@@ -327,5 +328,5 @@ void dispatch_start(struct server_request *request)
     request->start = loop_moment();
     int code = coroutine_start(request->loop, request_entry, request);
     if (code < 0)
-        finish(request, code);
+        dispatch_finish(request, code);
 }

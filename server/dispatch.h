@@ -46,6 +46,9 @@ struct server_request {
     /* The payload of a WRITE: what lies in a receive chunk (pinned, or NULL), then in buffer. */
     struct iovec payload[2];
     struct receive_chunk *pinned;
+    /* Bytes of a WRITE that are in the image already: payload is what follows them. See
+     * dispatch_room.h. */
+    size_t written;
     /* From the pool: a READ's data, a WRITE's payload, BLOCK_STATUS descriptors; or NULL. */
     void *buffer;
     size_t buffer_length;
@@ -77,6 +80,10 @@ void dispatch_start(struct server_request *request);
 
 /* Answers without work: fills the reply at once, does not call done(). */
 void dispatch_answer(struct server_request *request, const struct request_verdict *verdict);
+
+/* It is carried out, with this result: accounts, makes the reply where there is none yet, and calls
+ * done(). */
+void dispatch_finish(struct server_request *request, int code);
 
 /* Makes an error of the reply. */
 void dispatch_fail(struct server_request *request, int code);

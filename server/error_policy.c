@@ -41,11 +41,6 @@ void error_policy_fini(struct error_policy *policy)
 
 /* --- holding --------------------------------------------------------------------------------- */
 
-static bool is_stopped(const struct error_policy *policy)
-{
-    return atomic_load_explicit(&policy->is_stopped, memory_order_acquire);
-}
-
 static bool has_left(const struct error_policy_client *client)
 {
     return client->has_left && *client->has_left;
@@ -79,11 +74,11 @@ static void release(struct error_policy *policy, const void *owner, bool may_go_
 
 int error_policy_co_enter(struct error_policy *policy, const struct error_policy_client *client)
 {
-    if (!is_stopped(policy))
+    if (!error_policy_is_stopped(policy))
         return 0;
     bool may_go_on = true;
     pthread_mutex_lock(&policy->mutex);
-    while (may_go_on && is_stopped(policy))
+    while (may_go_on && error_policy_is_stopped(policy))
         may_go_on = !has_left(client) && co_hold(policy, client);
     pthread_mutex_unlock(&policy->mutex);
     return may_go_on ? 0 : -ESHUTDOWN;
@@ -124,7 +119,7 @@ static void count_ignored(struct error_policy *policy, bool is_read, int code)
 /* The mutex is held. */
 static void stop(struct error_policy *policy, bool is_read, int code)
 {
-    if (is_stopped(policy))
+    if (error_policy_is_stopped(policy))
         return;
     policy->stopped_ns = loop_now_ns(loop_current());
     policy->stopped_code = code;
@@ -169,7 +164,7 @@ enum error_verdict error_policy_co_judge(struct error_policy *policy,
 bool error_policy_resume(struct error_policy *policy)
 {
     pthread_mutex_lock(&policy->mutex);
-    bool was_stopped = is_stopped(policy);
+    bool was_stopped = error_policy_is_stopped(policy);
     atomic_store_explicit(&policy->is_stopped, false, memory_order_release);
     release(policy, NULL, true);
     pthread_mutex_unlock(&policy->mutex);
@@ -178,7 +173,7 @@ bool error_policy_resume(struct error_policy *policy)
 
 void error_policy_abandon(struct error_policy *policy, const void *owner)
 {
-    if (!is_stopped(policy))
+    if (!error_policy_is_stopped(policy))
         return;
     pthread_mutex_lock(&policy->mutex);
     release(policy, owner, false);
@@ -198,7 +193,7 @@ void error_policy_look(struct error_policy *policy, struct error_policy_status *
 {
     pthread_mutex_lock(&policy->mutex);
     *ret = (struct error_policy_status){
-        .is_stopped = is_stopped(policy),
+        .is_stopped = error_policy_is_stopped(policy),
         .stopped_ns = policy->stopped_ns,
         .stopped_code = policy->stopped_code,
         .held_count = policy->held_count,

@@ -70,6 +70,11 @@ void error_policy_init(struct error_policy *policy, enum error_action on_read,
 /* Nothing is held. */
 void error_policy_fini(struct error_policy *policy);
 
+/* A moment's look, without a lock, for who cannot wait: he lets the request wait, as ever. */
+static inline bool error_policy_is_stopped(const struct error_policy *policy)
+{
+    return atomic_load_explicit(&policy->is_stopped, memory_order_acquire);
+}
 /* Before a request is tried: waits while the export is stopped. 0, or -ESHUTDOWN. */
 int error_policy_co_enter(struct error_policy *policy, const struct error_policy_client *client);
 /* A request failed with this negative errno: what now; waits while the export is stopped. */

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/sendfile.h>
@@ -43,6 +44,16 @@ static ssize_t socket_readv(struct stream *stream, const struct iovec *iov, unsi
     do {
         got = iov_count == 1 ? recv(socket_of(stream)->fd, iov[0].iov_base, iov[0].iov_len, 0)
                              : readv(socket_of(stream)->fd, iov, (int)iov_count);
+    } while (got < 0 && errno == EINTR);
+    return got < 0 ? -errno : got;
+}
+
+static ssize_t socket_read_to_pipe(struct stream *stream, int pipe_fd, size_t length)
+{
+    ssize_t got;
+    do {
+        got = splice(socket_of(stream)->fd, NULL, pipe_fd, NULL, length,
+                     SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
     } while (got < 0 && errno == EINTR);
     return got < 0 ? -errno : got;
 }
@@ -111,6 +122,7 @@ static void socket_close(struct stream *stream)
 static const struct stream_ops socket_ops = {
     .attach = socket_attach,
     .readv = socket_readv,
+    .read_to_pipe = socket_read_to_pipe,
     .writev = socket_writev,
     .write_file = socket_write_file,
     .want = socket_want,

@@ -51,6 +51,7 @@ struct memory_disk {
     bool refuses_zero;   /* co_zero answers -ENOTSUP */
     bool refuses_cache;  /* and co_cache */
     int lend_fd;         /* what lend() lends, at the same offsets; 0: it lends nothing */
+    bool lends_room;     /* and lend_room() the same; then data had better be its memory */
     unsigned pauses_max; /* every call lets others run 0 to this many times, before and after */
 
     /* guards all below; the loops of a stress test share a disk */
@@ -76,6 +77,9 @@ struct memory_disk {
 
     unsigned lends_refused_from; /* so many loans are given, then -EAGAIN; UINT_MAX at first */
     unsigned lend_count;
+    unsigned rooms_refused_from; /* the same of lend_room() */
+    unsigned room_count;
+    size_t room_bytes; /* that were written there */
 
     struct memory_kept kept; /* of "file" and "growing" */
 
