@@ -177,6 +177,8 @@ static void shared_body(void *arg)
     assert_true(write_is_inline(fixture, node, 16 * 1024)); /* too small to be worth a thread */
     fake_now_ns += LOOP_SHARED_NS;
     assert_false(write_is_inline(fixture, node, 16 * 1024 + 1)); /* the time is read once a turn */
+    while (loop_is_shared(fixture->loop))
+        coroutine_co_pause();
     assert_true(write_is_inline(fixture, node, 16 * 1024 + 1));
     block_co_node_unref(node);
 }
