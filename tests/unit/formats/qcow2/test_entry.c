@@ -119,6 +119,18 @@ static void extended_entries_have_bits_for_subclusters(void **state)
             "a compressed cluster has bits for subclusters");
 }
 
+/* Field by field: what is between them is nobody's. */
+static void expect_same(const struct qcow2_cluster *one, const struct qcow2_cluster *other)
+{
+    assert_int_equal(one->is_compressed, other->is_compressed);
+    assert_int_equal(one->is_copied, other->is_copied);
+    assert_int_equal(one->has_host, other->has_host);
+    assert_int_equal(one->host_offset, other->host_offset);
+    assert_int_equal(one->compressed_bytes, other->compressed_bytes);
+    assert_int_equal(one->allocated_bits, other->allocated_bits);
+    assert_int_equal(one->zero_bits, other->zero_bits);
+}
+
 static void what_is_encoded_is_decoded(void **state)
 {
     static const struct qcow2_cluster clusters[] = {
@@ -137,7 +149,7 @@ static void what_is_encoded_is_decoded(void **state)
             const char *why;
             qcow2_l2_encode(&geometry, &clusters[i], &entry, &bitmap);
             assert_true(qcow2_l2_decode(&geometry, entry, bitmap, &again, &why));
-            assert_memory_equal(&clusters[i], &again, sizeof(again));
+            expect_same(&clusters[i], &again);
         }
     }
 }
