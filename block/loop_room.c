@@ -70,11 +70,12 @@ bool loop_is_backlogged(struct loop *loop)
 void loop_client_came(struct loop *loop, const void *client)
 {
     struct loop_room *room = loop_room(loop);
-    if (client == room->last_client)
-        return;
-    if (room->last_client)
-        room->alone_from_ns = loop_now_ns(loop) + LOOP_SHARED_NS;
+    uint64_t now_ns = loop_now_ns(loop);
+    bool is_other = room->last_client && client != room->last_client;
+    if (is_other && now_ns - room->last_came_ns < LOOP_SHARED_NS)
+        room->alone_from_ns = now_ns + LOOP_SHARED_NS;
     room->last_client = client;
+    room->last_came_ns = now_ns;
 }
 
 bool loop_is_shared(struct loop *loop)

@@ -19,7 +19,8 @@ struct loop_room {
     unsigned operations, operations_max; /* in this round; see loop_count_work() */
     size_t round_bytes, turn_bytes;
     const void *last_client; /* never looked into: it may be gone */
-    uint64_t alone_from_ns;  /* if no other client comes meanwhile */
+    uint64_t last_came_ns;
+    uint64_t alone_from_ns; /* if no other client comes meanwhile */
 };
 
 void loop_room_init(struct loop_room *room);

@@ -108,6 +108,10 @@ static void a_loop_is_shared_while_two_clients_come_to_it(void **state)
     assert_false(loop_is_shared(loop)); /* the second has been quiet for so long */
     loop_client_came(loop, &second);
     assert_true(loop_is_shared(loop));
+    fake_now_ns += LOOP_SHARED_NS;
+    loop_turn(loop, false);
+    loop_client_came(loop, &first); /* long after the other */
+    assert_false(loop_is_shared(loop));
 }
 
 int main(void)
