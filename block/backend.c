@@ -349,39 +349,35 @@ static size_t use_counted(struct block_loan *loan, int fd, uint64_t host_offset,
     return taken;
 }
 
+typedef int lend_by_node(struct block_node *node, uint64_t offset, uint64_t length,
+                         struct block_loan *loan);
+
+static int lend(struct block_backend *backend, lend_by_node *of_node, uint64_t offset,
+                uint64_t length, struct counted_loan *counted)
+{
+    counted->lane = backend_lane(backend);
+    counted->loan = *counted->borrower;
+    counted->loan.use = use_counted;
+    if (!drain_try_enter(backend, counted->lane))
+        return -EAGAIN;
+    int rc =
+        backend->is_inactive ? -ENOTSUP : of_node(backend->node, offset, length, &counted->loan);
+    drain_leave(backend, counted->lane);
+    return rc;
+}
+
 int block_lend(struct block_backend *backend, uint64_t offset, uint64_t length,
                struct block_loan *loan)
 {
-    struct backend_lane *lane = backend_lane(backend);
-    struct counted_loan counted = {.loan = *loan,
-                                   .borrower = loan,
-                                   .lane = lane,
-                                   .calls = BACKEND_READS,
-                                   .bytes = BACKEND_READ_BYTES};
-    counted.loan.use = use_counted;
-    if (!drain_try_enter(backend, lane))
-        return -EAGAIN;
-    int rc =
-        backend->is_inactive ? -ENOTSUP : node_lend(backend->node, offset, length, &counted.loan);
-    drain_leave(backend, lane);
-    return rc;
+    struct counted_loan counted = {
+        .borrower = loan, .calls = BACKEND_READS, .bytes = BACKEND_READ_BYTES};
+    return lend(backend, node_lend, offset, length, &counted);
 }
 
 int block_lend_room(struct block_backend *backend, uint64_t offset, uint64_t length,
                     struct block_loan *loan)
 {
-    struct backend_lane *lane = backend_lane(backend);
-    struct counted_loan counted = {.loan = *loan,
-                                   .borrower = loan,
-                                   .lane = lane,
-                                   .calls = BACKEND_WRITES,
-                                   .bytes = BACKEND_WRITTEN_BYTES};
-    counted.loan.use = use_counted;
-    if (!drain_try_enter(backend, lane))
-        return -EAGAIN;
-    int rc = backend->is_inactive || backend->read_only
-                 ? -ENOTSUP
-                 : node_lend_room(backend->node, offset, length, &counted.loan);
-    drain_leave(backend, lane);
-    return rc;
+    struct counted_loan counted = {
+        .borrower = loan, .calls = BACKEND_WRITES, .bytes = BACKEND_WRITTEN_BYTES};
+    return backend->read_only ? -ENOTSUP : lend(backend, node_lend_room, offset, length, &counted);
 }

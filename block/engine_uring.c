@@ -52,7 +52,8 @@
  * Where other clients wait for the loop, who asks for what is in memory goes first, in a submission
  * of his own: he need not wait for the misses of others. To ask (mincore(2), the caller's:
  * is_in_memory) costs less than the misses it sorts out; it is not done where all reads were in
- * memory of late. */
+ * memory of late. So the misses wait for URING_WARM_AFTER others at most: then nobody is asked, and
+ * who comes is behind them. */
 #define URING_PIECE 8
 #define URING_WARM_AFTER 256 /* operations in a row that ended inside their submission */
 

@@ -55,10 +55,12 @@ static void note_worker_write(struct posix_file *file, bool was_quick)
         set_count(&file->worker_writes_due, due - 1);
 }
 
-static void note_inline_write(struct posix_file *file, bool was_quick)
+static void note_inline_write(struct posix_file *file, struct loop *loop, size_t length,
+                              const struct posix_written *written)
 {
     unsigned more = atomic_load_explicit(&file->worker_writes_more, memory_order_relaxed);
-    if (was_quick) {
+    loop_count_work(loop, written->took_ns > length ? written->took_ns : length);
+    if (written->was_quick) {
         if (more > 0)
             set_count(&file->worker_writes_more, more - 1);
         return;
@@ -89,8 +91,7 @@ static int64_t co_write_watched(struct block_node *node, const struct engine_op 
     loop_backlog_fell(loop, 1);
     if (may_write_inline(file, loop, length)) {
         written = posix_write_now(file->files, loop_clock(loop), op);
-        loop_count_work(loop, written.took_ns > length ? written.took_ns : length);
-        note_inline_write(file, written.was_quick);
+        note_inline_write(file, loop, length, &written);
     } else {
         written = posix_writer_co_write(file, node->env->workers, op);
         note_worker_write(file, written.was_quick);
@@ -113,8 +114,7 @@ int posix_lend_room(struct block_node *node, uint64_t offset, uint64_t length,
     size_t count = loan->use(loan, file->fd, offset, part);
     if (count > 0) {
         struct posix_written written = posix_stopwatch_stop(&stopwatch, (int64_t)count);
-        loop_count_work(loop, written.took_ns > count ? written.took_ns : count);
-        note_inline_write(file, written.was_quick);
+        note_inline_write(file, loop, count, &written);
     }
     return 0;
 }

@@ -100,8 +100,10 @@ static void *worker_main(void *arg)
     struct pool *pool = slot->pool;
     pthread_setname_np(pthread_self(), "platter-worker");
     /* A thread that is called does not take the processor from the one that called it: a loop that
-     * hands out sixteen reads would lose it after the first. Where that is refused, it may. */
-    sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0});
+     * hands out sixteen reads would lose it after the first. Where that is refused, it may. Who
+     * started us with another policy (chrt) has chosen for the workers too. */
+    if (sched_getscheduler(0) == SCHED_OTHER)
+        sched_setscheduler(0, SCHED_BATCH, &(struct sched_param){0});
     pthread_mutex_lock(&pool->mutex);
     for (;;) {
         struct list_link *link = list_pop(&pool->queue);

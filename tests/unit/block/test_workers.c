@@ -3,6 +3,7 @@
 #include "tests/unit/unit.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -129,6 +130,59 @@ static void idle_threads_are_called_again(void **state)
         meeting_hold(*state, &meeting, jobs, 1 + i % THREADS_MAX, 1 + i % THREADS_MAX);
 }
 
+/* --- their policy ------------------------------------------------------------------------------
+ */
+
+struct policy_job {
+    struct worker_job job;
+    struct fixture *fixture;
+    int ours; /* of who submits it, and so begins the thread */
+    int policy;
+    bool done;
+};
+
+static void policy_work(struct worker_job *job)
+{
+    container_of(job, struct policy_job, job)->policy = sched_getscheduler(0);
+}
+
+static void policy_done(struct worker_job *job)
+{
+    container_of(job, struct policy_job, job)->done = true;
+}
+
+static void *submit_with_policy(void *arg)
+{
+    struct policy_job *job = arg;
+    sched_setscheduler(0, job->ours, &(struct sched_param){0});
+    workers_submit(job->fixture->workers, job->fixture->loop, &job->job);
+    return NULL;
+}
+
+static int policy_of_worker(struct fixture *fixture, int ours)
+{
+    struct policy_job job = {{.work = policy_work, .done = policy_done}, fixture, ours, -1, false};
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, submit_with_policy, &job), 0);
+    while (!job.done)
+        loop_turn(fixture->loop, true);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    return job.policy;
+}
+
+static void workers_give_way_to_who_calls_them(void **state)
+{
+    assert_int_equal(policy_of_worker(*state, SCHED_OTHER), SCHED_BATCH);
+}
+
+static void workers_keep_a_policy_that_somebody_chose(void **state)
+{
+    assert_int_equal(policy_of_worker(*state, SCHED_IDLE), SCHED_IDLE);
+}
+
+/* --- coroutines --------------------------------------------------------------------------------
+ */
+
 static int add_one(void *arg)
 {
     assert_null(loop_current());
@@ -219,6 +273,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(as_many_jobs_run_at_once_as_there_may_be_threads, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(idle_threads_are_called_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(workers_give_way_to_who_calls_them, setup, teardown),
+        cmocka_unit_test_setup_teardown(workers_keep_a_policy_that_somebody_chose, setup, teardown),
         cmocka_unit_test_setup_teardown(a_coroutine_waits_for_a_job_and_gets_its_result, setup,
                                         teardown),
         cmocka_unit_test(with_no_thread_to_be_had_the_job_is_done_on_the_spot),

@@ -148,6 +148,16 @@ static void written_bytes_are_right_whatever_goes_by_copies(void **state)
     roomy_plant_close(&plant);
 }
 
+/* A WRITE at 0 with cookie 1, the first bytes of its payload only, and what the server does of it.
+ */
+static void send_part_of_write(struct plant *plant, size_t length)
+{
+    make_it_expect_large_ones(plant);
+    begin_write(plant, 1, 0, 0, WRITE_BYTES);
+    send_all(plant, payload, length);
+    plant_turn(plant);
+}
+
 /* More small pieces than a pipe has places, and no page yet. */
 static void a_payload_in_crumbs_comes_whole(void **state)
 {
@@ -174,10 +184,7 @@ static void a_write_that_fails_half_way_is_an_error_and_the_next_is_not(void **s
     struct plant plant;
     roomy_plant_open(&plant);
     struct memory_disk *disk = &plant.fixture.disk;
-    make_it_expect_large_ones(&plant);
-    begin_write(&plant, 1, 0, 0, WRITE_BYTES);
-    send_all(&plant, payload, WRITE_BYTES / 2);
-    plant_turn(&plant);
+    send_part_of_write(&plant, WRITE_BYTES / 2);
     assert_int_equal(disk->room_bytes, WRITE_BYTES / 2);
     int usual_fd = disk->lend_fd;
     disk->lend_fd = open("/dev/full", O_WRONLY | O_CLOEXEC);
@@ -209,10 +216,7 @@ static void a_client_that_stops_half_way_holds_up_no_drain(void **state)
     (void)state;
     struct plant plant;
     roomy_plant_open(&plant);
-    make_it_expect_large_ones(&plant);
-    begin_write(&plant, 1, 0, 0, WRITE_BYTES);
-    send_all(&plant, payload, 300001);
-    plant_turn(&plant);
+    send_part_of_write(&plant, 300001);
     assert_int_equal(plant.fixture.disk.room_bytes, 300001 / 4096 * 4096); /* whole pages */
     fixture_run(&plant.fixture, co_drain_and_resume, plant.export->backend);
     send_all(&plant, payload + 300001, WRITE_BYTES - 300001);
@@ -226,10 +230,7 @@ static void a_client_that_hangs_up_half_way_costs_nothing(void **state)
     (void)state;
     struct plant plant;
     roomy_plant_open(&plant);
-    make_it_expect_large_ones(&plant);
-    begin_write(&plant, 1, 0, 0, WRITE_BYTES);
-    send_all(&plant, payload, 300001);
-    plant_turn(&plant);
+    send_part_of_write(&plant, 300001);
     plant_hang_up(&plant);
     plant_wait_ended(&plant, 1);
     plant_connect(&plant);
@@ -243,10 +244,7 @@ static void a_server_that_stops_forgets_what_is_not_whole(void **state)
     (void)state;
     struct plant plant;
     roomy_plant_open(&plant);
-    make_it_expect_large_ones(&plant);
-    begin_write(&plant, 1, 0, 0, WRITE_BYTES);
-    send_all(&plant, payload, 300001);
-    plant_turn(&plant);
+    send_part_of_write(&plant, 300001);
     server_stop(plant.server);
     expect_end(&plant); /* and nothing more is read: the client's half is still open */
     roomy_plant_close(&plant);
@@ -259,10 +257,7 @@ static void a_stopped_export_is_not_written_to(void **state)
     struct plant plant;
     roomy_plant_open(&plant);
     struct memory_disk *disk = &plant.fixture.disk;
-    make_it_expect_large_ones(&plant);
-    begin_write(&plant, 1, 0, 0, WRITE_BYTES);
-    send_all(&plant, payload, WRITE_BYTES / 2);
-    plant_turn(&plant);
+    send_part_of_write(&plant, WRITE_BYTES / 2);
     atomic_store(&plant.export->error_policy.is_stopped, true);
     send_all(&plant, payload + WRITE_BYTES / 2, WRITE_BYTES / 2);
     plant_turn(&plant);
