@@ -374,6 +374,30 @@ int block_lend(struct block_backend *backend, uint64_t offset, uint64_t length,
     return lend(backend, node_lend, offset, length, &counted);
 }
 
+struct copied_loan {
+    struct block_loan loan;
+    uint32_t wanted;
+    bool is_whole;
+};
+
+static size_t take_copy(struct block_loan *loan, int fd, uint64_t host_offset, size_t length)
+{
+    struct copied_loan *copied = container_of(loan, struct copied_loan, loan);
+    (void)fd;
+    (void)host_offset;
+    copied->is_whole = length == copied->wanted;
+    return copied->is_whole ? length : 0;
+}
+
+int block_read_at_once(struct block_backend *backend, uint64_t offset, void *to, uint32_t length)
+{
+    assert(length <= BLOCK_READ_AT_ONCE_MAX);
+    struct copied_loan copied = {.loan = {.use = take_copy, .begins = true, .copy_to = to},
+                                 .wanted = length};
+    int rc = block_lend(backend, offset, length, &copied.loan);
+    return rc == 0 && !copied.is_whole ? -EAGAIN : rc;
+}
+
 int block_lend_room(struct block_backend *backend, uint64_t offset, uint64_t length,
                     struct block_loan *loan)
 {

@@ -219,6 +219,10 @@ struct block_loan {
     size_t (*use)(struct block_loan *loan, int fd, uint64_t host_offset, size_t length);
     bool known_in_memory; /* this range was lent a moment ago: the host is not asked again */
     bool begins;          /* a request's first loan: counts as a read */
+    /* Room for what is asked for. The bytes are copied there before use() is called, which then
+     * holds no reference to them, and is not called when they are not all in memory. NULL: they
+     * stay where they are. */
+    void *copy_to;
 };
 
 /* 0: use() was called. -EAGAIN: not without waiting (not in memory, a drain, a serialising
@@ -226,6 +230,13 @@ struct block_loan {
  * outside of one. */
 int block_lend(struct block_backend *backend, uint64_t offset, uint64_t length,
                struct block_loan *loan);
+
+/* A small read that takes no coroutine: 0 when all of the range, 1 to BLOCK_READ_AT_ONCE_MAX bytes,
+ * was copied from memory to `to`. -EAGAIN, -ENOTSUP: as block_lend(), and `to` may hold anything.
+ * Of what is not in memory the host may begin to read from the disk, so after one of those the
+ * next few of the same file are not tried. On a loop, in a coroutine or outside of one. */
+#define BLOCK_READ_AT_ONCE_MAX (64u << 10)
+int block_read_at_once(struct block_backend *backend, uint64_t offset, void *to, uint32_t length);
 
 /*
  * The counterpart for a writer that has the bytes in a pipe, as splice(2) takes them: use() writes

@@ -184,8 +184,6 @@ void doorway_status_remembered(struct block_node *node, uint64_t offset, uint64_
 int doorway_lend(struct block_node *node, uint64_t offset, uint64_t length, struct block_loan *loan)
 {
     assert_status_range(node, offset, length);
-    if (!node->driver->lend)
-        return -ENOTSUP;
     return checked_result(node->driver->lend(node, offset, length, loan));
 }
 

@@ -107,9 +107,10 @@ struct block_driver {
     void (*status_remembered)(struct block_node *node, uint64_t offset, uint64_t length,
                               struct block_extent *ret_extent);
     /* Asks the child by node_lend() where the range lies there, or, in a protocol driver, calls
-     * loan->use(); see block.h. Never waits. -EAGAIN, -ENOTSUP. Only for a driver in which a place
-     * of the host belongs to one guest offset as long as the node is open: the reader may look at
-     * it, through references, after the loan is over, and must not see another offset's bytes. */
+     * loan->use(); see block.h. Never waits. -EAGAIN, -ENOTSUP. Unless they are copied, only for a
+     * driver in which a place of the host belongs to one guest offset as long as the node is open:
+     * the reader may look at it, through references, after the loan is over, and must not see
+     * another offset's bytes. */
     int (*lend)(struct block_node *node, uint64_t offset, uint64_t length, struct block_loan *loan);
     /* The same for block_lend_room(), by node_lend_room(): only where the range may simply be
      * written over in place, and nothing here has to know of it. It may lend less than asked for.

@@ -353,6 +353,8 @@ int node_lend(struct block_node *node, uint64_t offset, uint64_t length, struct 
 {
     struct tracked_request request;
     uint64_t size = node_size(node);
+    if (!node->driver->lend)
+        return -ENOTSUP;
     if (length == 0 || !range_is_inside(offset, length, size))
         return -EAGAIN;
     struct align_cover cover = align_cover_read(node, offset, length, size);

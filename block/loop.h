@@ -160,17 +160,21 @@ void loop_task_cancel(struct loop_task *task);
 void loop_set_busy_poll(struct loop *loop, uint64_t limit_ns);
 
 /*
- * Work that is done on the spot, in the loop's own time, and copies much: a buffered write. A round
- * has room for LOOP_ROUND_OPERATIONS of them, or half of the backlog and up to
- * LOOP_ROUND_OPERATIONS_MAX, or for LOOP_ROUND_BYTES, so that the answers to the first are sent,
- * and the client works on, before the last are done; a turn for LOOP_TURN_BYTES, so that other
- * connections are looked at. Who finds no room comes back in a later round (coroutine_co_pause()).
+ * Work that is done on the spot, in the loop's own time, and copies much: a buffered write, a read
+ * of what is in memory. A round has room for LOOP_ROUND_OPERATIONS of them, or half of the backlog
+ * and up to LOOP_ROUND_OPERATIONS_MAX, or for LOOP_ROUND_BYTES, so that the answers to the first
+ * are sent, and the client works on, before the last are done; a turn for LOOP_TURN_BYTES, so that
+ * other connections are looked at. Who finds no room comes back in a later round
+ * (coroutine_co_pause()).
  */
 #define LOOP_ROUND_OPERATIONS 8
 #define LOOP_ROUND_OPERATIONS_MAX 32
 #define LOOP_ROUND_BYTES (128 << 10)
 #define LOOP_TURN_BYTES (256 << 10)
 bool loop_has_room(struct loop *loop);
+/* The same for who has so many more of them at hand, which are no backlog yet: of these too a half
+ * goes into one round. */
+bool loop_has_room_among(struct loop *loop, unsigned waiting);
 /* How many operations a round has room for now: half of the backlog at its deepest since there was
  * none. So server and client both have work; with all of a short queue in one round they would
  * sleep and wake each other by turns. */

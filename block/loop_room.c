@@ -8,9 +8,9 @@
 #include "common/align.h"
 #include "common/clock.h"
 
-static void deepen_rounds(struct loop_room *room)
+static void deepen_rounds(struct loop_room *room, unsigned waiting)
 {
-    unsigned half = smaller(room->backlog / 2, LOOP_ROUND_OPERATIONS_MAX);
+    unsigned half = smaller(waiting / 2, LOOP_ROUND_OPERATIONS_MAX);
     if (half > room->operations_max)
         room->operations_max = half;
 }
@@ -24,7 +24,7 @@ void loop_room_begin_round(struct loop_room *room)
 {
     if (room->backlog == 0)
         room->operations_max = LOOP_ROUND_OPERATIONS;
-    deepen_rounds(room);
+    deepen_rounds(room, room->backlog);
     room->operations = 0;
     room->round_bytes = 0;
 }
@@ -32,7 +32,7 @@ void loop_room_begin_round(struct loop_room *room)
 unsigned loop_round_operations(struct loop *loop)
 {
     struct loop_room *room = loop_room(loop);
-    deepen_rounds(room);
+    deepen_rounds(room, room->backlog);
     return room->operations_max;
 }
 
@@ -40,6 +40,12 @@ bool loop_has_room(struct loop *loop)
 {
     const struct loop_room *room = loop_room(loop);
     return room->operations < room->operations_max && room->round_bytes < LOOP_ROUND_BYTES;
+}
+
+bool loop_has_room_among(struct loop *loop, unsigned waiting)
+{
+    deepen_rounds(loop_room(loop), waiting);
+    return loop_has_room(loop);
 }
 
 void loop_count_work(struct loop *loop, size_t bytes)

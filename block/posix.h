@@ -61,7 +61,10 @@ struct posix_file {
     /* How many more than usual will be due when one has stopped the loop again. */
     _Atomic unsigned worker_writes_more;
 
-    struct host_pages pages; /* for posix_lend(); base NULL: nothing is lent */
+    /* So many reads are the engine's before one is tried at once again. */
+    _Atomic unsigned engine_reads_due;
+
+    struct host_pages pages; /* for posix_lend(); base NULL: nothing is lent without a copy */
     struct posix_tail tail;
     struct posix_writer writer;
     struct posix_extents data; /* where SEEK_DATA found data */

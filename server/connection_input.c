@@ -16,6 +16,7 @@
 #include "common/log.h"
 #include "server/dispatch.h"
 #include "server/dispatch_io.h"
+#include "server/dispatch_read.h"
 #include "server/export.h"
 #include "server/lane.h"
 #include "server/pressure.h"
@@ -228,6 +229,20 @@ static void start_held(struct connection *connection, struct input *input)
     }
 }
 
+/* A round of the loop has room for so many small READs that are made on the spot; then their
+ * answers are sent, and the client works on, before the next ones are begun. One that finds no room
+ * stays what it was, bytes of the input, and costs nothing. (A WRITE's payload would be kept with
+ * it.) */
+static bool round_has_room(const struct connection *connection, const struct input *input)
+{
+    const struct request *wire = &connection->held.request;
+    if (connection->held_event != TRANSMISSION_REQUEST || wire->command != NBD_CMD_READ ||
+        wire->length >= DISPATCH_READ_AT_ONCE_BYTES)
+        return true;
+    unsigned behind = (unsigned)(input->length / NBD_REQUEST_SIZE);
+    return loop_has_room_among(connection->lane->loop, behind);
+}
+
 /* Takes requests from the input until more is needed or the bounds are reached. */
 static void take_requests(struct connection *connection, struct input *input)
 {
@@ -238,6 +253,8 @@ static void take_requests(struct connection *connection, struct input *input)
                     pressure_wait(connection);
                 return;
             }
+            if (!round_has_room(connection, input))
+                return;
             start_held(connection, input);
             continue;
         }

@@ -8,22 +8,15 @@
 #include "block/buffer.h"
 #include "block/coroutine.h"
 #include "protocol/errno.h"
-#include "protocol/reply_chunk.h"
 #include "protocol/reply_simple.h"
 #include "protocol/wire.h"
 #include "server/dispatch_io.h"
-#include "server/dispatch_lend.h"
+#include "server/dispatch_read.h"
 #include "server/dispatch_status.h"
 #include "server/export.h"
 #include "server/receive.h"
 
 _Static_assert(DISPATCH_HEAD_BYTES >= REPLY_ANSWER_MAX, "an error and its text fit");
-
-/* One piece of a structured READ's answer. */
-struct read_piece {
-    uint32_t length;
-    bool is_hole;
-};
 
 size_t dispatch_cost_bytes(const struct request *wire, uint64_t context_mask)
 {
@@ -48,143 +41,17 @@ void dispatch_release(struct server_request *request)
     request->buffer = NULL;
 }
 
-static bool get_buffer(struct server_request *request, size_t length)
+bool dispatch_get_buffer(struct server_request *request, size_t length)
 {
     request->buffer = buffer_get(request->buffers, length);
     request->buffer_length = length;
     return request->buffer != NULL;
 }
 
-static void reply_set(struct server_request *request, unsigned iov_count)
+void dispatch_set_reply(struct server_request *request, unsigned iov_count)
 {
     request->reply.iov = request->iov;
     request->reply.iov_count = iov_count;
-}
-
-/* --- READ ---------------------------------------------------------------------------------------
- */
-
-/* What is known at this place, by the rule of DESIGN: small reads ask memory alone. */
-static int read_extent(struct server_request *request, uint64_t offset, uint64_t length,
-                       struct block_extent *ret_extent)
-{
-    if (request->wire.length >= DISPATCH_STATUS_BYTES_MIN)
-        return block_co_status(request->export->backend, offset, length, ret_extent);
-    block_status_remembered(request->export->backend, offset, length, ret_extent);
-    return 0;
-}
-
-/* Cuts the READ into data and holes; returns how many pieces. After so many questions what is left
- * is data, and so is what a status fails on: the READ itself will tell. */
-static unsigned plan_pieces(struct server_request *request, struct read_piece *pieces)
-{
-    const struct request *wire = &request->wire;
-    uint32_t planned = 0;
-    unsigned count = 0;
-    for (unsigned asked = 0; planned < wire->length; asked++) {
-        uint32_t left = (uint32_t)wire->length - planned; /* a READ's length was checked */
-        struct block_extent extent;
-        if (asked == DISPATCH_READ_PIECES_MAX - 1 ||
-            read_extent(request, wire->offset + planned, left, &extent) < 0)
-            extent = (struct block_extent){.length = left, .flags = BLOCK_EXTENT_ALLOCATED};
-        uint32_t length = extent.length < left ? (uint32_t)extent.length : left;
-        bool is_hole = (extent.flags & BLOCK_EXTENT_ZERO) != 0 &&
-                       (length >= DISPATCH_HOLE_BYTES_MIN || length == wire->length);
-        if (count > 0 && pieces[count - 1].is_hole == is_hole)
-            pieces[count - 1].length += length;
-        else
-            pieces[count++] = (struct read_piece){.length = length, .is_hole = is_hole};
-        planned += length;
-    }
-    return count;
-}
-
-/* Reads the data pieces to their places in the buffer. */
-static int read_pieces(struct server_request *request, const struct read_piece *pieces,
-                       unsigned count)
-{
-    uint32_t done = 0;
-    for (unsigned i = 0; i < count; i++) {
-        if (!pieces[i].is_hole) {
-            struct iovec iov;
-            struct block_vec vec =
-                vec_of_buffer(&iov, (char *)request->buffer + done, pieces[i].length);
-            int code = dispatch_co_read(request, request->wire.offset + done, &vec);
-            if (code < 0)
-                return code;
-        }
-        done += pieces[i].length;
-    }
-    return 0;
-}
-
-/* Where a piece's data lies; with no buffer it is the one that is lent. */
-static struct iovec data_at(const struct server_request *request, uint32_t done, uint32_t length)
-{
-    char *buffer = request->buffer;
-    return (struct iovec){.iov_base = buffer ? buffer + done : NULL, .iov_len = length};
-}
-
-static void reply_with_pieces(struct server_request *request, const struct read_piece *pieces,
-                              unsigned count)
-{
-    const struct request *wire = &request->wire;
-    uint8_t *head = request->head;
-    unsigned iov_count = 0;
-    uint32_t done = 0;
-    for (unsigned i = 0; i < count; i++) {
-        bool last = i == count - 1;
-        uint64_t offset = wire->offset + done;
-        size_t size = pieces[i].is_hole
-                          ? reply_chunk_offset_hole(head, wire, last, offset, pieces[i].length)
-                          : reply_chunk_offset_data(head, wire, last, offset, pieces[i].length);
-        request->iov[iov_count++] = (struct iovec){.iov_base = head, .iov_len = size};
-        if (!pieces[i].is_hole)
-            request->iov[iov_count++] = data_at(request, done, pieces[i].length);
-        head += size;
-        done += pieces[i].length;
-    }
-    reply_set(request, iov_count);
-}
-
-static int co_read_structured(struct server_request *request)
-{
-    struct read_piece pieces[DISPATCH_READ_PIECES_MAX] = {
-        {.length = (uint32_t)request->wire.length}};
-    unsigned count = 1;
-    if (!(request->wire.flags & NBD_CMD_FLAG_DF))
-        count = plan_pieces(request, pieces);
-    bool is_one = count == 1;
-    if (is_one && !pieces[0].is_hole && dispatch_may_lend(request)) {
-        reply_with_pieces(request, pieces, 1);
-        return 0;
-    }
-    bool all_hole = is_one && pieces[0].is_hole;
-    if (!all_hole && !get_buffer(request, request->wire.length))
-        return -ENOMEM;
-    int code = read_pieces(request, pieces, count);
-    if (code == 0)
-        reply_with_pieces(request, pieces, count);
-    return code;
-}
-
-static int co_read_simple(struct server_request *request)
-{
-    const struct request *wire = &request->wire;
-    request->iov[1] = (struct iovec){.iov_base = NULL, .iov_len = wire->length};
-    if (!dispatch_may_lend(request)) {
-        if (!get_buffer(request, wire->length))
-            return -ENOMEM;
-        request->iov[1].iov_base = request->buffer;
-        struct block_vec vec = {.iov = &request->iov[1], .length = wire->length};
-        int code = dispatch_co_read(request, wire->offset, &vec);
-        if (code < 0)
-            return code;
-    }
-    size_t size = reply_simple(request->head, wire->cookie, NBD_SUCCESS);
-    request->iov[0] = (struct iovec){.iov_base = request->head, .iov_len = size};
-    reply_set(request, 2);
-    return 0;
 }
 
 /* --- BLOCK_STATUS -------------------------------------------------------------------------------
@@ -193,7 +60,7 @@ static int co_read_simple(struct server_request *request)
 static int co_block_status(struct server_request *request)
 {
     size_t length = dispatch_cost_bytes(&request->wire, request->context_mask);
-    return get_buffer(request, length) ? dispatch_co_status(request) : -ENOMEM;
+    return dispatch_get_buffer(request, length) ? dispatch_co_status(request) : -ENOMEM;
 }
 
 /* --- what changes the image ---------------------------------------------------------------------
@@ -264,8 +131,7 @@ static int co_carry_out(struct server_request *request)
 {
     switch (request->wire.command) {
     case NBD_CMD_READ:
-        return request->wire.headers == NBD_HEADERS_SIMPLE ? co_read_simple(request)
-                                                           : co_read_structured(request);
+        return dispatch_co_answer_read(request);
     case NBD_CMD_WRITE:
         return co_write(request);
     case NBD_CMD_FLUSH:
@@ -288,7 +154,7 @@ void dispatch_answer(struct server_request *request, const struct request_verdic
 {
     size_t size = reply_answer(request->head, &request->wire, verdict->error, verdict->text);
     request->iov[0] = (struct iovec){.iov_base = request->head, .iov_len = size};
-    reply_set(request, 1);
+    dispatch_set_reply(request, 1);
 }
 
 void dispatch_fail(struct server_request *request, int code)
@@ -326,6 +192,10 @@ void dispatch_start(struct server_request *request)
 {
     request->reply.iov_count = 0;
     request->start = loop_moment();
+    if (request->wire.command == NBD_CMD_READ && dispatch_answer_read_at_once(request)) {
+        dispatch_finish(request, 0);
+        return;
+    }
     int code = coroutine_start(request->loop, request_entry, request);
     if (code < 0)
         dispatch_finish(request, code);

@@ -85,6 +85,11 @@ void dispatch_answer(struct server_request *request, const struct request_verdic
  * done(). */
 void dispatch_finish(struct server_request *request, int code);
 
+/* For those who fill a reply: memory for data, or false; and that its first iov_count buffers are
+ * filled. */
+bool dispatch_get_buffer(struct server_request *request, size_t length);
+void dispatch_set_reply(struct server_request *request, unsigned iov_count);
+
 /* Makes an error of the reply. */
 void dispatch_fail(struct server_request *request, int code);
 

@@ -124,7 +124,6 @@ int dispatch_co_status(struct server_request *request)
         used += size;
     }
     request->iov[0] = (struct iovec){.iov_base = bytes, .iov_len = used};
-    request->reply.iov = request->iov;
-    request->reply.iov_count = 1;
+    dispatch_set_reply(request, 1);
     return 0;
 }

@@ -37,7 +37,8 @@ unsigned measure_raise_descriptors(void);
 
 /* A good client: connected, structured replies negotiated. */
 struct raw_client measure_open(const struct server *server);
-/* The same, after reads on every loop: what a loop opens and keeps at first use is there. */
+/* The same, after reads and a flush on every loop: what a loop opens and keeps at first use is
+ * there. */
 struct raw_client measure_open_warm(const struct server *server);
 /* Of count values, which it sorts. */
 uint64_t measure_median(uint64_t *values, unsigned count);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "block/coroutine.h"
+#include "common/align.h"
 #include "common/checked.h"
 
 void memory_disk_init(struct memory_disk *disk, uint64_t size_bytes, uint64_t capacity_bytes,
@@ -272,11 +273,19 @@ static int memory_lend(struct block_node *node, uint64_t offset, uint64_t length
                        struct block_loan *loan)
 {
     struct memory_disk *disk = node->state;
-    if (disk->lend_fd == 0)
+    if (loan->copy_to ? !disk->lends_copies : disk->lend_fd == 0)
         return -ENOTSUP;
     if (disk->lend_count >= disk->lends_refused_from)
         return -EAGAIN;
     disk->lend_count++;
+    if (loan->copy_to) {
+        if (disk->at_copy)
+            disk->at_copy(disk);
+        if (disk->lend_bytes_max > 0 && length > disk->lend_bytes_max)
+            length = disk->lend_bytes_max;
+        memcpy(loan->copy_to, disk->data + offset, length);
+        loop_count_work(loop_current(), length);
+    }
     loan->use(loan, disk->lend_fd, offset, length);
     return 0;
 }
@@ -294,24 +303,38 @@ static int memory_lend_room(struct block_node *node, uint64_t offset, uint64_t l
     return 0;
 }
 
-/* A block of 16 bytes that is all zero is a hole. */
-static int memory_co_status(struct block_node *node, uint64_t offset, uint64_t length,
-                            struct block_extent *ret_extent)
+/* A block of so many bytes that is all zero is a hole. */
+static void find_extent(struct memory_disk *disk, uint64_t offset, uint64_t length, uint32_t bytes,
+                        struct block_extent *ret_extent)
 {
-    static const uint8_t zeroes[16];
-    struct memory_disk *disk = node->state;
-    int rc = co_begin_call(disk, MEMORY_STATUS, offset, length, 0);
-    co_end_call(disk, MEMORY_STATUS);
-    if (rc < 0)
-        return rc;
-    uint64_t block = offset & ~UINT64_C(15);
-    uint64_t left = block + 16 - offset;
+    static const uint8_t zeroes[4096];
+    uint64_t block = align_down(offset, bytes);
+    uint64_t left = block + bytes - offset;
     pthread_mutex_lock(&disk->mutex);
-    bool is_hole = block + 16 <= disk->size_bytes && memcmp(disk->data + block, zeroes, 16) == 0;
+    bool is_hole =
+        block + bytes <= disk->size_bytes && memcmp(disk->data + block, zeroes, bytes) == 0;
     pthread_mutex_unlock(&disk->mutex);
     ret_extent->length = left < length ? left : length;
     ret_extent->flags = is_hole ? BLOCK_EXTENT_ZERO : BLOCK_EXTENT_ALLOCATED;
-    return 0;
+}
+
+static int memory_co_status(struct block_node *node, uint64_t offset, uint64_t length,
+                            struct block_extent *ret_extent)
+{
+    struct memory_disk *disk = node->state;
+    int rc = co_begin_call(disk, MEMORY_STATUS, offset, length, 0);
+    co_end_call(disk, MEMORY_STATUS);
+    if (rc == 0)
+        find_extent(disk, offset, length, 16, ret_extent);
+    return rc;
+}
+
+static void memory_status_remembered(struct block_node *node, uint64_t offset, uint64_t length,
+                                     struct block_extent *ret_extent)
+{
+    struct memory_disk *disk = node->state;
+    if (disk->remembers_holes)
+        find_extent(disk, offset, length, 4096, ret_extent);
 }
 
 /* --- the format that hands on ---------------------------------------------------------------- */
@@ -390,7 +413,7 @@ static int memory_co_keep(struct block_node *node, size_t length, bool only_look
 #define MEMORY_MORE_CALLS                                                                    \
     .co_zero = memory_co_zero, .co_discard = memory_co_discard, .co_flush = memory_co_flush, \
     .co_status = memory_co_status, .co_cache = memory_co_cache, .lend = memory_lend,         \
-    .lend_room = memory_lend_room
+    .lend_room = memory_lend_room, .status_remembered = memory_status_remembered
 
 static const struct block_driver_admin memory_file_admin = {.co_keep = memory_co_keep};
 

@@ -48,11 +48,14 @@ struct memory_disk {
     uint64_t size_bytes;
     uint64_t capacity_bytes; /* up to where a growing one may grow */
     struct block_limits limits;
-    bool refuses_zero;   /* co_zero answers -ENOTSUP */
-    bool refuses_cache;  /* and co_cache */
-    int lend_fd;         /* what lend() lends, at the same offsets; 0: it lends nothing */
-    bool lends_room;     /* and lend_room() the same; then data had better be its memory */
-    unsigned pauses_max; /* every call lets others run 0 to this many times, before and after */
+    bool refuses_zero;     /* co_zero answers -ENOTSUP */
+    bool refuses_cache;    /* and co_cache */
+    int lend_fd;           /* what lend() lends, at the same offsets; 0: it lends nothing */
+    bool lends_copies;     /* and data, where it is to be copied: */
+    size_t lend_bytes_max; /* of it so many bytes at once; 0: any */
+    bool remembers_holes;  /* of 4096 bytes: they are known without asking */
+    bool lends_room;       /* and lend_room() the same; then data had better be its memory */
+    unsigned pauses_max;   /* every call lets others run 0 to this many times, before and after */
 
     /* guards all below; the loops of a stress test share a disk */
     pthread_mutex_t mutex;
@@ -74,6 +77,8 @@ struct memory_disk {
      */
     void (*at_call)(struct memory_disk *disk);
     void *at_call_arg; /* its own */
+
+    void (*at_copy)(struct memory_disk *disk); /* before each that lend() makes; or NULL */
 
     unsigned lends_refused_from; /* so many loans are given, then -EAGAIN; UINT_MAX at first */
     unsigned lend_count;

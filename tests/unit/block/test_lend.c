@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* block_lend(), block_lend_room() and the nodes': what is lent, for how long, and who is kept out
- * meanwhile. */
+/* block_lend(), block_read_at_once(), block_lend_room() and the nodes': what is lent, for how long,
+ * and who is kept out meanwhile. */
 #include "tests/unit/unit.h"
 
 #include <errno.h>
+#include <string.h>
 
+#include "block/backend.h"
 #include "block/coroutine.h"
 #include "block/observer.h"
 #include "block/tracked.h"
@@ -310,11 +312,88 @@ static void co_room_waits_for_no_drain_and_no_serialising_request(struct fixture
     assert_int_equal(block_co_backend_free(backend), 0);
 }
 
+/* --- copies -------------------------------------------------------------------------------------
+ */
+
+#define CANARY 0xee
+
+static int read_at_once(struct block_backend *backend, uint64_t offset, uint32_t length)
+{
+    uint8_t to[8192 + 1];
+    struct memory_disk *disk = backend->node->file->state;
+    memset(to, CANARY, sizeof(to));
+    int rc = block_read_at_once(backend, offset, to, length);
+    if (rc == 0)
+        assert_memory_equal(to, disk->data + offset, length);
+    assert_int_equal(to[length], CANARY);
+    return rc;
+}
+
+static struct block_backend *co_new_copying_backend(struct fixture *fixture, const char *driver)
+{
+    fixture->disk.lends_copies = true;
+    struct block_backend *backend = co_new_backend(fixture, driver, true);
+    for (unsigned i = 0; i < SIZE; i++)
+        fixture->disk.data[i] = (uint8_t)(i * 7 + i / 256);
+    return backend;
+}
+
+static void co_a_small_read_is_copied_at_once_and_counted(struct fixture *fixture, void *arg)
+{
+    (void)arg;
+    struct block_backend *backend = co_new_copying_backend(fixture, "file");
+    struct block_counters counters;
+    struct account_counts counts;
+    assert_int_equal(read_at_once(backend, 100, 8000), 0);
+    assert_int_equal(read_at_once(backend, SIZE - 10, 10), 0);
+    assert_int_equal(read_at_once(backend, SIZE - 10, 11), -EAGAIN);
+    block_backend_counters(backend, &counters);
+    assert_int_equal(counters.reads, 2);
+    assert_int_equal(counters.read_bytes, 8010);
+    account_read_counts(&fixture->node->file->account, ACCOUNT_READ, &counts);
+    assert_int_equal(counts.operations, 2);
+    assert_int_equal(counts.bytes, 8010);
+    assert_int_equal(fixture->disk.counts[MEMORY_READ], 0);
+    assert_int_equal(block_co_backend_free(backend), 0);
+}
+
+static void co_what_is_not_lent_whole_is_not_read_at_once(struct fixture *fixture, void *arg)
+{
+    (void)arg;
+    struct block_backend *backend = co_new_copying_backend(fixture, "file");
+    struct block_counters counters;
+    fixture->disk.lend_bytes_max = 4096;
+    assert_int_equal(read_at_once(backend, 0, 4097), -EAGAIN);
+    block_backend_counters(backend, &counters);
+    assert_int_equal(counters.reads, 0);
+    assert_int_equal(counters.read_bytes, 0);
+    assert_int_equal(read_at_once(backend, 0, 4096), 0);
+    fixture->disk.lends_refused_from = fixture->disk.lend_count;
+    assert_int_equal(read_at_once(backend, 0, 4096), -EAGAIN);
+    fixture->disk.lends_copies = false; /* what can be lent cannot be copied there */
+    assert_int_equal(read_at_once(backend, 0, 4096), -ENOTSUP);
+    block_co_backend_drain(backend);
+    assert_int_equal(read_at_once(backend, 0, 4096), -EAGAIN);
+    block_backend_resume(backend);
+    assert_int_equal(block_co_backend_free(backend), 0);
+}
+
+static void co_a_driver_without_the_call_reads_nothing_at_once(struct fixture *fixture, void *arg)
+{
+    (void)arg;
+    struct block_backend *backend = co_new_copying_backend(fixture, "bare");
+    assert_int_equal(read_at_once(backend, 0, 4096), -ENOTSUP);
+    assert_int_equal(block_co_backend_free(backend), 0);
+}
+
 FIXTURE_TEST(a_range_is_lent_through_a_format_and_counted, SIZE, SIZE)
 FIXTURE_TEST(what_is_not_inside_is_not_lent, SIZE, SIZE)
 FIXTURE_TEST(a_driver_without_the_call_lends_nothing, SIZE, SIZE)
 FIXTURE_TEST(a_drain_waits_for_a_loan_and_then_keeps_loans_out, SIZE, SIZE)
 FIXTURE_TEST(a_serialising_request_and_loans_keep_each_other_out, SIZE, SIZE)
+FIXTURE_TEST(a_small_read_is_copied_at_once_and_counted, SIZE, SIZE)
+FIXTURE_TEST(what_is_not_lent_whole_is_not_read_at_once, SIZE, SIZE)
+FIXTURE_TEST(a_driver_without_the_call_reads_nothing_at_once, SIZE, SIZE)
 FIXTURE_TEST(what_is_written_to_lent_room_is_counted_and_flushed, SIZE, SIZE)
 FIXTURE_TEST(no_room_where_somebody_must_see_the_write, SIZE, SIZE)
 FIXTURE_TEST(no_room_without_the_right_to_write, SIZE, SIZE)
@@ -329,6 +408,9 @@ int main(void)
         cmocka_unit_test(a_driver_without_the_call_lends_nothing),
         cmocka_unit_test(a_drain_waits_for_a_loan_and_then_keeps_loans_out),
         cmocka_unit_test(a_serialising_request_and_loans_keep_each_other_out),
+        cmocka_unit_test(a_small_read_is_copied_at_once_and_counted),
+        cmocka_unit_test(what_is_not_lent_whole_is_not_read_at_once),
+        cmocka_unit_test(a_driver_without_the_call_reads_nothing_at_once),
         cmocka_unit_test(what_is_written_to_lent_room_is_counted_and_flushed),
         cmocka_unit_test(no_room_where_somebody_must_see_the_write),
         cmocka_unit_test(no_room_without_the_right_to_write),

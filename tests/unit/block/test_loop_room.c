@@ -114,6 +114,27 @@ static void a_loop_is_shared_while_two_clients_come_to_it(void **state)
     assert_false(loop_is_shared(loop));
 }
 
+static void what_waits_elsewhere_deepens_a_round_too(void **state)
+{
+    struct loop *loop = *state;
+    unsigned done = 0;
+    loop_room_begin_round(loop_room(loop));
+    while (loop_has_room_among(loop, 40)) {
+        loop_count_work(loop, 1);
+        done++;
+    }
+    assert_int_equal(done, 20);
+    assert_true(loop_has_room_among(loop, 100)); /* it has become more */
+    loop_room_begin_round(loop_room(loop));
+    for (done = 0; loop_has_room_among(loop, 2 * LOOP_ROUND_OPERATIONS - 1); done++)
+        loop_count_work(loop, 1);
+    assert_int_equal(done, LOOP_ROUND_OPERATIONS);
+    loop_room_begin_round(loop_room(loop));
+    for (done = 0; loop_has_room_among(loop, 100000); done++)
+        loop_count_work(loop, 1);
+    assert_int_equal(done, LOOP_ROUND_OPERATIONS_MAX);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -121,6 +142,7 @@ int main(void)
         on_fake(a_backlog_is_worked_off_in_halves),
         on_fake(a_loop_is_shared_while_two_clients_come_to_it),
         on_fake(much_work_on_the_spot_lets_the_poller_look),
+        on_fake(what_waits_elsewhere_deepens_a_round_too),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -167,6 +167,130 @@ static void where_the_host_does_not_tell_nothing_is_lent(void **state)
     with_posix(state, unknowing_body);
 }
 
+/* --- copies -------------------------------------------------------------------------------------
+ */
+
+#define ENGINE_READS_AFTER_MISS 64 /* posix_lend.c's */
+
+static unsigned tries; /* of the host, to read at once */
+static bool host_misses;
+
+static ssize_t counted_preadv_at_once(struct host_files *files, int fd, const struct iovec *iov,
+                                      int iov_count, uint64_t offset)
+{
+    tries++;
+    return host_misses ? -EAGAIN
+                       : host_files_linux.preadv_at_once(files, fd, iov, iov_count, offset);
+}
+
+static struct block_node *co_open_counted(struct posix_fixture *fixture)
+{
+    tries = 0;
+    host_misses = false;
+    make_image(fixture, IMAGE_BYTES);
+    fixture->odd.files.preadv_at_once = counted_preadv_at_once;
+    return open_image(fixture, NULL);
+}
+
+/* A round has room for a few; the next one has it again. */
+static int copy(struct block_node *node, uint64_t offset, uint8_t *to, size_t length)
+{
+    struct borrower borrower = {.loan = {.use = borrow, .copy_to = to}};
+    while (!loop_has_room(loop_current()))
+        coroutine_co_pause();
+    int ret = node_lend(node, offset, length, &borrower.loan);
+    assert_int_equal(borrower.calls, ret == 0);
+    return ret;
+}
+
+static void copies_body(struct posix_fixture *fixture)
+{
+    uint8_t data[4096];
+    struct block_node *node = co_open_counted(fixture);
+    assert_int_equal(copy(node, 12345, data, sizeof(data)), 0);
+    for (unsigned i = 0; i < sizeof(data); i++)
+        assert_int_equal(data[i], pattern_at(12345 + i));
+    assert_int_equal(copy(node, IMAGE_BYTES - 1, data, 1), 0);
+    assert_int_equal(tries, 2);
+    /* One that is cut off under us is not there in whole. */
+    assert_int_equal(truncate(fixture->path, IMAGE_BYTES - 100), 0);
+    assert_int_equal(copy(node, IMAGE_BYTES - sizeof(data), data, sizeof(data)), -EAGAIN);
+    assert_int_equal(tries, 3);
+    block_co_node_unref(node);
+}
+
+static void what_is_in_memory_is_copied_at_once(void **state)
+{
+    with_posix(state, copies_body);
+}
+
+static void missing_body(struct posix_fixture *fixture)
+{
+    uint8_t data[512];
+    struct block_node *node = co_open_counted(fixture);
+    host_misses = true;
+    assert_int_equal(copy(node, 0, data, sizeof(data)), -EAGAIN);
+    host_misses = false;
+    for (unsigned i = 0; i < ENGINE_READS_AFTER_MISS; i++)
+        assert_int_equal(copy(node, 0, data, sizeof(data)), -EAGAIN);
+    assert_int_equal(tries, 1);
+    assert_int_equal(copy(node, 0, data, sizeof(data)), 0);
+    assert_int_equal(copy(node, 512, data, sizeof(data)), 0);
+    assert_int_equal(tries, 3);
+    block_co_node_unref(node);
+}
+
+static void after_one_that_is_missing_the_next_are_not_tried(void **state)
+{
+    with_posix(state, missing_body);
+}
+
+static void rooms_body(struct posix_fixture *fixture)
+{
+    uint8_t data[512];
+    struct borrower borrower = {.loan = {.use = borrow, .copy_to = data}};
+    struct block_node *node = co_open_counted(fixture);
+    assert_int_equal(copy(node, 0, data, sizeof(data)), 0);
+    for (unsigned i = 1; i < LOOP_ROUND_OPERATIONS; i++)
+        assert_int_equal(node_lend(node, 0, sizeof(data), &borrower.loan), 0);
+    assert_int_equal(node_lend(node, 0, sizeof(data), &borrower.loan), -EAGAIN);
+    assert_int_equal(tries, LOOP_ROUND_OPERATIONS);
+    coroutine_co_pause();
+    assert_int_equal(node_lend(node, 0, sizeof(data), &borrower.loan), 0);
+    /* To have the disk begin with one that is missing takes the loop much of its round. */
+    host_misses = true;
+    coroutine_co_pause();
+    assert_int_equal(copy(node, 0, data, sizeof(data)), -EAGAIN);
+    loop_count_work(loop_current(), LOOP_ROUND_BYTES - LOOP_LATE_READ_BYTES);
+    assert_false(loop_has_room(loop_current()));
+    block_co_node_unref(node);
+}
+
+static void a_round_has_room_for_some_copies(void **state)
+{
+    with_posix(state, rooms_body);
+}
+
+static void no_copies_body(struct posix_fixture *fixture)
+{
+    uint8_t data[512];
+    struct block_node *node = co_open_counted(fixture);
+    fixture->odd.files.preadv_at_once = NULL;
+    assert_int_equal(copy(node, 0, data, sizeof(data)), -ENOTSUP);
+    block_co_node_unref(node);
+    fixture->odd.files.preadv_at_once = counted_preadv_at_once;
+    if (try_open(fixture, EXTRA("cache.direct=on"), &node) == 0) {
+        assert_int_equal(copy(node, 0, data, sizeof(data)), -ENOTSUP);
+        block_co_node_unref(node);
+    }
+    assert_int_equal(tries, 0);
+}
+
+static void no_copies_where_the_host_cannot_nor_with_o_direct(void **state)
+{
+    with_posix(state, no_copies_body);
+}
+
 /* As a user who may read the file and not write to it, the kernel says that all of it is there. */
 static void a_host_that_does_not_tell_the_truth_is_not_believed(void **state)
 {
@@ -203,6 +327,10 @@ int main(void)
         cmocka_unit_test(past_the_end_nothing_is_lent_nor_what_was_cut_off),
         cmocka_unit_test(with_o_direct_nothing_is_lent),
         cmocka_unit_test(where_the_host_does_not_tell_nothing_is_lent),
+        cmocka_unit_test(what_is_in_memory_is_copied_at_once),
+        cmocka_unit_test(after_one_that_is_missing_the_next_are_not_tried),
+        cmocka_unit_test(a_round_has_room_for_some_copies),
+        cmocka_unit_test(no_copies_where_the_host_cannot_nor_with_o_direct),
         cmocka_unit_test(a_host_that_does_not_tell_the_truth_is_not_believed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
