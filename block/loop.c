@@ -367,8 +367,10 @@ static void judge_busy_poll(struct busy_poll *busy, bool paid)
     busy->sleeps_left = busy->sleeps_between;
 }
 
-/* Looks on for a while where a sleep is due. True when something came, or a job was posted. Gives
- * the processor to whoever wants it meanwhile: it may be the client. */
+/* Looks on for a while where a sleep is due. True when something came, or a job was posted. It does
+ * not give the processor to others meanwhile (sched_yield): with nobody there that costs a look,
+ * and who has it then may keep it for milliseconds. A client that waits for this very processor
+ * makes it a look that did not pay. */
 static bool poll_busily(struct loop *loop, int64_t timeout_ns)
 {
     struct busy_poll *busy = &loop->busy_poll;
@@ -382,12 +384,11 @@ static bool poll_busily(struct loop *loop, int64_t timeout_ns)
     uint64_t end_ns = loop->clock->now_ns(loop->clock) + limit_ns;
     bool came;
     do {
-        sched_yield();
         came = wait_without_sleep(loop) ||
                atomic_load_explicit(&loop->inbox, memory_order_relaxed) != NULL;
     } while (!came && loop->clock->now_ns(loop->clock) < end_ns);
     /* What came after its time came while another had the processor, which is wanted, then: who
-     * yields it goes to the back of the queue, who sleeps is let in when he is woken. */
+     * sleeps is let in when he is woken. */
     judge_busy_poll(busy, came && loop_now_ns(loop) < end_ns);
     return came;
 }
