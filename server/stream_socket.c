@@ -12,17 +12,86 @@
 
 #include "block/loop.h"
 
+/*
+ * Few requests at a time are looked at where they lie (MSG_PEEK), answered, and only then taken out
+ * of the socket. When bytes leave a UNIX socket the kernel tells their sender that there is room
+ * again, and wakes him where he sleeps in recv(2), though what he waits for is not there; he goes
+ * back to sleep, and is woken once more by the answer. The first wake-up costs us as much as all
+ * the rest of a small request, and him too. When the answer is out he is awake anyhow. (One who
+ * sleeps in poll(2) is not woken in vain.) Where many requests come at once the share of one is
+ * small, and that he wakes up while we still read for him is welcome.
+ *
+ * Reads a second of such a client, 4 KiB each, before and now, and of nbdkit, on virtual processors
+ * that poll before they halt: depth 1 43,700, 70,300 and 38,700; 2 70,700, 150,900 and 64,400; 4
+ * 170,000, 257,000 and 115,000; 8 236,000 and 340,000. On those that halt at once, where he then
+ * wakes up late, depth 1 and 2 gain a quarter, 4 and 8 lose a tenth.
+ */
+#define LOOK_BYTES_MAX 256 /* of nine requests and more the share of one is small */
+
 struct stream_socket {
     struct stream stream;
     int fd;
     struct loop *loop; /* NULL: not attached */
     struct loop_watch watch;
+    bool may_look;              /* a UNIX socket */
+    bool is_next_small;         /* what was received last was */
+    size_t looked_at;           /* bytes that were handed on and are still in the socket */
+    struct loop_task take_task; /* takes them when no answer comes soon */
+    bool take_later; /* not in this round: its answers may be sent after the task has run */
 };
 
 static struct stream_socket *socket_of(struct stream *stream)
 {
     return container_of(stream, struct stream_socket, stream);
 }
+
+/* --- looking before taking ----------------------------------------------------------------------
+ */
+
+static void take_looked_at(struct stream_socket *sock)
+{
+    uint8_t bytes[LOOK_BYTES_MAX];
+    ssize_t got = 1;
+    while (sock->looked_at > 0 && got > 0) {
+        do {
+            got = recv(sock->fd, bytes, sock->looked_at, 0);
+        } while (got < 0 && errno == EINTR);
+        sock->looked_at -= got > 0 ? (size_t)got : 0;
+    }
+    sock->looked_at = 0;
+    loop_task_cancel(&sock->take_task);
+}
+
+static void take_at_round_end(struct loop_task *task)
+{
+    struct stream_socket *sock = container_of(task, struct stream_socket, take_task);
+    if (sock->take_later)
+        loop_at_round_end(sock->loop, task);
+    else
+        take_looked_at(sock);
+    sock->take_later = false;
+}
+
+/* What is there, if it is little; -EMSGSIZE: it is more. */
+static ssize_t look(struct stream_socket *sock, void *to, size_t space)
+{
+    size_t length = space < LOOK_BYTES_MAX + 1 ? space : LOOK_BYTES_MAX + 1;
+    ssize_t got;
+    do {
+        got = recv(sock->fd, to, length, MSG_PEEK);
+    } while (got < 0 && errno == EINTR);
+    if (got <= 0)
+        return got < 0 ? -errno : 0;
+    if ((size_t)got == length)
+        return -EMSGSIZE;
+    sock->looked_at = (size_t)got;
+    sock->take_later = true;
+    loop_at_round_end(sock->loop, &sock->take_task);
+    return got;
+}
+
+/* --- the calls ----------------------------------------------------------------------------------
+ */
 
 static void socket_ready(struct loop_watch *watch, unsigned events)
 {
@@ -40,17 +109,26 @@ static void socket_attach(struct stream *stream, struct loop *loop)
 
 static ssize_t socket_readv(struct stream *stream, const struct iovec *iov, unsigned iov_count)
 {
+    struct stream_socket *sock = socket_of(stream);
     ssize_t got;
+    take_looked_at(sock);
+    if (iov_count == 1 && sock->is_next_small && sock->may_look) {
+        got = look(sock, iov[0].iov_base, iov[0].iov_len);
+        if (got != -EMSGSIZE)
+            return got;
+    }
     do {
-        got = iov_count == 1 ? recv(socket_of(stream)->fd, iov[0].iov_base, iov[0].iov_len, 0)
-                             : readv(socket_of(stream)->fd, iov, (int)iov_count);
+        got = iov_count == 1 ? recv(sock->fd, iov[0].iov_base, iov[0].iov_len, 0)
+                             : readv(sock->fd, iov, (int)iov_count);
     } while (got < 0 && errno == EINTR);
+    sock->is_next_small = got > 0 && got <= LOOK_BYTES_MAX;
     return got < 0 ? -errno : got;
 }
 
 static ssize_t socket_read_to_pipe(struct stream *stream, int pipe_fd, size_t length)
 {
     ssize_t got;
+    take_looked_at(socket_of(stream));
     do {
         got = splice(socket_of(stream)->fd, NULL, pipe_fd, NULL, length,
                      SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
@@ -70,7 +148,11 @@ static ssize_t send_buffers(int fd, const struct iovec *iov, unsigned iov_count,
 
 static ssize_t socket_writev(struct stream *stream, const struct iovec *iov, unsigned iov_count)
 {
-    return send_buffers(socket_of(stream)->fd, iov, iov_count, 0);
+    struct stream_socket *sock = socket_of(stream);
+    ssize_t put = send_buffers(sock->fd, iov, iov_count, 0);
+    if (sock->looked_at > 0)
+        take_looked_at(sock);
+    return put;
 }
 
 /* sendfile(2) has no MSG_NOSIGNAL: who calls it must not die of SIGPIPE (server/signals.c). What it
@@ -113,6 +195,7 @@ static void socket_shut_down(struct stream *stream)
 static void socket_close(struct stream *stream)
 {
     struct stream_socket *sock = socket_of(stream);
+    take_looked_at(sock); /* a socket that is closed over bytes is reset, and his last answers go */
     if (sock->loop)
         loop_watch_set(sock->loop, &sock->watch, 0);
     close(sock->fd);
@@ -130,6 +213,13 @@ static const struct stream_ops socket_ops = {
     .close = socket_close,
 };
 
+static bool is_unix_socket(int fd)
+{
+    int domain;
+    socklen_t size = sizeof(domain);
+    return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX;
+}
+
 struct stream *stream_socket_new(int fd, const char *peer)
 {
     struct stream_socket *sock = calloc(1, sizeof(*sock));
@@ -138,5 +228,8 @@ struct stream *stream_socket_new(int fd, const char *peer)
     sock->stream.ops = &socket_ops;
     snprintf(sock->stream.peer, sizeof(sock->stream.peer), "%s", peer);
     sock->fd = fd;
+    sock->may_look = is_unix_socket(fd);
+    sock->take_task.run = take_at_round_end;
+    link_init(&sock->take_task.link);
     return &sock->stream;
 }

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* stream_socket.c: small receives are looked at, answered, and then taken; see also
+ * test_connection.c and tests/integration/test_async.c. */
+#include "tests/unit/unit.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "block/loop.h"
+#include "common/clock.h"
+#include "server/stream.h"
+#include "server/stream_socket.h"
+
+struct scene {
+    struct loop *loop;
+    struct stream *stream;
+    int ours, theirs;
+};
+
+static void not_ready(struct stream *stream, unsigned events)
+{
+    (void)stream, (void)events;
+}
+
+static void scene_open(struct scene *scene, const int *fds)
+{
+    struct error err;
+    assert_int_equal(loop_new(&scene->loop, 0, &poller_ev, &clock_monotonic, &err), 0);
+    scene->ours = fds[0];
+    scene->theirs = fds[1];
+    scene->stream = stream_socket_new(scene->ours, "the client");
+    assert_non_null(scene->stream);
+    scene->stream->ready = not_ready;
+    scene->stream->ops->attach(scene->stream, scene->loop);
+}
+
+static void scene_open_unix(struct scene *scene)
+{
+    int fds[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
+    scene_open(scene, fds);
+}
+
+static void scene_close(struct scene *scene)
+{
+    if (scene->stream)
+        scene->stream->ops->close(scene->stream);
+    close(scene->theirs);
+    while (loop_turn(scene->loop, false))
+        ;
+    loop_free(scene->loop);
+}
+
+static void send_text(const struct scene *scene, const char *text)
+{
+    assert_int_equal(send(scene->theirs, text, strlen(text), 0), strlen(text));
+}
+
+static void answer(const struct scene *scene)
+{
+    char text[] = "answer";
+    const struct iovec iov = {.iov_base = text, .iov_len = 6};
+    assert_int_equal(scene->stream->ops->writev(scene->stream, &iov, 1), 6);
+}
+
+static ssize_t receive(const struct scene *scene, char *to, size_t space)
+{
+    const struct iovec iov = {.iov_base = to, .iov_len = space};
+    return scene->stream->ops->readv(scene->stream, &iov, 1);
+}
+
+static void expect_text(const struct scene *scene, const char *text)
+{
+    char bytes[1024];
+    assert_int_equal(receive(scene, bytes, sizeof(bytes)), strlen(text));
+    assert_memory_equal(bytes, text, strlen(text));
+}
+
+static void assert_left(const struct scene *scene, int count)
+{
+    int left = -1;
+    assert_int_equal(ioctl(scene->ours, FIONREAD, &left), 0);
+    assert_int_equal(left, count);
+}
+
+/* The first is taken: nobody knew that it would be small. */
+static void begin_small(const struct scene *scene)
+{
+    send_text(scene, "first");
+    expect_text(scene, "first");
+    assert_left(scene, 0);
+}
+
+static void small_receives_leave_the_socket_when_the_answer_is_out(void **state)
+{
+    (void)state;
+    struct scene scene;
+    scene_open_unix(&scene);
+    begin_small(&scene);
+    for (unsigned i = 0; i < 3; i++) {
+        send_text(&scene, "request");
+        expect_text(&scene, "request");
+        assert_left(&scene, 7);
+        answer(&scene);
+        assert_left(&scene, 0);
+    }
+    scene_close(&scene);
+}
+
+static void without_an_answer_they_leave_it_before_the_loop_sleeps(void **state)
+{
+    (void)state;
+    struct scene scene;
+    scene_open_unix(&scene);
+    begin_small(&scene);
+    send_text(&scene, "request");
+    expect_text(&scene, "request");
+    assert_left(&scene, 7);
+    loop_turn(scene.loop, false);
+    assert_left(&scene, 0);
+    scene_close(&scene);
+}
+
+static void what_comes_meanwhile_is_received_once(void **state)
+{
+    (void)state;
+    struct scene scene;
+    scene_open_unix(&scene);
+    begin_small(&scene);
+    send_text(&scene, "one");
+    expect_text(&scene, "one");
+    send_text(&scene, "two");
+    answer(&scene);
+    assert_left(&scene, 3);
+    expect_text(&scene, "two");
+    send_text(&scene, "three");
+    expect_text(&scene, "three"); /* without an answer to the last */
+    scene_close(&scene);
+}
+
+static void large_receives_are_taken_at_once(void **state)
+{
+    (void)state;
+    char text[1000];
+    struct scene scene;
+    scene_open_unix(&scene);
+    begin_small(&scene);
+    memset(text, 'x', sizeof(text));
+    text[sizeof(text) - 1] = '\0';
+    send_text(&scene, text);
+    expect_text(&scene, text);
+    assert_left(&scene, 0);
+    send_text(&scene, "small");
+    expect_text(&scene, "small"); /* after a large one nobody looks first */
+    assert_left(&scene, 0);
+    send_text(&scene, "small");
+    expect_text(&scene, "small");
+    assert_left(&scene, 5);
+    scene_close(&scene);
+}
+
+/* More than there is room for is looked at in no part. */
+static void a_small_buffer_is_filled_by_taking(void **state)
+{
+    (void)state;
+    char bytes[4];
+    struct scene scene;
+    scene_open_unix(&scene);
+    begin_small(&scene);
+    send_text(&scene, "request");
+    assert_int_equal(receive(&scene, bytes, sizeof(bytes)), 4);
+    assert_memory_equal(bytes, "requ", 4);
+    assert_left(&scene, 3);
+    expect_text(&scene, "est");
+    scene_close(&scene);
+}
+
+static void an_end_and_an_empty_socket_are_told_as_ever(void **state)
+{
+    (void)state;
+    char bytes[16];
+    struct scene scene;
+    scene_open_unix(&scene);
+    begin_small(&scene);
+    assert_int_equal(receive(&scene, bytes, sizeof(bytes)), -EAGAIN);
+    send_text(&scene, "last");
+    expect_text(&scene, "last");
+    assert_int_equal(receive(&scene, bytes, sizeof(bytes)), -EAGAIN);
+    assert_int_equal(shutdown(scene.theirs, SHUT_WR), 0);
+    assert_int_equal(receive(&scene, bytes, sizeof(bytes)), 0);
+    scene_close(&scene);
+}
+
+static void a_pipe_begins_behind_what_was_looked_at(void **state)
+{
+    (void)state;
+    int pipes[2];
+    char bytes[16];
+    struct scene scene;
+    scene_open_unix(&scene);
+    assert_int_equal(pipe(pipes), 0);
+    begin_small(&scene);
+    send_text(&scene, "head");
+    expect_text(&scene, "head");
+    send_text(&scene, "payload");
+    assert_int_equal(scene.stream->ops->read_to_pipe(scene.stream, pipes[1], 16), 7);
+    assert_int_equal(read(pipes[0], bytes, sizeof(bytes)), 7);
+    assert_memory_equal(bytes, "payload", 7);
+    close(pipes[0]);
+    close(pipes[1]);
+    scene_close(&scene);
+}
+
+/* Else he would see a reset, and lose what he was sent. */
+static void a_stream_that_is_closed_leaves_no_bytes_behind(void **state)
+{
+    (void)state;
+    char bytes[16];
+    struct scene scene;
+    scene_open_unix(&scene);
+    begin_small(&scene);
+    send_text(&scene, "disconnect");
+    expect_text(&scene, "disconnect");
+    assert_left(&scene, 10);
+    scene.stream->ops->close(scene.stream);
+    scene.stream = NULL;
+    assert_int_equal(recv(scene.theirs, bytes, sizeof(bytes), 0), 0);
+    scene_close(&scene);
+}
+
+static void of_tcp_everything_is_taken_at_once(void **state)
+{
+    (void)state;
+    struct scene scene;
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof(address);
+    int listener = socket(AF_INET, SOCK_STREAM, 0), fds[2];
+    assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
+    assert_int_equal(listen(listener, 1), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&address, &size), 0);
+    fds[1] = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(connect(fds[1], (struct sockaddr *)&address, sizeof(address)), 0);
+    fds[0] = accept(listener, NULL, NULL);
+    assert_true(fds[0] >= 0);
+    close(listener);
+    scene_open(&scene, fds);
+    for (unsigned i = 0; i < 3; i++) {
+        send_text(&scene, "request");
+        expect_text(&scene, "request");
+        assert_left(&scene, 0);
+    }
+    scene_close(&scene);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(small_receives_leave_the_socket_when_the_answer_is_out),
+        cmocka_unit_test(without_an_answer_they_leave_it_before_the_loop_sleeps),
+        cmocka_unit_test(what_comes_meanwhile_is_received_once),
+        cmocka_unit_test(large_receives_are_taken_at_once),
+        cmocka_unit_test(a_small_buffer_is_filled_by_taking),
+        cmocka_unit_test(an_end_and_an_empty_socket_are_told_as_ever),
+        cmocka_unit_test(a_pipe_begins_behind_what_was_looked_at),
+        cmocka_unit_test(a_stream_that_is_closed_leaves_no_bytes_behind),
+        cmocka_unit_test(of_tcp_everything_is_taken_at_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
