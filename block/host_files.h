@@ -114,6 +114,10 @@ struct host_files {
      * and read from the disk. Does not block. */
     bool (*pages_in_memory)(struct host_files *files, const struct host_pages *pages,
                             uint64_t offset, size_t length);
+    /* The same of any file at less than half the cost, but a page that the disk has yet to fill
+     * counts as there. 1: all of it; 0: not; -ENOSYS or another errno: the host does not tell.
+     * NULL: there is no such way. */
+    int (*pages_cached)(struct host_files *files, int fd, uint64_t offset, size_t length);
 
     /* The memory of that name (letters, digits and "-"), `length` bytes, whole pages: what the last
      * who had it has left, or made now, all zeroes. It is the process's alone until it is closed.

@@ -208,10 +208,22 @@ static int linux_make_blocking(struct host_files *files, int fd)
  *
  * mincore(2) on a mapping that is never touched (PROT_NONE, no page tables, no SIGBUS when the file
  * shrinks) is used for the question alone. It says of a page whether it is there and up to date.
- * cachestat(2), at a third of the cost, says only that a page is there: one that readahead has put
- * there and the disk has not filled yet counts too, and that is what one would wait for. A read by
- * RWF_NOWAIT tells the truth too, but it is the copy that we want to save.
+ * cachestat(2) (Linux 6.5), at less than half the cost, says only that a page is there: one that
+ * readahead has put there and the disk has not filled yet counts too, and that is what one would
+ * wait for. A read by RWF_NOWAIT tells the truth too, but it is the copy that we want to save.
  */
+
+#ifndef SYS_cachestat
+#define SYS_cachestat 451
+#endif
+
+/* As the kernel has them. */
+struct cached_range {
+    uint64_t offset, length;
+};
+struct cached_pages {
+    uint64_t there, dirty, in_writeback, evicted, recently_evicted;
+};
 
 /* No page cache has pages so far behind a file's end; folios that reach over it are smaller. */
 #define BEHIND_END ((uint64_t)64 << 20)
@@ -280,6 +292,19 @@ static bool linux_pages_in_memory(struct host_files *files, const struct host_pa
     return true;
 }
 
+static int linux_pages_cached(struct host_files *files, int fd, uint64_t offset, size_t length)
+{
+    (void)files;
+    size_t page_bytes = (size_t)sysconf(_SC_PAGESIZE);
+    struct cached_range range = {.offset = offset, .length = length};
+    struct cached_pages pages;
+    uint64_t start = align_down(offset, page_bytes);
+    uint64_t count = (align_up(offset + length, page_bytes) - start) / page_bytes;
+    if (syscall(SYS_cachestat, fd, &range, &pages, 0) < 0)
+        return -errno;
+    return pages.there >= count;
+}
+
 struct host_files host_files_linux = {
     .name = "linux",
     .open = linux_open,
@@ -303,6 +328,7 @@ struct host_files host_files_linux = {
     .pages_open = linux_pages_open,
     .pages_close = linux_pages_close,
     .pages_in_memory = linux_pages_in_memory,
+    .pages_cached = linux_pages_cached,
     .kept_open = linux_kept_open,
     .kept_close = linux_kept_close,
     .lock = linux_lock,

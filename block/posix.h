@@ -64,6 +64,9 @@ struct posix_file {
     /* So many reads are the engine's before one is tried at once again. */
     _Atomic unsigned engine_reads_due;
 
+    /* So many more are asked of the host in the way that is always true. */
+    _Atomic unsigned exact_questions_due;
+
     struct host_pages pages; /* for posix_lend(); base NULL: nothing is lent without a copy */
     struct posix_tail tail;
     struct posix_writer writer;

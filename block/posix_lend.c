@@ -11,6 +11,12 @@
  * read of that page. Where the host does not answer (no RWF_NOWAIT for this file, a file that we
  * may not write to, the simulation) nothing is lent at all.
  *
+ * The question costs a third of what it costs to send what is there. So as long as nothing is
+ * missing the host is asked in a quicker way, which takes pages that the disk is about to fill for
+ * present: where nobody reads from the disk there are none. When something is missing after all, or
+ * the thread has slept in the use of a loan, the next 256 questions are the exact ones. Somebody
+ * else's reads of the same file may stop the loop so, once in 257 loans at most.
+ *
  * Readahead is still started inside sendfile(2), at the page that the kernel has marked for it, and
  * may wait for room in the disk's queue; so it is inside a read that io_uring makes without
  * waiting.
@@ -53,6 +59,7 @@
 #include "common/checked.h"
 
 #define ENGINE_READS_AFTER_MISS 64
+#define EXACT_QUESTIONS_AFTER_MISS 256
 
 void posix_lend_open(struct host_files *files, int fd, uint64_t size_bytes,
                      struct host_pages *ret_pages)
@@ -77,6 +84,11 @@ bool posix_is_in_memory(const struct posix_file *file, uint64_t offset, size_t l
 }
 
 /* What two loops note at the same time may get lost: it costs some reads more or less. */
+static void set_count(_Atomic unsigned *count, unsigned value)
+{
+    atomic_store_explicit(count, value, memory_order_relaxed);
+}
+
 static int lend_copy(struct posix_file *file, uint64_t offset, size_t length,
                      struct block_loan *loan)
 {
@@ -86,19 +98,34 @@ static int lend_copy(struct posix_file *file, uint64_t offset, size_t length,
         return -ENOTSUP;
     unsigned due = atomic_load_explicit(&file->engine_reads_due, memory_order_relaxed);
     if (due > 0)
-        atomic_store_explicit(&file->engine_reads_due, due - 1, memory_order_relaxed);
+        set_count(&file->engine_reads_due, due - 1);
     if (due > 0 || !loop_has_room(loop))
         return -EAGAIN;
     ssize_t got = file->files->preadv_at_once(file->files, file->fd, &iov, 1, offset);
     if (got != (ssize_t)length) {
-        atomic_store_explicit(&file->engine_reads_due, ENGINE_READS_AFTER_MISS,
-                              memory_order_relaxed);
+        set_count(&file->engine_reads_due, ENGINE_READS_AFTER_MISS);
         loop_count_work(loop, LOOP_LATE_READ_BYTES);
         return -EAGAIN;
     }
     loop_count_work(loop, length);
     loan->use(loan, file->fd, offset, length);
     return 0;
+}
+
+static bool is_there(struct posix_file *file, uint64_t offset, size_t length)
+{
+    struct host_files *files = file->files;
+    unsigned due = atomic_load_explicit(&file->exact_questions_due, memory_order_relaxed);
+    int answer = -ENOSYS;
+    if (due > 0)
+        set_count(&file->exact_questions_due, due - 1);
+    else if (files->pages_cached)
+        answer = files->pages_cached(files, file->fd, offset, length);
+    if (answer < 0)
+        answer = files->pages_in_memory(files, &file->pages, offset, length);
+    if (answer == 0)
+        set_count(&file->exact_questions_due, EXACT_QUESTIONS_AFTER_MISS);
+    return answer > 0;
 }
 
 int posix_lend(struct block_node *node, uint64_t offset, uint64_t length, struct block_loan *loan)
@@ -111,9 +138,11 @@ int posix_lend(struct block_node *node, uint64_t offset, uint64_t length, struct
     if (!range_is_inside(offset, length, file->pages.length)) /* it has grown since */
         return -EAGAIN;
     size_t part = length < HOST_PAGES_ASK_MAX ? (size_t)length : HOST_PAGES_ASK_MAX;
-    if (!loan->known_in_memory &&
-        !file->files->pages_in_memory(file->files, &file->pages, offset, part))
+    if (!loan->known_in_memory && !is_there(file, offset, part))
         return -EAGAIN;
+    uint64_t sleeps = file->files->sleeps ? file->files->sleeps(file->files) : 0;
     loan->use(loan, file->fd, offset, part);
+    if (file->files->sleeps && file->files->sleeps(file->files) != sleeps)
+        set_count(&file->exact_questions_due, EXACT_QUESTIONS_AFTER_MISS);
     return 0;
 }

@@ -167,6 +167,118 @@ static void where_the_host_does_not_tell_nothing_is_lent(void **state)
     with_posix(state, unknowing_body);
 }
 
+/* --- the quick question -------------------------------------------------------------------------
+ */
+
+#define EXACT_QUESTIONS_AFTER_MISS 256 /* posix_lend.c's */
+
+static unsigned quick_questions, exact_questions;
+static int quick_answer;
+static uint64_t sleeps;
+
+static int odd_pages_cached(struct host_files *files, int fd, uint64_t offset, size_t length)
+{
+    (void)files, (void)fd, (void)offset, (void)length;
+    quick_questions++;
+    return quick_answer;
+}
+
+static bool odd_pages_in_memory(struct host_files *files, const struct host_pages *pages,
+                                uint64_t offset, size_t length)
+{
+    exact_questions++;
+    return host_files_linux.pages_in_memory(files, pages, offset, length);
+}
+
+static uint64_t odd_sleeps(struct host_files *files)
+{
+    (void)files;
+    return sleeps;
+}
+
+static struct block_node *co_open_asked(struct posix_fixture *fixture)
+{
+    make_image(fixture, IMAGE_BYTES);
+    fixture->odd.files.pages_cached = odd_pages_cached;
+    fixture->odd.files.pages_in_memory = odd_pages_in_memory;
+    fixture->odd.files.sleeps = odd_sleeps;
+    quick_questions = exact_questions = 0;
+    quick_answer = 1;
+    return open_image(fixture, NULL);
+}
+
+static void assert_questions(unsigned quick, unsigned exact)
+{
+    assert_int_equal(quick_questions, quick);
+    assert_int_equal(exact_questions, exact);
+    quick_questions = exact_questions = 0;
+}
+
+static void expect_exact_for_a_while(struct block_node *node)
+{
+    struct borrower borrower;
+    for (unsigned i = 0; i < EXACT_QUESTIONS_AFTER_MISS; i++)
+        assert_int_equal(lend(node, 0, 4096, &borrower), 0);
+    assert_questions(0, EXACT_QUESTIONS_AFTER_MISS);
+    assert_int_equal(lend(node, 0, 4096, &borrower), 0);
+    assert_questions(1, 0);
+}
+
+static size_t sleep_in_use(struct block_loan *loan, int fd, uint64_t host_offset, size_t length)
+{
+    sleeps++;
+    return borrow(loan, fd, host_offset, length);
+}
+
+static void questions_body(struct posix_fixture *fixture)
+{
+    struct borrower borrower;
+    struct block_node *node = co_open_asked(fixture);
+    assert_int_equal(lend(node, 0, 4096, &borrower), 0);
+    assert_questions(1, 0);
+    quick_answer = 0;
+    assert_int_equal(lend(node, 0, 4096, &borrower), -EAGAIN);
+    assert_questions(1, 0);
+    quick_answer = 1;
+    expect_exact_for_a_while(node);
+    /* Sent without a question, and it was not there. */
+    borrower = (struct borrower){.loan = {.use = sleep_in_use, .known_in_memory = true}};
+    assert_int_equal(node_lend(node, 0, 4096, &borrower.loan), 0);
+    assert_questions(0, 0);
+    expect_exact_for_a_while(node);
+    quick_answer = -ENOSYS;
+    assert_int_equal(lend(node, 0, 4096, &borrower), 0);
+    assert_questions(1, 1);
+    block_co_node_unref(node);
+}
+
+static void the_quick_question_is_asked_while_nothing_is_missing(void **state)
+{
+    with_posix(state, questions_body);
+}
+
+static void quick_body(struct posix_fixture *fixture)
+{
+    struct host_files *files = &host_files_linux;
+    make_image(fixture, IMAGE_BYTES);
+    int fd = open(fixture->path, O_RDWR);
+    assert_true(fd >= 0);
+    int answer = files->pages_cached(files, fd, 1000, IMAGE_BYTES - 1000);
+    if (answer >= 0) { /* Linux 6.5 */
+        assert_int_equal(answer, 1);
+        drop_pages(fixture, 1 << 20, 1 << 20);
+        assert_int_equal(files->pages_cached(files, fd, 0, IMAGE_BYTES), 0);
+        assert_int_equal(files->pages_cached(files, fd, (1 << 20) + 5000, 1), 0);
+        assert_int_equal(files->pages_cached(files, fd, 1, 4095), 1);
+    }
+    close(fd);
+}
+
+static void the_quick_question_is_true_where_nobody_reads(void **state)
+{
+    with_posix(state, quick_body);
+}
+
 /* --- copies -------------------------------------------------------------------------------------
  */
 
@@ -327,6 +439,8 @@ int main(void)
         cmocka_unit_test(past_the_end_nothing_is_lent_nor_what_was_cut_off),
         cmocka_unit_test(with_o_direct_nothing_is_lent),
         cmocka_unit_test(where_the_host_does_not_tell_nothing_is_lent),
+        cmocka_unit_test(the_quick_question_is_asked_while_nothing_is_missing),
+        cmocka_unit_test(the_quick_question_is_true_where_nobody_reads),
         cmocka_unit_test(what_is_in_memory_is_copied_at_once),
         cmocka_unit_test(after_one_that_is_missing_the_next_are_not_tried),
         cmocka_unit_test(a_round_has_room_for_some_copies),
