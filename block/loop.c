@@ -31,6 +31,7 @@
 
 #define ROUNDS_MAX 16 /* in one turn, before the poller has its share */
 #define BUSY_POLL_SLEEPS_MAX 255
+#define LOOKS_AT_LIKELY 4 /* to one by the poller */
 
 /* Looking on without sleep; see loop_set_busy_poll(). */
 struct busy_poll {
@@ -63,6 +64,8 @@ struct loop {
     struct list sources;
     struct list backlog_tasks; /* of those who wait until the backlog falls */
     struct busy_poll busy_poll;
+    struct loop_watch *likely; /* see loop_watch_came() */
+    bool came;                 /* loop_watch_came() was called */
     struct loop_room room;
     struct coroutine_pool coroutine_pool;
 };
@@ -367,6 +370,19 @@ static void judge_busy_poll(struct busy_poll *busy, bool paid)
     busy->sleeps_left = busy->sleeps_between;
 }
 
+/* True when there was something, or it has left something to do. */
+static bool try_likely(struct loop *loop)
+{
+    struct loop_watch *watch = loop->likely;
+    if (!watch || !(watch->wanted & LOOP_READABLE))
+        return false;
+    loop->now_is_known = false;
+    loop->came = false;
+    watch->ready(watch, LOOP_READABLE);
+    return loop->came || !list_is_empty(&loop->tasks) || !list_is_empty(&loop->ready) ||
+           !list_is_empty(&loop->backlog_tasks);
+}
+
 /* Looks on for a while where a sleep is due. True when something came, or a job was posted. It does
  * not give the processor to others meanwhile (sched_yield): with nobody there that costs a look,
  * and who has it then may keep it for milliseconds. A client that waits for this very processor
@@ -383,8 +399,10 @@ static bool poll_busily(struct loop *loop, int64_t timeout_ns)
         limit_ns = (uint64_t)timeout_ns;
     uint64_t end_ns = loop->clock->now_ns(loop->clock) + limit_ns;
     bool came;
+    unsigned looks = 0;
     do {
-        came = wait_without_sleep(loop) ||
+        came = try_likely(loop) ||
+               ((!loop->likely || looks++ % LOOKS_AT_LIKELY == 0) && wait_without_sleep(loop)) ||
                atomic_load_explicit(&loop->inbox, memory_order_relaxed) != NULL;
     } while (!came && loop->clock->now_ns(loop->clock) < end_ns);
     /* What came after its time came while another had the processor, which is wanted, then: who
@@ -500,9 +518,20 @@ void loop_watch_set(struct loop *loop, struct loop_watch *watch, unsigned wanted
     assert(!watch->loop || watch->loop == loop);
     if (watch->loop && watch->wanted == wanted)
         return;
+    if (loop->likely == watch && wanted == 0)
+        loop->likely = NULL;
     watch->wanted = wanted;
     loop->poller_ops->watch(loop->poller, watch);
     watch->loop = loop;
+}
+
+void loop_watch_came(struct loop *loop, struct loop_watch *watch, bool is_likely_next)
+{
+    loop->came = true;
+    if (is_likely_next)
+        loop->likely = watch;
+    else if (loop->likely == watch)
+        loop->likely = NULL;
 }
 
 void loop_timer_set(struct loop *loop, struct loop_timer *timer, uint64_t due_ns)

@@ -26,7 +26,8 @@
  * 170,000, 257,000 and 115,000; 8 236,000 and 340,000. On those that halt at once, where he then
  * wakes up late, depth 1 and 2 gain a quarter, 4 and 8 lose a tenth.
  */
-#define LOOK_BYTES_MAX 256 /* of nine requests and more the share of one is small */
+#define LOOK_BYTES_MAX 256  /* of nine requests and more the share of one is small */
+#define LIKELY_BYTES_MAX 64 /* one request, or two */
 
 struct stream_socket {
     struct stream stream;
@@ -107,6 +108,14 @@ static void socket_attach(struct stream *stream, struct loop *loop)
     loop_watch_init(&sock->watch, sock->fd, socket_ready);
 }
 
+/* Who sends one request at a time sends the next when he has the answer. */
+static ssize_t told(struct stream_socket *sock, ssize_t got)
+{
+    if (got != -EAGAIN)
+        loop_watch_came(sock->loop, &sock->watch, got > 0 && got <= LIKELY_BYTES_MAX);
+    return got;
+}
+
 static ssize_t socket_readv(struct stream *stream, const struct iovec *iov, unsigned iov_count)
 {
     struct stream_socket *sock = socket_of(stream);
@@ -115,14 +124,15 @@ static ssize_t socket_readv(struct stream *stream, const struct iovec *iov, unsi
     if (iov_count == 1 && sock->is_next_small && sock->may_look) {
         got = look(sock, iov[0].iov_base, iov[0].iov_len);
         if (got != -EMSGSIZE)
-            return got;
+            return told(sock, got);
     }
     do {
         got = iov_count == 1 ? recv(sock->fd, iov[0].iov_base, iov[0].iov_len, 0)
                              : readv(sock->fd, iov, (int)iov_count);
     } while (got < 0 && errno == EINTR);
+    got = got < 0 ? -errno : got;
     sock->is_next_small = got > 0 && got <= LOOK_BYTES_MAX;
-    return got < 0 ? -errno : got;
+    return told(sock, got);
 }
 
 static ssize_t socket_read_to_pipe(struct stream *stream, int pipe_fd, size_t length)

@@ -244,6 +244,91 @@ static void a_busy_poll_does_not_miss_a_timer(void **state)
     assert_in_range(looks.without_sleep, 5, 11);
 }
 
+/* One that is expected, tried by the loop itself, at 1 us a time. */
+struct expected {
+    struct loop_watch watch;
+    struct loop *loop;
+    unsigned tried, comes_at; /* 0: never */
+    struct loop_task *leaves; /* a task, the first time, and nothing else */
+};
+
+static void try_expected(struct loop_watch *watch, unsigned events)
+{
+    struct expected *expected = container_of(watch, struct expected, watch);
+    assert_int_equal(events, LOOP_READABLE);
+    fake_now_ns += 1000;
+    expected->tried++;
+    if (expected->tried == expected->comes_at)
+        loop_watch_came(expected->loop, watch, true);
+    if (expected->tried == 1 && expected->leaves)
+        loop_at_round_end(expected->loop, expected->leaves);
+}
+
+static void expect_watch(struct loop *loop, struct expected *expected)
+{
+    *expected = (struct expected){.loop = loop};
+    loop_watch_init(&expected->watch, 7, try_expected);
+    loop_watch_set(loop, &expected->watch, LOOP_READABLE);
+    loop_watch_came(loop, &expected->watch, true);
+}
+
+static void a_busy_poll_tries_who_is_expected_and_now_and_then_the_poller(void **state)
+{
+    struct expected expected;
+    struct looks looks = busy_poll_of_50_us(*state);
+    looks.poller->on_wait = count_look;
+    looks.poller->arg = &looks;
+    expect_watch(*state, &expected);
+    loop_turn(*state, true); /* in vain: it sleeps in the end */
+    assert_int_equal(looks.poller->timeout_ns, -1);
+    assert_in_range(expected.tried, 35, 42);
+    assert_in_range(looks.without_sleep, 9, 11);
+    loop_turn(*state, true); /* the sleep between two tries */
+    expected.comes_at = expected.tried + 3;
+    looks.without_sleep = 0;
+    assert_true(loop_turn(*state, true));
+    assert_int_equal(expected.tried, expected.comes_at);
+    assert_int_equal(looks.without_sleep, 1);
+    loop_watch_set(*state, &expected.watch, 0);
+}
+
+static void who_is_off_or_no_longer_expected_is_not_tried(void **state)
+{
+    struct expected expected;
+    struct looks looks = busy_poll_of_50_us(*state);
+    looks.poller->on_wait = count_look;
+    looks.poller->arg = &looks;
+    expect_watch(*state, &expected);
+    loop_watch_came(*state, &expected.watch, false);
+    loop_turn(*state, true);
+    assert_int_equal(expected.tried, 0);
+    assert_in_range(looks.without_sleep, 45, 51);
+    expect_watch(*state, &expected);
+    loop_watch_set(*state, &expected.watch, LOOP_WRITABLE);
+    loop_turn(*state, true);
+    loop_turn(*state, true);
+    assert_int_equal(expected.tried, 0);
+    loop_watch_set(*state, &expected.watch, 0);
+}
+
+static void what_a_try_in_vain_leaves_to_do_is_done_before_a_sleep(void **state)
+{
+    struct expected expected;
+    struct lettered_task task = {.task = {.run = run_lettered_task}, .loop = *state, .letter = 't'};
+    struct looks looks = busy_poll_of_50_us(*state);
+    looks.poller->on_wait = count_look;
+    looks.poller->arg = &looks;
+    link_init(&task.task.link);
+    expect_watch(*state, &expected);
+    expected.leaves = &task.task;
+    trace_reset();
+    assert_true(loop_turn(*state, true));
+    assert_int_equal(expected.tried, 1);
+    loop_turn(*state, false);
+    assert_string_equal(trace, "t");
+    loop_watch_set(*state, &expected.watch, 0);
+}
+
 static void timers_expire_by_due_time_and_then_in_the_order_they_were_set(void **state)
 {
     struct fake_poller *poller = loop_poller(*state);
@@ -422,6 +507,9 @@ int main(void)
         on_fake(a_busy_poll_that_lost_the_processor_did_not_pay),
         on_fake(busy_polls_that_bring_nothing_become_rare),
         on_fake(a_busy_poll_does_not_miss_a_timer),
+        on_fake(a_busy_poll_tries_who_is_expected_and_now_and_then_the_poller),
+        on_fake(who_is_off_or_no_longer_expected_is_not_tried),
+        on_fake(what_a_try_in_vain_leaves_to_do_is_done_before_a_sleep),
         on_fake(timers_expire_by_due_time_and_then_in_the_order_they_were_set),
         on_fake(a_timer_that_is_set_again_in_the_past_does_not_hold_the_turn),
         on_fake(random_timers_expire_in_order),
