@@ -52,9 +52,14 @@ patch bad.qcow2 79 '\2'
 start_server -r -t -f qcow2 bad.qcow2
 grep -q "'bad.qcow2' is marked as corrupt" "$log" || fail "no warning"
 stop_server
-for method in aes luks; do
+create_encrypted() # FORMAT
+{
     qemu-img create -q -f qcow2 --object secret,id=s,data=x \
-        -o encrypt.format=$method,encrypt.key-secret=s crypt.qcow2 1M
+        -o "encrypt.format=$1,encrypt.key-secret=s" crypt.qcow2 1M
+}
+for method in aes luks; do
+    # It measures its own speed for luks, and gives up where the clock is too coarse.
+    create_encrypted $method || create_encrypted $method || create_encrypted $method
     number=$([ $method = aes ] && echo 1 || echo 2)
     refuse "cannot open 'crypt.qcow2': it is encrypted with ${method^^} (crypt_method $number), which is not supported; make a plain copy with qemu-img convert" \
         -r -f qcow2 crypt.qcow2
