@@ -395,7 +395,18 @@ int block_read_at_once(struct block_backend *backend, uint64_t offset, void *to,
     struct copied_loan copied = {.loan = {.use = take_copy, .begins = true, .copy_to = to},
                                  .wanted = length};
     int rc = block_lend(backend, offset, length, &copied.loan);
+    if (rc == -ENOTSUP)
+        backend_lane(backend)->reads_not_at_once = BLOCK_READS_NOT_AT_ONCE;
     return rc == 0 && !copied.is_whole ? -EAGAIN : rc;
+}
+
+bool block_may_read_at_once(struct block_backend *backend)
+{
+    struct backend_lane *lane = backend_lane(backend);
+    if (lane->reads_not_at_once == 0)
+        return true;
+    lane->reads_not_at_once--;
+    return false;
 }
 
 int block_lend_room(struct block_backend *backend, uint64_t offset, uint64_t length,

@@ -41,6 +41,7 @@ struct backend_lane {
     _Atomic uint32_t in_flight; /* requests that a drain must wait for */
     _Atomic uint32_t touching;  /* requests that may still touch the backend's memory */
     _Atomic uint64_t counters[BACKEND_COUNTER_COUNT];
+    unsigned reads_not_at_once; /* so many more; see block_may_read_at_once() */
     struct aio_lane aio;
 } __attribute__((aligned(64)));
 

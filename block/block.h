@@ -237,6 +237,10 @@ int block_lend(struct block_backend *backend, uint64_t offset, uint64_t length,
  * next few of the same file are not tried. On a loop, in a coroutine or outside of one. */
 #define BLOCK_READ_AT_ONCE_MAX (64u << 10)
 int block_read_at_once(struct block_backend *backend, uint64_t offset, void *to, uint32_t length);
+/* Whether to prepare for one and try. After -ENOTSUP this loop's next BLOCK_READS_NOT_AT_ONCE are
+ * not worth it; the graph may be another one afterwards. */
+#define BLOCK_READS_NOT_AT_ONCE 256
+bool block_may_read_at_once(struct block_backend *backend);
 
 /*
  * The counterpart for a writer that has the bytes in a pipe, as splice(2) takes them: use() writes

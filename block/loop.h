@@ -139,7 +139,7 @@ void loop_watch_init(struct loop_watch *watch, int fd,
  * and resume as you like. Before its descriptor is closed, a watch must be off. */
 void loop_watch_set(struct loop *loop, struct loop_watch *watch, unsigned wanted);
 
-/* From inside ready(): there was something to read, the end or an error. is_likely_next: it will
+/* On the loop, by who has read: there was something, the end or an error. is_likely_next: it will
  * be the next one, as it seems, so a loop that looks on before it sleeps calls ready() with
  * LOOP_READABLE without asking the poller first, again and again, and perhaps in vain. Nobody has
  * to tell it; who has once told it that it is likely does so each time. */

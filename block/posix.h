@@ -73,6 +73,22 @@ struct posix_file {
     struct posix_extents data; /* where SEEK_DATA found data */
 };
 
+/* Of those counts above: what two loops note at the same time may get lost, and costs some
+ * operations more or less. */
+static inline void posix_set_count(_Atomic unsigned *count, unsigned value)
+{
+    atomic_store_explicit(count, value, memory_order_relaxed);
+}
+
+/* False when none is due; else there is one less. */
+static inline bool posix_take_due(_Atomic unsigned *due)
+{
+    unsigned count = atomic_load_explicit(due, memory_order_relaxed);
+    if (count > 0)
+        posix_set_count(due, count - 1);
+    return count > 0;
+}
+
 /* node->state of every driver that stands on this core begins with one. */
 static inline struct posix_file *posix_of(const struct block_node *node)
 {

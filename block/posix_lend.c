@@ -83,12 +83,6 @@ bool posix_is_in_memory(const struct posix_file *file, uint64_t offset, size_t l
            file->files->pages_in_memory(file->files, &file->pages, offset, length);
 }
 
-/* What two loops note at the same time may get lost: it costs some reads more or less. */
-static void set_count(_Atomic unsigned *count, unsigned value)
-{
-    atomic_store_explicit(count, value, memory_order_relaxed);
-}
-
 static int lend_copy(struct posix_file *file, uint64_t offset, size_t length,
                      struct block_loan *loan)
 {
@@ -96,14 +90,11 @@ static int lend_copy(struct posix_file *file, uint64_t offset, size_t length,
     struct iovec iov = {.iov_base = loan->copy_to, .iov_len = length};
     if (file->direct || !file->files->preadv_at_once)
         return -ENOTSUP;
-    unsigned due = atomic_load_explicit(&file->engine_reads_due, memory_order_relaxed);
-    if (due > 0)
-        set_count(&file->engine_reads_due, due - 1);
-    if (due > 0 || !loop_has_room(loop))
+    if (posix_take_due(&file->engine_reads_due) || !loop_has_room(loop))
         return -EAGAIN;
     ssize_t got = file->files->preadv_at_once(file->files, file->fd, &iov, 1, offset);
     if (got != (ssize_t)length) {
-        set_count(&file->engine_reads_due, ENGINE_READS_AFTER_MISS);
+        posix_set_count(&file->engine_reads_due, ENGINE_READS_AFTER_MISS);
         loop_count_work(loop, LOOP_LATE_READ_BYTES);
         return -EAGAIN;
     }
@@ -115,16 +106,13 @@ static int lend_copy(struct posix_file *file, uint64_t offset, size_t length,
 static bool is_there(struct posix_file *file, uint64_t offset, size_t length)
 {
     struct host_files *files = file->files;
-    unsigned due = atomic_load_explicit(&file->exact_questions_due, memory_order_relaxed);
     int answer = -ENOSYS;
-    if (due > 0)
-        set_count(&file->exact_questions_due, due - 1);
-    else if (files->pages_cached)
+    if (!posix_take_due(&file->exact_questions_due) && files->pages_cached)
         answer = files->pages_cached(files, file->fd, offset, length);
     if (answer < 0)
         answer = files->pages_in_memory(files, &file->pages, offset, length);
     if (answer == 0)
-        set_count(&file->exact_questions_due, EXACT_QUESTIONS_AFTER_MISS);
+        posix_set_count(&file->exact_questions_due, EXACT_QUESTIONS_AFTER_MISS);
     return answer > 0;
 }
 
@@ -143,6 +131,6 @@ int posix_lend(struct block_node *node, uint64_t offset, uint64_t length, struct
     uint64_t sleeps = file->files->sleeps ? file->files->sleeps(file->files) : 0;
     loan->use(loan, file->fd, offset, part);
     if (file->files->sleeps && file->files->sleeps(file->files) != sleeps)
-        set_count(&file->exact_questions_due, EXACT_QUESTIONS_AFTER_MISS);
+        posix_set_count(&file->exact_questions_due, EXACT_QUESTIONS_AFTER_MISS);
     return 0;
 }

@@ -39,20 +39,13 @@
 #define QUICK_WRITES_WANTED 64
 #define QUICK_WRITES_WANTED_MAX 8192
 
-/* What two loops note at the same time may get lost: it costs some writes more or less. */
-static void set_count(atomic_uint *count, unsigned value)
-{
-    atomic_store_explicit(count, value, memory_order_relaxed);
-}
-
 static void note_worker_write(struct posix_file *file, bool was_quick)
 {
-    unsigned due = atomic_load_explicit(&file->worker_writes_due, memory_order_relaxed);
     unsigned more = atomic_load_explicit(&file->worker_writes_more, memory_order_relaxed);
-    if (!was_quick)
-        set_count(&file->worker_writes_due, QUICK_WRITES_WANTED + more);
-    else if (due > 0)
-        set_count(&file->worker_writes_due, due - 1);
+    if (was_quick)
+        posix_take_due(&file->worker_writes_due);
+    else
+        posix_set_count(&file->worker_writes_due, QUICK_WRITES_WANTED + more);
 }
 
 static void note_inline_write(struct posix_file *file, struct loop *loop, size_t length,
@@ -61,15 +54,14 @@ static void note_inline_write(struct posix_file *file, struct loop *loop, size_t
     unsigned more = atomic_load_explicit(&file->worker_writes_more, memory_order_relaxed);
     loop_count_work(loop, written->took_ns > length ? written->took_ns : length);
     if (written->was_quick) {
-        if (more > 0)
-            set_count(&file->worker_writes_more, more - 1);
+        posix_take_due(&file->worker_writes_more);
         return;
     }
-    set_count(&file->worker_writes_due, QUICK_WRITES_WANTED + more);
+    posix_set_count(&file->worker_writes_due, QUICK_WRITES_WANTED + more);
     more = 2 * more + QUICK_WRITES_WANTED;
     if (more > QUICK_WRITES_WANTED_MAX - QUICK_WRITES_WANTED)
         more = QUICK_WRITES_WANTED_MAX - QUICK_WRITES_WANTED;
-    set_count(&file->worker_writes_more, more);
+    posix_set_count(&file->worker_writes_more, more);
 }
 
 static bool may_write_inline(const struct posix_file *file, struct loop *loop, size_t length)

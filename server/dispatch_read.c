@@ -183,7 +183,8 @@ bool dispatch_answer_read_at_once(struct server_request *request)
 {
     const struct request *wire = &request->wire;
     if (wire->length >= DISPATCH_READ_AT_ONCE_BYTES ||
-        error_policy_is_stopped(&request->export->error_policy))
+        error_policy_is_stopped(&request->export->error_policy) ||
+        !block_may_read_at_once(request->export->backend))
         return false;
     if (wire->headers != NBD_HEADERS_SIMPLE)
         return answer_at_once_structured(request);

@@ -13,11 +13,11 @@
 #include "server/dispatch.h"
 #include "server/dispatch_lend.h"
 
-/* Below this, for these no status is asked for that would have to wait, and none is lent. */
+/* Smaller ones may be answered at once: no status is asked for them that would have to wait. */
 #define DISPATCH_READ_AT_ONCE_BYTES DISPATCH_STATUS_BYTES_MIN
 _Static_assert(DISPATCH_READ_AT_ONCE_BYTES <= DISPATCH_LEND_BYTES_MIN &&
                    DISPATCH_READ_AT_ONCE_BYTES <= BLOCK_READ_AT_ONCE_MAX,
-               "as it says");
+               "none of them is lent, and the block layer takes all of them");
 
 /* Answers it without waiting and without a coroutine: the reply is filled. False: it is as it was,
  * and has to take the usual way. */

@@ -45,9 +45,9 @@ struct stream_ops {
      * negative errno: the stream is broken. Never raises SIGPIPE. NULL: it must be copied. */
     ssize_t (*write_file)(struct stream *stream, const struct iovec *iov, unsigned iov_count,
                           const struct stream_file *file);
-    /* Which of LOOP_READABLE and LOOP_WRITABLE shall be told by ready(), once in every turn while
-     * it is so; 0 for none. The end of the client's bytes counts as readable, a broken stream as
-     * both. */
+    /* Which of LOOP_READABLE and LOOP_WRITABLE shall be told by ready(), in every turn while it is
+     * so, and LOOP_READABLE now and then in vain; 0 for none. The end of the client's bytes counts
+     * as readable, a broken stream as both. */
     void (*want)(struct stream *stream, unsigned events);
     /* The client reads an end after what was written. */
     void (*shut_down)(struct stream *stream);

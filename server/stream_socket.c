@@ -52,15 +52,16 @@ static struct stream_socket *socket_of(struct stream *stream)
 static void take_looked_at(struct stream_socket *sock)
 {
     uint8_t bytes[LOOK_BYTES_MAX];
-    ssize_t got = 1;
-    while (sock->looked_at > 0 && got > 0) {
-        do {
-            got = recv(sock->fd, bytes, sock->looked_at, 0);
-        } while (got < 0 && errno == EINTR);
-        sock->looked_at -= got > 0 ? (size_t)got : 0;
-    }
-    sock->looked_at = 0;
+    if (sock->looked_at == 0)
+        return;
     loop_task_cancel(&sock->take_task);
+    while (sock->looked_at > 0) {
+        ssize_t got = recv(sock->fd, bytes, sock->looked_at, 0);
+        if (got > 0)
+            sock->looked_at -= (size_t)got;
+        else if (got == 0 || errno != EINTR)
+            sock->looked_at = 0; /* the next call tells what is wrong */
+    }
 }
 
 static void take_at_round_end(struct loop_task *task)
@@ -160,8 +161,7 @@ static ssize_t socket_writev(struct stream *stream, const struct iovec *iov, uns
 {
     struct stream_socket *sock = socket_of(stream);
     ssize_t put = send_buffers(sock->fd, iov, iov_count, 0);
-    if (sock->looked_at > 0)
-        take_looked_at(sock);
+    take_looked_at(sock);
     return put;
 }
 

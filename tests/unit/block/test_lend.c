@@ -364,6 +364,7 @@ static void co_what_is_not_lent_whole_is_not_read_at_once(struct fixture *fixtur
     struct block_counters counters;
     fixture->disk.lend_bytes_max = 4096;
     assert_int_equal(read_at_once(backend, 0, 4097), -EAGAIN);
+    assert_true(block_may_read_at_once(backend));
     block_backend_counters(backend, &counters);
     assert_int_equal(counters.reads, 0);
     assert_int_equal(counters.read_bytes, 0);
@@ -382,7 +383,11 @@ static void co_a_driver_without_the_call_reads_nothing_at_once(struct fixture *f
 {
     (void)arg;
     struct block_backend *backend = co_new_copying_backend(fixture, "bare");
+    assert_true(block_may_read_at_once(backend));
     assert_int_equal(read_at_once(backend, 0, 4096), -ENOTSUP);
+    for (unsigned i = 0; i < BLOCK_READS_NOT_AT_ONCE; i++)
+        assert_false(block_may_read_at_once(backend));
+    assert_true(block_may_read_at_once(backend));
     assert_int_equal(block_co_backend_free(backend), 0);
 }
 

@@ -56,7 +56,7 @@ static void open_structured(struct plant *plant)
 
 static void expect_data(struct plant *plant, uint64_t offset, uint32_t length)
 {
-    uint8_t data[NBD_REQUEST_SIZE + (128 << 10)];
+    uint8_t data[DISPATCH_READ_AT_ONCE_BYTES];
     receive_all(plant, data, length);
     assert_memory_equal(data, plant->fixture.disk.data + offset, length);
 }
