@@ -4,28 +4,18 @@
  * began, runs the tasks, and gives each source its share. Rounds are bounded: a busy source or a
  * coroutine that pauses for ever does not keep the loop from its sockets, they are looked at
  * without sleeping. The same when a turn has copied much on the spot.
- *
- * The inbox is one word: a stack of jobs, pushed by any thread with a compare-and-swap and taken
- * whole by the loop. The mark `asleep` at its bottom says that the loop sleeps. The one poster that
- * replaces the mark owes the loop a wake-up; all others owe nothing. Because mark and jobs are the
- * same word, no order between two words has to be argued for: the loop cannot put the mark into an
- * inbox that holds a job, and a poster cannot miss the mark.
- *
- * The loop counts the wake-ups it was owed, posters count those they have given, and loop_free()
- * waits until the two are equal: a poster touches the loop after its push in this one case, and by
- * then its job may have run and brought the end of the loop.
  */
 #include "block/loop.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
 #include "block/coroutine_pool.h"
 #include "block/coroutine_private.h"
 #include "block/loop_backlog.h"
+#include "block/loop_inbox.h"
 #include "block/loop_room.h"
 #include "common/align.h"
 
@@ -41,15 +31,13 @@ struct busy_poll {
 };
 
 struct loop {
-    /* What other threads touch, on a cache line of its own. */
-    _Atomic(struct loop_job *) inbox __attribute__((aligned(64)));
-    atomic_uint wakes_given;
-    atomic_bool stop_posted;
+    /* What other threads touch, on cache lines of its own. */
+    struct loop_inbox inbox;
+    atomic_bool stop_posted __attribute__((aligned(64)));
     struct loop_job stop_job;
 
     /* Touched by the loop alone. */
     unsigned index __attribute__((aligned(64)));
-    unsigned wakes_owed;
     const struct poller_ops *poller_ops;
     void *poller;
     struct clock *clock;
@@ -69,8 +57,6 @@ struct loop {
     struct loop_room room;
     struct coroutine_pool coroutine_pool;
 };
-
-static struct loop_job asleep; /* only its address counts */
 
 static _Thread_local struct loop *current;
 
@@ -131,14 +117,13 @@ void loop_free(struct loop *loop)
 {
     if (!loop)
         return;
-    struct loop_job *left = atomic_load(&loop->inbox);
+    struct loop_job *left = loop_inbox_take(&loop->inbox);
     assert(!left || (left == &loop->stop_job && !left->next));
     (void)left;
     assert(list_is_empty(&loop->ready) && list_is_empty(&loop->timers));
     assert(list_is_empty(&loop->tasks) && list_is_empty(&loop->sources));
     assert(list_is_empty(&loop->backlog_tasks) && loop->room.backlog == 0);
-    while (atomic_load(&loop->wakes_given) != loop->wakes_owed)
-        sched_yield(); /* a poster is between its push and the end of its wake-up */
+    loop_inbox_settle(&loop->inbox);
     coroutine_pool_fini(&loop->coroutine_pool);
     loop->poller_ops->close(loop->poller);
     free(loop);
@@ -184,15 +169,10 @@ struct clock *loop_clock(const struct loop *loop)
 
 void loop_post(struct loop *loop, struct loop_job *job)
 {
-    struct loop_job *top = atomic_load_explicit(&loop->inbox, memory_order_relaxed);
-    do {
-        job->next = top;
-    } while (!atomic_compare_exchange_weak_explicit(&loop->inbox, &top, job, memory_order_release,
-                                                    memory_order_relaxed));
-    if (top != &asleep)
+    if (!loop_inbox_push(&loop->inbox, job))
         return; /* job may be gone, and the loop too */
     loop->poller_ops->wake(loop->poller);
-    atomic_fetch_add_explicit(&loop->wakes_given, 1, memory_order_release);
+    loop_inbox_woken(&loop->inbox);
 }
 
 void loop_stop(struct loop *loop)
@@ -203,29 +183,17 @@ void loop_stop(struct loop *loop)
 
 bool loop_has_posted(const struct loop *loop)
 {
-    struct loop_job *top = atomic_load_explicit(&loop->inbox, memory_order_relaxed);
-    return top && top != &asleep;
+    return loop_inbox_has_jobs(&loop->inbox);
 }
 
 static bool run_posted(struct loop *loop)
 {
-    if (!atomic_load_explicit(&loop->inbox, memory_order_relaxed))
-        return false;
-    struct loop_job *job = atomic_exchange_explicit(&loop->inbox, NULL, memory_order_acquire);
-    struct loop_job *first = NULL;
-    while (job && job != &asleep) { /* the last pushed is on top: turn them round */
+    struct loop_job *job = loop_inbox_take(&loop->inbox);
+    bool any = job;
+    while (job) {
         struct loop_job *next = job->next;
-        job->next = first;
-        first = job;
+        job->run(job); /* and it may be gone */
         job = next;
-    }
-    if (job == &asleep)
-        loop->wakes_owed++;
-    bool any = first;
-    while (first) {
-        job = first;
-        first = job->next;
-        job->run(job);
     }
     return any;
 }
@@ -403,7 +371,7 @@ static bool poll_busily(struct loop *loop, int64_t timeout_ns)
     do {
         came = try_likely(loop) ||
                ((!loop->likely || looks++ % LOOKS_AT_LIKELY == 0) && wait_without_sleep(loop)) ||
-               atomic_load_explicit(&loop->inbox, memory_order_relaxed) != NULL;
+               loop_inbox_has_jobs(&loop->inbox);
     } while (!came && loop->clock->now_ns(loop->clock) < end_ns);
     /* What came after its time came while another had the processor, which is wanted, then: who
      * sleeps is let in when he is woken. */
@@ -419,14 +387,11 @@ static bool poll(struct loop *loop, bool may_sleep)
         return wait_without_sleep(loop);
     if (loop->busy_poll.limit_ns > 0 && poll_busily(loop, timeout_ns))
         return true;
-    struct loop_job *top = NULL;
-    /* The mark goes only into an empty inbox; the poster that replaces it wakes us. */
-    if (!atomic_compare_exchange_strong(&loop->inbox, &top, &asleep))
+    if (!loop_inbox_sleep(&loop->inbox))
         return wait_without_sleep(loop);
     loop->now_is_known = false;
     bool any = loop->poller_ops->wait(loop->poller, timeout_ns);
-    top = &asleep;
-    atomic_compare_exchange_strong(&loop->inbox, &top, NULL); /* still there: nobody posted */
+    loop_inbox_wake_up(&loop->inbox);
     return any;
 }
 
