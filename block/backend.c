@@ -330,12 +330,11 @@ void block_status_remembered(struct block_backend *backend, uint64_t offset, uin
     drain_leave(backend, lane);
 }
 
-/* What stands between the borrower and the node: it counts what was taken or written. */
+/* What stands between the borrower and the node: it counts what was taken. */
 struct counted_loan {
     struct block_loan loan;
     struct block_loan *borrower;
     struct backend_lane *lane;
-    enum backend_counter calls, bytes;
 };
 
 static size_t use_counted(struct block_loan *loan, int fd, uint64_t host_offset, size_t length)
@@ -344,34 +343,23 @@ static size_t use_counted(struct block_loan *loan, int fd, uint64_t host_offset,
     size_t taken = counted->borrower->use(counted->borrower, fd, host_offset, length);
     assert(taken <= length);
     if (taken > 0 && loan->begins)
-        count(counted->lane, counted->calls, 1);
-    count(counted->lane, counted->bytes, taken);
+        count(counted->lane, BACKEND_READS, 1);
+    count(counted->lane, BACKEND_READ_BYTES, taken);
     return taken;
-}
-
-typedef int lend_by_node(struct block_node *node, uint64_t offset, uint64_t length,
-                         struct block_loan *loan);
-
-static int lend(struct block_backend *backend, lend_by_node *of_node, uint64_t offset,
-                uint64_t length, struct counted_loan *counted)
-{
-    counted->lane = backend_lane(backend);
-    counted->loan = *counted->borrower;
-    counted->loan.use = use_counted;
-    if (!drain_try_enter(backend, counted->lane))
-        return -EAGAIN;
-    int rc =
-        backend->is_inactive ? -ENOTSUP : of_node(backend->node, offset, length, &counted->loan);
-    drain_leave(backend, counted->lane);
-    return rc;
 }
 
 int block_lend(struct block_backend *backend, uint64_t offset, uint64_t length,
                struct block_loan *loan)
 {
-    struct counted_loan counted = {
-        .borrower = loan, .calls = BACKEND_READS, .bytes = BACKEND_READ_BYTES};
-    return lend(backend, node_lend, offset, length, &counted);
+    struct backend_lane *lane = backend_lane(backend);
+    struct counted_loan counted = {.loan = *loan, .borrower = loan, .lane = lane};
+    counted.loan.use = use_counted;
+    if (!drain_try_enter(backend, lane))
+        return -EAGAIN;
+    int rc =
+        backend->is_inactive ? -ENOTSUP : node_lend(backend->node, offset, length, &counted.loan);
+    drain_leave(backend, lane);
+    return rc;
 }
 
 struct copied_loan {
@@ -407,12 +395,4 @@ bool block_may_read_at_once(struct block_backend *backend)
         return true;
     lane->reads_not_at_once--;
     return false;
-}
-
-int block_lend_room(struct block_backend *backend, uint64_t offset, uint64_t length,
-                    struct block_loan *loan)
-{
-    struct counted_loan counted = {
-        .borrower = loan, .calls = BACKEND_WRITES, .bytes = BACKEND_WRITTEN_BYTES};
-    return backend->read_only ? -ENOTSUP : lend(backend, node_lend_room, offset, length, &counted);
 }

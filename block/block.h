@@ -242,21 +242,6 @@ int block_read_at_once(struct block_backend *backend, uint64_t offset, void *to,
 #define BLOCK_READS_NOT_AT_ONCE 256
 bool block_may_read_at_once(struct block_backend *backend);
 
-/*
- * The counterpart for a writer that has the bytes in a pipe, as splice(2) takes them: use() writes
- * them to the descriptor, from host_offset on, `length` at most, and returns how many it wrote from
- * the front. It is a write in flight meanwhile on every node the range belongs to, and counts as
- * one when it wrote anything; what it did not write is as it was. Less may be lent than was
- * asked for.
- *
- * -EAGAIN: not now (a drain, a serialising request; writes to this file take long, or others use
- * the loop). -ENOTSUP: not here, since somebody has to see the bytes or the write, or the range may
- * not be written. In both cases block_co_write() it. Neither FUA nor a failure of use() is seen to
- * here.
- */
-int block_lend_room(struct block_backend *backend, uint64_t offset, uint64_t length,
-                    struct block_loan *loan);
-
 /* Holds new requests back and waits until none is in flight; block_backend_resume() lets them go
  * on. May be nested. */
 void block_co_backend_drain(struct block_backend *backend);

@@ -186,18 +186,3 @@ int doorway_lend(struct block_node *node, uint64_t offset, uint64_t length, stru
     assert_status_range(node, offset, length);
     return checked_result(node->driver->lend(node, offset, length, loan));
 }
-
-/* Observers may wait, and there is nobody here who could. Nobody was added since the request began:
- * see block/tracked.c. */
-int doorway_lend_room(struct block_node *node, uint64_t offset, uint64_t length,
-                      struct block_loan *loan)
-{
-    uint64_t length_max = node->limits.transfer_bytes_max;
-    assert_status_range(node, offset, length);
-    assert(!node->read_only);
-    if (!node->driver->lend_room || observer_is_any(node))
-        return -ENOTSUP;
-    if (length_max > 0 && length > length_max)
-        length = length_max;
-    return checked_result(node->driver->lend_room(node, offset, length, loan));
-}

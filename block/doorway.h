@@ -37,7 +37,5 @@ void doorway_status_remembered(struct block_node *node, uint64_t offset, uint64_
 /* NULL call: -ENOTSUP. */
 int doorway_lend(struct block_node *node, uint64_t offset, uint64_t length,
                  struct block_loan *loan);
-int doorway_lend_room(struct block_node *node, uint64_t offset, uint64_t length,
-                      struct block_loan *loan);
 
 #endif

@@ -112,11 +112,6 @@ struct block_driver {
      * the reader may look at it, through references, after the loan is over, and must not see
      * another offset's bytes. */
     int (*lend)(struct block_node *node, uint64_t offset, uint64_t length, struct block_loan *loan);
-    /* The same for block_lend_room(), by node_lend_room(): only where the range may simply be
-     * written over in place, and nothing here has to know of it. It may lend less than asked for.
-     */
-    int (*lend_room)(struct block_node *node, uint64_t offset, uint64_t length,
-                     struct block_loan *loan);
 
     /* Between these two, what waits here for time alone (a rate limit, a delay) goes on at once,
      * and so does what comes: somebody above waits until nothing is in flight, or wants to end.
@@ -336,9 +331,6 @@ int node_co_resize(struct block_node *node, uint64_t size_bytes, struct error *e
 int node_co_stored_size(struct block_node *node, uint64_t *ret_size_bytes);
 /* Gives -EAGAIN where it would have to wait, and for what is not wholly inside the node. */
 int node_lend(struct block_node *node, uint64_t offset, uint64_t length, struct block_loan *loan);
-/* As block_lend_room(). */
-int node_lend_room(struct block_node *node, uint64_t offset, uint64_t length,
-                   struct block_loan *loan);
 
 /* The protocol drivers for files and devices, with the names that qemu has (or had) for them. */
 extern const struct block_driver block_driver_file;

@@ -129,13 +129,11 @@ static int carried_out(struct block_node *node, enum account_kind kind, struct l
     return rc;
 }
 
-/* What stands between a borrower and the node's driver: it counts what was taken or written. */
+/* What stands between a borrower and the node's driver: it counts what was taken. */
 struct counted_loan {
     struct block_loan loan;
     struct block_loan *borrower;
     struct block_node *node;
-    enum account_kind kind;
-    size_t bytes;
 };
 
 static size_t use_counted(struct block_loan *loan, int fd, uint64_t host_offset, size_t length)
@@ -144,10 +142,9 @@ static size_t use_counted(struct block_loan *loan, int fd, uint64_t host_offset,
     struct account *account = &counted->node->account;
     size_t taken = counted->borrower->use(counted->borrower, fd, host_offset, length);
     if (taken > 0 && loan->begins)
-        account_end(account, counted->kind, loop_moment(), taken, 0);
+        account_end(account, ACCOUNT_READ, loop_moment(), taken, 0);
     else if (taken > 0)
-        account_bytes(account, counted->kind, taken);
-    counted->bytes = taken;
+        account_bytes(account, ACCOUNT_READ, taken);
     return taken;
 }
 
@@ -361,40 +358,10 @@ int node_lend(struct block_node *node, uint64_t offset, uint64_t length, struct 
     if (!tracked_try_begin(node, &request, cover.offset, cover.length))
         return -EAGAIN;
     int rc = -EAGAIN;
-    struct counted_loan counted = {
-        .loan = *loan, .borrower = loan, .node = node, .kind = ACCOUNT_READ};
+    struct counted_loan counted = {.loan = *loan, .borrower = loan, .node = node};
     counted.loan.use = use_counted;
     if (node_size(node) == size)
         rc = doorway_lend(node, offset, length, &counted.loan);
     tracked_end(node, &request, false);
-    return rc;
-}
-
-/* Nobody in the node looks at the bytes, hooks the write, or has to be told of it. */
-static bool may_lend_room(const struct block_node *node)
-{
-    return !node->read_only && !node->event_filter && node->detect_zeroes == BLOCK_DETECT_OFF;
-}
-
-/* A write that is begun and ended here, so what is said of writes above holds for it too. */
-int node_lend_room(struct block_node *node, uint64_t offset, uint64_t length,
-                   struct block_loan *loan)
-{
-    struct tracked_request request;
-    uint64_t size = node_size(node);
-    if (!may_lend_room(node))
-        return -ENOTSUP;
-    if (length == 0 || !range_is_inside(offset, length, size))
-        return -EAGAIN;
-    struct align_cover cover = align_cover_write(node, offset, length, size);
-    if (cover.serialising || !tracked_try_begin(node, &request, cover.offset, cover.length))
-        return -EAGAIN;
-    int rc = -EAGAIN;
-    struct counted_loan counted = {
-        .loan = *loan, .borrower = loan, .node = node, .kind = ACCOUNT_WRITE};
-    counted.loan.use = use_counted;
-    if (node_size(node) == size)
-        rc = doorway_lend_room(node, offset, length, &counted.loan);
-    tracked_end(node, &request, counted.bytes > 0);
     return rc;
 }

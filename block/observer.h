@@ -45,14 +45,12 @@ int observer_co_read(struct block_node *node, uint64_t offset, const struct bloc
 /* For the doorway. */
 int observer_co_call_all(struct block_node *node, enum block_change change, uint64_t offset,
                          uint64_t length);
-static inline bool observer_is_any(struct block_node *node)
-{
-    return atomic_load_explicit(&node->observers.count, memory_order_relaxed) > 0;
-}
 static inline int observer_co_before(struct block_node *node, enum block_change change,
                                      uint64_t offset, uint64_t length)
 {
-    return observer_is_any(node) ? observer_co_call_all(node, change, offset, length) : 0;
+    if (atomic_load_explicit(&node->observers.count, memory_order_relaxed) == 0)
+        return 0;
+    return observer_co_call_all(node, change, offset, length);
 }
 
 /* For block/node. */

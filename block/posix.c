@@ -149,6 +149,5 @@ const struct block_driver block_driver_file = {
     .co_statuses = posix_co_statuses,
     .status_remembered = posix_status_remembered,
     .lend = posix_lend,
-    .lend_room = posix_lend_room,
     .admin = &posix_admin,
 };

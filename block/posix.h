@@ -200,10 +200,6 @@ int posix_co_read_range(struct block_node *node, int fd, uint32_t alignment, uin
 /* Writes all of vec; *ret_done says how far it came, also on failure. */
 int posix_co_write_range(struct block_node *node, int fd, uint32_t alignment, uint64_t offset,
                          const struct block_vec *vec, size_t *ret_done);
-/* A place to write to in the loop, by the same rule as small writes there: see block_lend_room().
- */
-int posix_lend_room(struct block_node *node, uint64_t offset, uint64_t length,
-                    struct block_loan *loan);
 /* One operation without data, carried on when a signal interrupts it. */
 int posix_co_operation(struct block_node *node, const struct engine_op *op);
 
@@ -215,17 +211,7 @@ struct posix_written {
     bool was_quick;
 };
 
-/* Around a buffered write of `length` bytes on this thread: how long it took. */
-struct posix_stopwatch {
-    struct host_files *files;
-    struct clock *clock;
-    uint64_t started_ns, sleeps;
-    bool counts_sleeps;
-};
-struct posix_stopwatch posix_stopwatch_start(struct host_files *files, struct clock *clock,
-                                             size_t length);
-struct posix_written posix_stopwatch_stop(const struct posix_stopwatch *stopwatch, int64_t result);
-/* Makes one. */
+/* Makes a buffered write on this thread. */
 struct posix_written posix_write_now(struct host_files *files, struct clock *clock,
                                      const struct engine_op *op);
 

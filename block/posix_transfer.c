@@ -6,7 +6,7 @@
  * Small buffered writes in the loop. On ext4 a buffered write cannot be made without blocking, so
  * io_uring hands it to a thread of its own, and the threads engine does so too: a 4 KiB write then
  * takes 4 or 11 us at depth 16 and 97 us at depth 1, against 3 us for a plain pwrite into the page
- * cache (tests/bench/engine). So a write of up to 256 KiB is made on the spot, as long as this
+ * cache (tests/bench/engine). So writes are made on the spot, 256 KiB at a time, as long as this
  * file's writes are quick. One that took longer than a millisecond (the journal is full, dirty
  * pages are being throttled) has stopped the loop for that long; from then on the file's writes
  * are made by a worker (posix_writer.c), until 64 of them in a row took less than a millisecond.
@@ -14,10 +14,10 @@
  * and twice as many each time that the loop was stopped again, up to 8192, until as many went well
  * on the spot: a writer that is throttled for seconds stops the loop a few times, not a hundred.
  * The clock is the loop's, so under the simulation's clock, and with an engine that does not ask
- * for it (inline_writes_pay), nothing here depends on how fast the machine is. Many at once take
- * turns with the sends and the sockets; see loop_count_work(): a write counts for its bytes, or for
- * the nanoseconds that it took if they are more, since memory that the host has to find first costs
- * a multiple.
+ * for it (inline_writes_pay), nothing here depends on how fast the machine is. Many at once, and
+ * the pieces of a larger one, take turns with the sends and the sockets; see loop_count_work(): a
+ * write counts for its bytes, or for the nanoseconds that it took if they are more, since memory
+ * that the host has to find first costs a multiple.
  *
  * What is best for one client is not for two: where others wait for the loop (loop_is_shared()),
  * writes of more than 16 KiB go to the worker, which copies them while the loop serves on. A
@@ -36,6 +36,7 @@
 #define INLINE_WRITE_BYTES_MAX (256 * 1024)
 #define SHARED_WRITE_BYTES_MAX (16 * 1024) /* where other clients wait for the loop */
 #define INLINE_READ_BYTES_MAX (64 * 1024)
+#define PAGE_BYTES 4096u
 #define QUICK_WRITES_WANTED 64
 #define QUICK_WRITES_WANTED_MAX 8192
 
@@ -71,7 +72,7 @@ static bool may_write_inline(const struct posix_file *file, struct loop *loop, s
            atomic_load_explicit(&file->worker_writes_due, memory_order_relaxed) == 0;
 }
 
-/* A small write of a file whose engine would rather not have it. */
+/* Of a file whose engine would rather not have its writes. */
 static int64_t co_write_watched(struct block_node *node, const struct engine_op *op, size_t length)
 {
     struct posix_file *file = posix_of(node);
@@ -91,24 +92,16 @@ static int64_t co_write_watched(struct block_node *node, const struct engine_op 
     return written.result;
 }
 
-int posix_lend_room(struct block_node *node, uint64_t offset, uint64_t length,
-                    struct block_loan *loan)
+/* The piece of a write that is made on the spot. It ends where a page of the file does: one that is
+ * written in part may have to be read first. */
+static struct block_vec first_piece(const struct posix_file *file, uint64_t offset,
+                                    const struct block_vec *vec)
 {
-    struct posix_file *file = posix_of(node);
-    struct loop *loop = loop_current();
-    const struct engine *engine = block_env_engine(node->env, file->engine_ops);
-    if (file->direct || !engine->ops->inline_writes_pay)
-        return -ENOTSUP;
-    size_t part = length < INLINE_WRITE_BYTES_MAX ? (size_t)length : INLINE_WRITE_BYTES_MAX;
-    if (!may_write_inline(file, loop, part))
-        return -EAGAIN;
-    struct posix_stopwatch stopwatch = posix_stopwatch_start(file->files, loop_clock(loop), part);
-    size_t count = loan->use(loan, file->fd, offset, part);
-    if (count > 0) {
-        struct posix_written written = posix_stopwatch_stop(&stopwatch, (int64_t)count);
-        note_inline_write(file, loop, count, &written);
-    }
-    return 0;
+    uint64_t end = align_down(offset + INLINE_WRITE_BYTES_MAX, PAGE_BYTES);
+    if (vec->length <= INLINE_WRITE_BYTES_MAX ||
+        !may_write_inline(file, loop_current(), INLINE_WRITE_BYTES_MAX))
+        return *vec;
+    return vec_slice(vec, 0, (size_t)(end - offset));
 }
 
 /* As much of vec as one operation takes; a count or a negative errno other than -EINTR. */
@@ -117,6 +110,8 @@ static int64_t co_transfer(struct block_node *node, enum engine_op_kind kind, in
 {
     struct posix_file *file = posix_of(node);
     struct engine *engine = block_env_engine(node->env, file->engine_ops);
+    bool watched = kind == ENGINE_WRITE && !file->direct && engine->ops->inline_writes_pay;
+    struct block_vec part = watched ? first_piece(file, offset, vec) : *vec;
     struct iovec iov[POSIX_IOVECS_MAX];
     size_t length;
     struct engine_op op = {
@@ -124,13 +119,11 @@ static int64_t co_transfer(struct block_node *node, enum engine_op_kind kind, in
         .fd = fd,
         .offset = offset,
         .iov = iov,
-        .iov_count = vec_to_iovec(vec, iov, POSIX_IOVECS_MAX, &length),
+        .iov_count = vec_to_iovec(&part, iov, POSIX_IOVECS_MAX, &length),
     };
     op.is_in_memory = kind == ENGINE_READ && length <= INLINE_READ_BYTES_MAX &&
                       engine->ops->asks_memory && engine->ops->asks_memory(engine) &&
                       posix_is_in_memory(file, offset, length);
-    bool watched = kind == ENGINE_WRITE && !file->direct && engine->ops->inline_writes_pay &&
-                   length <= INLINE_WRITE_BYTES_MAX;
     int64_t result;
     do {
         result = watched ? co_write_watched(node, &op, length) : engine_co_run(engine, &op);

@@ -44,39 +44,18 @@ static size_t length_of(const struct engine_op *op)
     return length;
 }
 
-struct posix_stopwatch posix_stopwatch_start(struct host_files *files, struct clock *clock,
-                                             size_t length)
-{
-    struct posix_stopwatch stopwatch = {
-        .files = files,
-        .clock = clock,
-        .counts_sleeps = files->sleeps && length >= COUNTED_BYTES_MIN,
-    };
-    if (stopwatch.counts_sleeps)
-        stopwatch.sleeps = files->sleeps(files);
-    stopwatch.started_ns = clock->now_ns(clock);
-    return stopwatch;
-}
-
-struct posix_written posix_stopwatch_stop(const struct posix_stopwatch *stopwatch, int64_t result)
-{
-    struct host_files *files = stopwatch->files;
-    uint64_t took_ns = stopwatch->clock->now_ns(stopwatch->clock) - stopwatch->started_ns;
-    bool never_slept = stopwatch->counts_sleeps && took_ns > QUICK_WRITE_NS_MAX &&
-                       files->sleeps(files) == stopwatch->sleeps;
-    return (struct posix_written){
-        .result = result,
-        .took_ns = took_ns,
-        .was_quick = took_ns <= QUICK_WRITE_NS_MAX || never_slept,
-    };
-}
-
 struct posix_written posix_write_now(struct host_files *files, struct clock *clock,
                                      const struct engine_op *op)
 {
-    struct posix_stopwatch stopwatch = posix_stopwatch_start(files, clock, length_of(op));
-    int64_t result = files->pwritev(files, op->fd, op->iov, (int)op->iov_count, op->offset);
-    return posix_stopwatch_stop(&stopwatch, result);
+    struct posix_written written;
+    bool counts_sleeps = files->sleeps && length_of(op) >= COUNTED_BYTES_MIN;
+    uint64_t sleeps = counts_sleeps ? files->sleeps(files) : 0;
+    uint64_t started_ns = clock->now_ns(clock);
+    written.result = files->pwritev(files, op->fd, op->iov, (int)op->iov_count, op->offset);
+    written.took_ns = clock->now_ns(clock) - started_ns;
+    written.was_quick =
+        written.took_ns <= QUICK_WRITE_NS_MAX || (counts_sleeps && files->sleeps(files) == sleeps);
+    return written;
 }
 
 void posix_writer_init(struct posix_writer *writer)

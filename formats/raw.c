@@ -196,15 +196,6 @@ static int raw_lend(struct block_node *node, uint64_t offset, uint64_t length,
     return node_lend(node->file, in_file(node, offset), length, loan);
 }
 
-static int raw_lend_room(struct block_node *node, uint64_t offset, uint64_t length,
-                         struct block_loan *loan)
-{
-    uint64_t file_offset = in_file(node, offset);
-    if (is_guarded(node, file_offset))
-        return -ENOTSUP;
-    return node_lend_room(node->file, file_offset, length, loan);
-}
-
 /* --- what a person asks for now and then --------------------------------------------------------
  */
 
@@ -313,6 +304,5 @@ const struct block_driver format_raw = {
     .co_statuses = raw_co_statuses,
     .status_remembered = raw_status_remembered,
     .lend = raw_lend,
-    .lend_room = raw_lend_room,
     .admin = &raw_admin,
 };

@@ -393,7 +393,6 @@ struct server_request *connection_new_request(struct connection *connection,
     request->loop = connection->lane->loop;
     request->buffers = connection->lane->buffers;
     request->pinned = NULL;
-    request->written = 0;
     request->buffer = NULL;
     request->buffer_length = 0;
     request->may_lend = connection->stream && connection->stream->ops->write_file;

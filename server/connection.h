@@ -56,7 +56,6 @@
 
 struct connection_greeting;
 struct export;
-struct payload_pipe;
 struct receive_chunk;
 struct server_lane;
 struct server_request;
@@ -105,8 +104,6 @@ struct connection {
         size_t length;
     } unseen;
     struct server_request *receiving; /* a WRITE whose payload is not yet whole */
-    struct payload_pipe *pipe;        /* by which it comes; NULL: by copies, into its buffer */
-    bool expects_large;               /* headers alone are received: see connection_pipe.c */
     size_t receiving_filled;          /* bytes of its buffer that came */
     struct connection_intake intake;  /* of that WRITE */
     struct loop_task receive_task;    /* listed: it can be read, and waits for the loop's backlog */

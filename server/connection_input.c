@@ -113,7 +113,6 @@ static void drop_unseen(struct connection *connection)
 static void drop_receiving(struct connection *connection)
 {
     intake_end(connection);
-    connection_drop_pipe(connection);
     if (connection->receiving)
         connection_free_request(connection, connection->receiving);
     connection->receiving = NULL;
@@ -142,6 +141,12 @@ static void request_done(struct server_request *request)
     connection_reply(request->owner, request);
 }
 
+static void start_request(struct server_request *request)
+{
+    request->done = request_done;
+    dispatch_start(request);
+}
+
 /* The payload lies in the input whole: it is written from there. */
 static void start_write_in_place(struct connection *connection, struct server_request *request,
                                  struct input *input)
@@ -152,7 +157,7 @@ static void start_write_in_place(struct connection *connection, struct server_re
     receive_pin(input->chunk);
     input_take(input, length);
     transmission_payload_taken(&connection->transmission, length);
-    dispatch_start(request);
+    start_request(request);
 }
 
 /* A part of the payload, or all of it when chunks are scarce, gets memory of its own. */
@@ -185,7 +190,7 @@ static void start_write_in_parts(struct connection *connection, struct server_re
     input_take(input, here);
     transmission_payload_taken(&connection->transmission, (uint32_t)here);
     if (transmission_payload_left(&connection->transmission) == 0) {
-        dispatch_start(request);
+        start_request(request);
     } else {
         connection->receiving = request;
         intake_begin(connection, length, here);
@@ -204,23 +209,16 @@ static void start_held(struct connection *connection, struct input *input)
         connection_lose(connection, "no memory for another request");
         return;
     }
-    request->done = request_done;
-    bool is_write =
-        connection->held_event == TRANSMISSION_REQUEST && item->request.command == NBD_CMD_WRITE;
-    if (!is_write)
-        connection->expects_large = false;
     if (connection->held_event == TRANSMISSION_ANSWER) {
         dispatch_account_answer(request, &item->verdict);
         dispatch_answer(request, &item->verdict);
         connection_reply(connection, request);
-    } else if (!is_write) {
+    } else if (item->request.command != NBD_CMD_WRITE) {
         if (item->request.command == NBD_CMD_READ) {
             connection->started_read_bytes += request->cost_bytes;
             loop_at_round_end(connection->lane->loop, &connection->turn_task);
         }
-        dispatch_start(request);
-    } else if (connection_begin_pipe(connection, request, input->length)) {
-        assert(input->length == 0);
+        start_request(request);
     } else if (input->length >= item->request.length &&
                receive_may_pin(&connection->lane->receive)) {
         start_write_in_place(connection, request, input);
@@ -396,7 +394,7 @@ static size_t take_payload(struct connection *connection, size_t length)
     if (part == left) {
         intake_end(connection);
         connection->receiving = NULL;
-        dispatch_start(request);
+        start_request(request);
     } else {
         intake_arrived(connection, part);
     }
@@ -413,12 +411,11 @@ static size_t may_receive_of_payload(struct connection *connection)
     return is_last_look ? left : intake_may_receive(connection, left);
 }
 
-/* Returns what the stream does. */
-static ssize_t receive_by_copies(struct connection *connection)
+void connection_receive(struct connection *connection)
 {
     size_t payload = connection->receiving ? may_receive_of_payload(connection) : 0;
     if (connection->receiving && payload == 0)
-        return -EAGAIN;
+        return;
     struct receive_pool *pool = &connection->lane->receive;
     struct stream *stream = connection->stream;
     struct receive_chunk *chunk;
@@ -426,7 +423,7 @@ static ssize_t receive_by_copies(struct connection *connection)
     uint8_t *memory = receive_borrow(pool, &chunk, &space);
     if (!memory) {
         connection_lose(connection, "no memory to receive into");
-        return -EAGAIN;
+        return;
     }
     struct iovec iov[2];
     unsigned iov_count = 0;
@@ -441,13 +438,17 @@ static ssize_t receive_by_copies(struct connection *connection)
     memcpy(memory, connection->head, head_length);
     if (payload == transmission_payload_left(&connection->transmission)) {
         size_t behind = intake_behind_bytes(connection->lane, space - head_length);
-        behind = connection_request_space(connection, behind);
         iov[iov_count++] = (struct iovec){.iov_base = memory + head_length, .iov_len = behind};
     }
 
     ssize_t got = stream->ops->readv(stream, iov, iov_count);
     size_t looked_at = 0;
-    if (got > 0) {
+    if (got == 0) {
+        take_end(connection);
+    } else if (got < 0) {
+        if (got != -EAGAIN)
+            connection_lose_by(connection, "cannot be read from", (int)got);
+    } else {
         size_t length = (size_t)got;
         connection->received_ns = loop_now_ns(connection->lane->loop);
         loop_client_came(connection->lane->loop, connection);
@@ -460,22 +461,6 @@ static ssize_t receive_by_copies(struct connection *connection)
             take_input(connection, &input);
     }
     receive_return(pool, looked_at);
-    return got;
-}
-
-void connection_receive(struct connection *connection)
-{
-    if (connection->pipe && connection->stopping)
-        connection_leave_pipe(connection);
-    ssize_t got = -EAGAIN;
-    if (!connection->pipe && connection->stream)
-        got = receive_by_copies(connection);
-    if (connection->pipe) /* also when it was begun just now: the payload is behind its header */
-        got = connection_receive_by_pipe(connection);
-    if (got == 0)
-        take_end(connection);
-    else if (got < 0 && got != -EAGAIN)
-        connection_lose_by(connection, "cannot be read from", (int)got);
 }
 
 bool connection_discard(struct connection *connection)

@@ -67,20 +67,4 @@ void connection_end_input(struct connection *connection);
 /* Forgets everything that was received and not started. */
 void connection_drop_input(struct connection *connection);
 
-/* --- connection_pipe.c --------------------------------------------------------------------------
- */
-
-/* Whether this WRITE, of whose payload here_bytes came with its header, is to come by a pipe; it is
- * then what is being received. Notes what is to be expected of the next one. */
-bool connection_begin_pipe(struct connection *connection, struct server_request *request,
-                           size_t here_bytes);
-/* One receive into the pipe, and all that came of it. Returns what the stream does. */
-ssize_t connection_receive_by_pipe(struct connection *connection);
-/* The rest of the payload comes by copies, as ever. */
-void connection_leave_pipe(struct connection *connection);
-/* Harmless when there is none. */
-void connection_drop_pipe(struct connection *connection);
-/* Of `space` bytes of memory, how many a receive may fill with requests that are not known yet. */
-size_t connection_request_space(const struct connection *connection, size_t space);
-
 #endif

@@ -76,9 +76,8 @@ static unsigned durability(const struct server_request *request)
 
 static int co_write_once(struct server_request *request)
 {
-    struct block_vec vec = {.iov = request->payload,
-                            .length = request->wire.length - request->written};
-    return block_co_write(request->export->backend, request->wire.offset + request->written, &vec,
+    struct block_vec vec = {.iov = request->payload, .length = request->wire.length};
+    return block_co_write(request->export->backend, request->wire.offset, &vec,
                           durability(request));
 }
 

@@ -46,9 +46,6 @@ struct server_request {
     /* The payload of a WRITE: what lies in a receive chunk (pinned, or NULL), then in buffer. */
     struct iovec payload[2];
     struct receive_chunk *pinned;
-    /* Bytes of a WRITE that are in the image already: payload is what follows them. See
-     * dispatch_room.h. */
-    size_t written;
     /* From the pool: a READ's data, a WRITE's payload, BLOCK_STATUS descriptors; or NULL. */
     void *buffer;
     size_t buffer_length;

@@ -17,7 +17,6 @@ void lane_init(struct server_lane *lane, struct server *server, struct block_env
         .buffers = &env->locals[index].buffers,
     };
     receive_pool_init(&lane->receive);
-    payload_pipes_init(&lane->pipes);
     list_init(&lane->spare_requests);
     list_init(&lane->connections);
     pressure_init(lane, env->loop_count);
@@ -31,7 +30,6 @@ void lane_fini(struct server_lane *lane)
     intake_fini(lane);
     pressure_fini(lane);
     receive_pool_fini(&lane->receive);
-    payload_pipes_fini(&lane->pipes);
     struct list_link *link;
     while ((link = list_pop(&lane->spare_requests)) != NULL)
         free(container_of(link, struct server_request, reply.link));

@@ -12,7 +12,6 @@
 #include "block/loop.h"
 #include "common/list.h"
 #include "server/intake.h"
-#include "server/payload_pipe.h"
 #include "server/receive.h"
 
 struct block_env;
@@ -27,7 +26,6 @@ struct server_lane {
     struct loop *loop;
     struct buffer_pool *buffers;
     struct receive_pool receive;
-    struct payload_pipes pipes;
     struct list spare_requests; /* struct server_request.reply.link */
     unsigned spare_request_count;
     struct list connections; /* struct connection.link */

@@ -31,10 +31,6 @@ struct stream_ops {
     /* At most iov_count (up to IOV_MAX) buffers. Returns a count; 0: the client sends no more;
      * -EAGAIN: nothing is there now; another negative errno: the stream is broken. */
     ssize_t (*readv)(struct stream *stream, const struct iovec *iov, unsigned iov_count);
-    /* At most `length` bytes into a pipe, without a copy: references to what the socket holds. As
-     * readv(), but -EAGAIN may also mean that the pipe takes no more, and another errno that there
-     * is no such way: readv() tells what is so. NULL: only readv(). */
-    ssize_t (*read_to_pipe)(struct stream *stream, int pipe_fd, size_t length);
     /* Returns a count, at least 1; less than all means that no more fits now; -EAGAIN: nothing
      * fits; another negative errno: the stream is broken. Never raises SIGPIPE. */
     ssize_t (*writev)(struct stream *stream, const struct iovec *iov, unsigned iov_count);

@@ -3,7 +3,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/sendfile.h>
@@ -136,17 +135,6 @@ static ssize_t socket_readv(struct stream *stream, const struct iovec *iov, unsi
     return told(sock, got);
 }
 
-static ssize_t socket_read_to_pipe(struct stream *stream, int pipe_fd, size_t length)
-{
-    ssize_t got;
-    take_looked_at(socket_of(stream));
-    do {
-        got = splice(socket_of(stream)->fd, NULL, pipe_fd, NULL, length,
-                     SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
-    } while (got < 0 && errno == EINTR);
-    return got < 0 ? -errno : got;
-}
-
 static ssize_t send_buffers(int fd, const struct iovec *iov, unsigned iov_count, int flags)
 {
     struct msghdr message = {.msg_iov = (struct iovec *)iov, .msg_iovlen = iov_count};
@@ -215,7 +203,6 @@ static void socket_close(struct stream *stream)
 static const struct stream_ops socket_ops = {
     .attach = socket_attach,
     .readv = socket_readv,
-    .read_to_pipe = socket_read_to_pipe,
     .writev = socket_writev,
     .write_file = socket_write_file,
     .want = socket_want,

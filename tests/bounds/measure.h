@@ -13,7 +13,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "server/payload_pipe.h"
 #include "tests/integration/fixture.h"
 #include "tests/integration/raw_client.h"
 
@@ -30,8 +29,6 @@ uint64_t measure_now_ms(void);
 /* Waits up to 20 s until no more descriptors are open than `count`; returns how many are. */
 unsigned measure_wait_descriptors(const struct server *server, unsigned count);
 #define MEASURE_LOOPS_MAX 8 /* of a server */
-/* So many more the loops keep open when large writes went by pipes: the spare ones of each. */
-#define MEASURE_SPARE_DESCRIPTORS (MEASURE_LOOPS_MAX * PAYLOAD_PIPES_SPARE_MAX * 2)
 
 /* Sleeps. */
 void measure_pause_ms(unsigned ms);

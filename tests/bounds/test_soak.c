@@ -211,7 +211,7 @@ static void memory_and_descriptors_stay_flat(void **state)
     server_start(&soak->server, (const char *const[]){"-t", "-e", "0", "--discard=unmap", NULL});
     bool memory = measure_memory(&soak->server);
     struct raw_client good = measure_open_warm(&soak->server);
-    unsigned descriptors = measure_descriptors(&soak->server) + MEASURE_SPARE_DESCRIPTORS;
+    unsigned descriptors = measure_descriptors(&soak->server);
     for (unsigned i = 0; i <= CLIENTS; i++) {
         start_worker(soak, &workers[i], i, i < CLIENTS ? work : come_and_go);
     }

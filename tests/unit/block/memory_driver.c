@@ -29,7 +29,6 @@ void memory_disk_init(struct memory_disk *disk, uint64_t size_bytes, uint64_t ca
     disk->fail_at_call = UINT64_MAX;
     disk->fail_from_call = UINT64_MAX;
     disk->lends_refused_from = UINT_MAX;
-    disk->rooms_refused_from = UINT_MAX;
 }
 
 void memory_disk_fini(struct memory_disk *disk)
@@ -290,19 +289,6 @@ static int memory_lend(struct block_node *node, uint64_t offset, uint64_t length
     return 0;
 }
 
-static int memory_lend_room(struct block_node *node, uint64_t offset, uint64_t length,
-                            struct block_loan *loan)
-{
-    struct memory_disk *disk = node->state;
-    if (!disk->lends_room)
-        return -ENOTSUP;
-    if (disk->room_count >= disk->rooms_refused_from)
-        return -EAGAIN;
-    disk->room_count++;
-    disk->room_bytes += loan->use(loan, disk->lend_fd, offset, length);
-    return 0;
-}
-
 /* A block of so many bytes that is all zero is a hole. */
 static void find_extent(struct memory_disk *disk, uint64_t offset, uint64_t length, uint32_t bytes,
                         struct block_extent *ret_extent)
@@ -385,12 +371,6 @@ static int pass_lend(struct block_node *node, uint64_t offset, uint64_t length,
     return node_lend(node->file, offset, length, loan);
 }
 
-static int pass_lend_room(struct block_node *node, uint64_t offset, uint64_t length,
-                          struct block_loan *loan)
-{
-    return node_lend_room(node->file, offset, length, loan);
-}
-
 static int pass_co_status(struct block_node *node, uint64_t offset, uint64_t length,
                           struct block_extent *ret_extent)
 {
@@ -413,7 +393,7 @@ static int memory_co_keep(struct block_node *node, size_t length, bool only_look
 #define MEMORY_MORE_CALLS                                                                    \
     .co_zero = memory_co_zero, .co_discard = memory_co_discard, .co_flush = memory_co_flush, \
     .co_status = memory_co_status, .co_cache = memory_co_cache, .lend = memory_lend,         \
-    .lend_room = memory_lend_room, .status_remembered = memory_status_remembered
+    .status_remembered = memory_status_remembered
 
 static const struct block_driver_admin memory_file_admin = {.co_keep = memory_co_keep};
 
@@ -448,7 +428,6 @@ static const struct block_driver memory_pass = {
     .co_status = pass_co_status,
     .co_cache = pass_co_cache,
     .lend = pass_lend,
-    .lend_room = pass_lend_room,
 };
 
 const struct block_driver *const memory_drivers[] = {&memory_file, &memory_growing, &memory_bare,

@@ -54,7 +54,6 @@ struct memory_disk {
     bool lends_copies;     /* and data, where it is to be copied: */
     size_t lend_bytes_max; /* of it so many bytes at once; 0: any */
     bool remembers_holes;  /* of 4096 bytes: they are known without asking */
-    bool lends_room;       /* and lend_room() the same; then data had better be its memory */
     unsigned pauses_max;   /* every call lets others run 0 to this many times, before and after */
 
     /* guards all below; the loops of a stress test share a disk */
@@ -82,9 +81,6 @@ struct memory_disk {
 
     unsigned lends_refused_from; /* so many loans are given, then -EAGAIN; UINT_MAX at first */
     unsigned lend_count;
-    unsigned rooms_refused_from; /* the same of lend_room() */
-    unsigned room_count;
-    size_t room_bytes; /* that were written there */
 
     struct memory_kept kept; /* of "file" and "growing" */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* block_lend(), block_read_at_once(), block_lend_room() and the nodes': what is lent, for how long,
- * and who is kept out meanwhile. */
+/* block_lend(), block_read_at_once() and the nodes': what is lent, for how long, and who is kept
+ * out meanwhile. */
 #include "tests/unit/unit.h"
 
 #include <errno.h>
@@ -8,7 +8,6 @@
 
 #include "block/backend.h"
 #include "block/coroutine.h"
-#include "block/observer.h"
 #include "block/tracked.h"
 #include "tests/unit/block/block_fixture.h"
 
@@ -193,125 +192,6 @@ static void co_a_serialising_request_and_loans_keep_each_other_out(struct fixtur
     assert_int_equal(block_co_backend_free(backend), 0);
 }
 
-/* --- room to write to ---------------------------------------------------------------------------
- */
-
-static struct block_backend *co_new_roomy_backend(struct fixture *fixture, const char *driver)
-{
-    fixture->disk.lends_room = true;
-    return co_new_backend(fixture, driver, true);
-}
-
-static int lend_room(struct block_backend *backend, uint64_t offset, uint64_t length)
-{
-    struct borrower borrower = {.loan = {.use = borrow, .begins = true}};
-    int rc = block_lend_room(backend, offset, length, &borrower.loan);
-    assert_int_equal(borrower.calls, rc == 0);
-    if (rc == 0) {
-        assert_int_equal(borrower.host_offset, offset);
-        assert_int_equal(borrower.length, length);
-    }
-    return rc;
-}
-
-static void co_what_is_written_to_lent_room_is_counted_and_flushed(struct fixture *fixture,
-                                                                   void *arg)
-{
-    (void)arg;
-    struct block_backend *backend = co_new_roomy_backend(fixture, "file");
-    struct block_counters counters;
-    struct borrower nothing = {.loan.use = borrow};
-    assert_int_equal(block_co_flush(backend), 0);
-    unsigned flushes = fixture->disk.counts[MEMORY_FLUSH];
-    assert_int_equal(block_lend_room(backend, 0, 1, &nothing.loan), 0); /* takes 1 / 2 */
-    assert_int_equal(block_co_flush(backend), 0);
-    assert_int_equal(fixture->disk.counts[MEMORY_FLUSH], flushes);
-    assert_int_equal(lend_room(backend, 100, 8000), 0);
-    block_backend_counters(backend, &counters);
-    assert_int_equal(counters.writes, 1);
-    assert_int_equal(counters.written_bytes, 4000);
-    assert_int_equal(counters.reads, 0);
-    assert_int_equal(block_co_flush(backend), 0);
-    assert_int_equal(fixture->disk.counts[MEMORY_FLUSH], flushes + 1);
-    assert_int_equal(block_co_backend_free(backend), 0);
-}
-
-static int co_seen(struct block_observer *observer, struct block_node *node,
-                   enum block_change change, uint64_t offset, uint64_t length)
-{
-    (void)observer, (void)node, (void)change, (void)offset, (void)length;
-    return 0;
-}
-
-static void co_no_room_where_somebody_must_see_the_write(struct fixture *fixture, void *arg)
-{
-    (void)arg;
-    struct block_backend *backend = co_new_roomy_backend(fixture, "file");
-    struct block_node *disk = fixture->node->file;
-    struct block_observer observer = {.co_before = co_seen};
-    assert_int_equal(lend_room(backend, SIZE - 10, 10), 0);
-    assert_int_equal(lend_room(backend, SIZE - 10, 11), -EAGAIN);
-    observer_co_add(disk, &observer);
-    assert_int_equal(lend_room(backend, 0, 4096), -ENOTSUP);
-    observer_co_remove(disk, &observer);
-    assert_int_equal(lend_room(backend, 0, 4096), 0);
-    disk->detect_zeroes = BLOCK_DETECT_ON;
-    assert_int_equal(lend_room(backend, 0, 4096), -ENOTSUP);
-    disk->detect_zeroes = BLOCK_DETECT_OFF;
-    disk->event_filter = disk; /* any at all */
-    assert_int_equal(lend_room(backend, 0, 4096), -ENOTSUP);
-    disk->event_filter = NULL;
-    disk->limits.request_alignment = 512;
-    assert_int_equal(lend_room(backend, 0, 4096), 0);
-    assert_int_equal(lend_room(backend, 256, 4096), -EAGAIN);
-    assert_int_equal(lend_room(backend, 0, 4000), -EAGAIN);
-    disk->limits.request_alignment = 1;
-    assert_int_equal(block_co_backend_free(backend), 0);
-}
-
-static void co_no_room_without_the_right_to_write(struct fixture *fixture, void *arg)
-{
-    (void)arg;
-    struct block_backend *backend;
-    fixture->disk.lends_room = true;
-    fixture->disk.lend_fd = FD;
-    fixture_co_open(fixture, "file", true);
-    assert_int_equal(block_backend_new(&backend, fixture->node, true, NULL), 0);
-    assert_int_equal(lend_room(backend, 0, 4096), -ENOTSUP);
-    assert_int_equal(block_co_backend_free(backend), 0);
-}
-
-static void co_a_driver_without_the_call_has_no_room(struct fixture *fixture, void *arg)
-{
-    (void)arg;
-    struct block_backend *backend = co_new_roomy_backend(fixture, "bare");
-    assert_int_equal(lend_room(backend, 0, 4096), -ENOTSUP);
-    assert_int_equal(block_co_backend_free(backend), 0);
-}
-
-static void co_room_waits_for_no_drain_and_no_serialising_request(struct fixture *fixture,
-                                                                  void *arg)
-{
-    (void)arg;
-    struct block_backend *backend = co_new_roomy_backend(fixture, "file");
-    struct serialiser serialiser = {.node = fixture->node->file, .backend = backend};
-    struct borrower borrower = {.loan.use = borrow, .during = start_serialiser, .arg = &serialiser};
-    group_init(&serialiser.group, fixture->loop);
-    assert_int_equal(block_lend_room(backend, 8191, 1, &borrower.loan), 0);
-    co_settle();
-    assert_true(serialiser.is_in);
-    assert_int_equal(lend_room(backend, 0, 4096), 0);
-    assert_int_equal(lend_room(backend, 0, 4097), -EAGAIN);
-    coroutine_wake(serialiser.co);
-    group_co_wait(&serialiser.group);
-    assert_int_equal(lend_room(backend, 0, SIZE), 0);
-    block_co_backend_drain(backend);
-    assert_int_equal(lend_room(backend, 0, 4096), -EAGAIN);
-    block_backend_resume(backend);
-    assert_int_equal(lend_room(backend, 0, 4096), 0);
-    assert_int_equal(block_co_backend_free(backend), 0);
-}
-
 /* --- copies -------------------------------------------------------------------------------------
  */
 
@@ -399,11 +279,6 @@ FIXTURE_TEST(a_serialising_request_and_loans_keep_each_other_out, SIZE, SIZE)
 FIXTURE_TEST(a_small_read_is_copied_at_once_and_counted, SIZE, SIZE)
 FIXTURE_TEST(what_is_not_lent_whole_is_not_read_at_once, SIZE, SIZE)
 FIXTURE_TEST(a_driver_without_the_call_reads_nothing_at_once, SIZE, SIZE)
-FIXTURE_TEST(what_is_written_to_lent_room_is_counted_and_flushed, SIZE, SIZE)
-FIXTURE_TEST(no_room_where_somebody_must_see_the_write, SIZE, SIZE)
-FIXTURE_TEST(no_room_without_the_right_to_write, SIZE, SIZE)
-FIXTURE_TEST(a_driver_without_the_call_has_no_room, SIZE, SIZE)
-FIXTURE_TEST(room_waits_for_no_drain_and_no_serialising_request, SIZE, SIZE)
 
 int main(void)
 {
@@ -416,11 +291,6 @@ int main(void)
         cmocka_unit_test(a_small_read_is_copied_at_once_and_counted),
         cmocka_unit_test(what_is_not_lent_whole_is_not_read_at_once),
         cmocka_unit_test(a_driver_without_the_call_reads_nothing_at_once),
-        cmocka_unit_test(what_is_written_to_lent_room_is_counted_and_flushed),
-        cmocka_unit_test(no_room_where_somebody_must_see_the_write),
-        cmocka_unit_test(no_room_without_the_right_to_write),
-        cmocka_unit_test(a_driver_without_the_call_has_no_room),
-        cmocka_unit_test(room_waits_for_no_drain_and_no_serialising_request),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

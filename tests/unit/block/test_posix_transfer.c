@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* posix_transfer.c: which writes are made in the loop, and where room for one is lent, by a clock
- * that the test turns. */
+/* posix_transfer.c: which writes are made in the loop, by a clock that the test turns. */
 #include "tests/unit/block/posix_fixture.h"
 
 #include "block/loop_room.h"
@@ -31,7 +30,6 @@ static void inline_body(void *arg)
     fake_step_ns = 1000;
     assert_true(write_is_inline(fixture, node, 4096));
     assert_true(write_is_inline(fixture, node, 256 * 1024));
-    assert_false(write_is_inline(fixture, node, 256 * 1024 + 1)); /* too large */
     assert_true(write_is_inline(fixture, node, 1));
     assert_true(loop_has_room(fixture->loop));
     fake_step_ns = NS_PER_MS; /* slow, though not too slow: others have their turn after it */
@@ -102,6 +100,35 @@ static void sleepless_body(void *arg)
     assert_true(write_is_inline(fixture, node, 4096));
     fake_step_ns = 1000;
     assert_false(write_is_inline(fixture, node, LARGE));
+    block_co_node_unref(node);
+}
+
+/* Others have their turn between the pieces, which end where pages do. */
+static void pieces_body(void *arg)
+{
+    struct posix_fixture *fixture = arg;
+    static uint8_t data[3 * LARGE], back[3 * LARGE];
+    struct block_node *node = open_image(fixture, NULL);
+    fake_step_ns = 1;
+    for (size_t i = 0; i < sizeof(data); i++)
+        data[i] = (uint8_t)(i * 7 + i / 4096);
+    assert_int_equal(node_co_resize(node, 4 * LARGE, NULL), 0);
+    unsigned writes = fixture->odd.writes;
+    assert_int_equal(write_at(node, 4096, data, sizeof(data)), 0);
+    assert_int_equal(fixture->odd.writes - writes, 3);
+    assert_true(pthread_equal(fixture->odd.write_thread, pthread_self()));
+    assert_int_equal(write_at(node, 100, data, sizeof(data)), 0);
+    assert_int_equal(fixture->odd.writes - writes, 3 + 4);
+    assert_int_equal(read_at(node, 100, back, sizeof(back)), 0);
+    assert_memory_equal(data, back, sizeof(data));
+
+    fixture->odd.files.sleeps = counted_sleeps;
+    sleeps_a_write = 1;
+    fake_step_ns = 2 * NS_PER_MS; /* the first piece was slow: the worker makes the rest at once */
+    writes = fixture->odd.writes;
+    assert_int_equal(write_at(node, 0, data, sizeof(data)), 0);
+    assert_int_equal(fixture->odd.writes - writes, 2);
+    assert_false(pthread_equal(fixture->odd.write_thread, pthread_self()));
     block_co_node_unref(node);
 }
 
@@ -183,68 +210,6 @@ static void shared_body(void *arg)
     block_co_node_unref(node);
 }
 
-/* --- room for others ----------------------------------------------------------------------------
- */
-
-struct borrower {
-    struct block_loan loan;
-    size_t length, written;
-    uint64_t slow_ns;
-};
-
-static size_t write_there(struct block_loan *loan, int fd, uint64_t host_offset, size_t length)
-{
-    static char data[LARGE];
-    struct borrower *borrower = container_of(loan, struct borrower, loan);
-    borrower->length = length;
-    fake_now_ns += borrower->slow_ns;
-    memset(data, 0x77, sizeof(data));
-    assert_int_equal(pwrite(fd, data, borrower->written, (off_t)host_offset), borrower->written);
-    return borrower->written;
-}
-
-static void room_body(void *arg)
-{
-    struct posix_fixture *fixture = arg;
-    struct block_node *node = open_image(fixture, NULL);
-    struct borrower borrower = {.loan.use = write_there, .written = 1000};
-    uint8_t data[1002];
-    fake_step_ns = 1000;
-    fixture->odd.files.sleeps = counted_sleeps;
-    sleeps_a_write = 1;
-    assert_int_equal(node_lend_room(node, 5000, 100000, &borrower.loan), 0);
-    assert_int_equal(borrower.length, 100000);
-    assert_int_equal(read_at(node, 4999, data, sizeof(data)), 0);
-    assert_int_equal(data[0], pattern_at(4999));
-    for (int i = 1; i <= 1000; i++)
-        assert_int_equal(data[i], 0x77);
-    assert_int_equal(data[1001], pattern_at(6000));
-    assert_int_equal(node_lend_room(node, 0, 200001, &borrower.loan), -EAGAIN); /* would grow */
-
-    borrower.slow_ns = 2 * NS_PER_MS; /* it stopped the loop, as a write would */
-    assert_int_equal(node_lend_room(node, 0, 100000, &borrower.loan), 0);
-    borrower.slow_ns = 0;
-    assert_int_equal(node_lend_room(node, 0, 100000, &borrower.loan), -EAGAIN);
-    for (int i = 0; i < 64; i++)
-        assert_false(write_is_inline(fixture, node, 4096));
-    assert_int_equal(node_lend_room(node, 0, 100000, &borrower.loan), 0);
-    loop_client_came(fixture->loop, data);
-    loop_client_came(fixture->loop, &borrower);
-    assert_int_equal(node_lend_room(node, 0, 100000, &borrower.loan), -EAGAIN);
-    block_co_node_unref(node);
-}
-
-static void direct_body(void *arg)
-{
-    struct posix_fixture *fixture = arg;
-    struct block_node *node;
-    struct borrower borrower = {.loan.use = write_there};
-    if (try_open(fixture, EXTRA("cache.direct=on"), &node) < 0)
-        return; /* tmpfs */
-    assert_int_equal(node_lend_room(node, 0, 65536, &borrower.loan), -ENOTSUP);
-    block_co_node_unref(node);
-}
-
 /* --- the tests ----------------------------------------------------------------------------------
  */
 
@@ -277,6 +242,12 @@ static void small_writes_run_in_the_loop_while_they_are_quick(void **state)
     with_fake_clock(inline_body);
 }
 
+static void larger_ones_are_made_in_pieces(void **state)
+{
+    (void)state;
+    with_fake_clock(pieces_body);
+}
+
 static void a_large_write_that_never_slept_is_not_slow(void **state)
 {
     (void)state;
@@ -295,27 +266,14 @@ static void large_writes_leave_a_loop_that_others_use(void **state)
     with_fake_clock(shared_body);
 }
 
-static void room_is_lent_while_writes_are_quick_and_inside_the_file(void **state)
-{
-    (void)state;
-    with_fake_clock(room_body);
-}
-
-static void with_o_direct_no_room_is_lent(void **state)
-{
-    (void)state;
-    with_fake_clock(direct_body);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(small_writes_run_in_the_loop_while_they_are_quick),
+        cmocka_unit_test(larger_ones_are_made_in_pieces),
         cmocka_unit_test(a_large_write_that_never_slept_is_not_slow),
         cmocka_unit_test(a_write_is_not_slow_for_those_before_it_in_line),
         cmocka_unit_test(large_writes_leave_a_loop_that_others_use),
-        cmocka_unit_test(room_is_lent_while_writes_are_quick_and_inside_the_file),
-        cmocka_unit_test(with_o_direct_no_room_is_lent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -195,26 +195,6 @@ static void an_end_and_an_empty_socket_are_told_as_ever(void **state)
     scene_close(&scene);
 }
 
-static void a_pipe_begins_behind_what_was_looked_at(void **state)
-{
-    (void)state;
-    int pipes[2];
-    char bytes[16];
-    struct scene scene;
-    scene_open_unix(&scene);
-    assert_int_equal(pipe(pipes), 0);
-    begin_small(&scene);
-    send_text(&scene, "head");
-    expect_text(&scene, "head");
-    send_text(&scene, "payload");
-    assert_int_equal(scene.stream->ops->read_to_pipe(scene.stream, pipes[1], 16), 7);
-    assert_int_equal(read(pipes[0], bytes, sizeof(bytes)), 7);
-    assert_memory_equal(bytes, "payload", 7);
-    close(pipes[0]);
-    close(pipes[1]);
-    scene_close(&scene);
-}
-
 /* Else he would see a reset, and lose what he was sent. */
 static void a_stream_that_is_closed_leaves_no_bytes_behind(void **state)
 {
@@ -265,7 +245,6 @@ int main(void)
         cmocka_unit_test(large_receives_are_taken_at_once),
         cmocka_unit_test(a_small_buffer_is_filled_by_taking),
         cmocka_unit_test(an_end_and_an_empty_socket_are_told_as_ever),
-        cmocka_unit_test(a_pipe_begins_behind_what_was_looked_at),
         cmocka_unit_test(a_stream_that_is_closed_leaves_no_bytes_behind),
         cmocka_unit_test(of_tcp_everything_is_taken_at_once),
     };
