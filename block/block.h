@@ -219,6 +219,7 @@ struct block_loan {
     size_t (*use)(struct block_loan *loan, int fd, uint64_t host_offset, size_t length);
     bool known_in_memory; /* this range was lent a moment ago: the host is not asked again */
     bool begins;          /* a request's first loan: counts as a read */
+    bool only_asks;       /* use() takes nothing, and has no chance to wait */
     /* Room for what is asked for. The bytes are copied there before use() is called, which then
      * holds no reference to them, and is not called when they are not all in memory. NULL: they
      * stay where they are. */

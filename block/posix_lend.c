@@ -128,9 +128,10 @@ int posix_lend(struct block_node *node, uint64_t offset, uint64_t length, struct
     size_t part = length < HOST_PAGES_ASK_MAX ? (size_t)length : HOST_PAGES_ASK_MAX;
     if (!loan->known_in_memory && !is_there(file, offset, part))
         return -EAGAIN;
-    uint64_t sleeps = file->files->sleeps ? file->files->sleeps(file->files) : 0;
+    bool may_sleep = file->files->sleeps && !loan->only_asks;
+    uint64_t sleeps = may_sleep ? file->files->sleeps(file->files) : 0;
     loan->use(loan, file->fd, offset, part);
-    if (file->files->sleeps && file->files->sleeps(file->files) != sleeps)
+    if (may_sleep && file->files->sleeps(file->files) != sleeps)
         posix_set_count(&file->exact_questions_due, EXACT_QUESTIONS_AFTER_MISS);
     return 0;
 }

@@ -54,7 +54,7 @@ bool dispatch_try_lend(struct server_request *request)
 {
     const struct request *wire = &request->wire;
     for (uint64_t done = 0; done < wire->length;) {
-        struct look look = {.loan.use = only_look};
+        struct look look = {.loan = {.use = only_look, .only_asks = true}};
         int code = block_lend(request->export->backend, wire->offset + done, wire->length - done,
                               &look.loan);
         if (code < 0)
