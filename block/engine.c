@@ -31,18 +31,8 @@ static void wake_waiter(struct engine_op *op)
 
 int64_t engine_co_run(struct engine *engine, struct engine_op *op)
 {
-    struct waiting_op waiting = {
-        .op = {.kind = op->kind,
-               .fd = op->fd,
-               .mode = op->mode,
-               .offset = op->offset,
-               .length = op->length,
-               .iov = op->iov,
-               .iov_count = op->iov_count,
-               .is_in_memory = op->is_in_memory,
-               .done = wake_waiter},
-        .coroutine = coroutine_self(),
-    };
+    struct waiting_op waiting = {.op = *op, .coroutine = coroutine_self()};
+    waiting.op.done = wake_waiter;
     engine_queue(engine, &waiting.op);
     coroutine_yield();
     op->result = waiting.op.result;

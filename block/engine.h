@@ -39,7 +39,9 @@ struct engine_op {
     uint64_t length;         /* fallocate alone */
     const struct iovec *iov; /* at most IOV_MAX of them; the caller keeps them until done() */
     unsigned iov_count;
-    bool is_in_memory; /* the page cache had all that is to be read, just now: a hint */
+    /* Hints, of a small read through the page cache: that had all of it just now; it had not.
+     * Neither: nobody has asked. */
+    bool is_in_memory, is_missing;
 
     int64_t result; /* a count or 0, or a negative errno */
     void (*done)(struct engine_op *op);

@@ -7,7 +7,8 @@
  * RWF_NOWAIT), a piece of them in a round: it needs no hand-over, and does not wait for a thread
  * behind the misses of others, which may have all of them. To try this with every read was slower:
  * the kernel then begins to read what it does not have, which takes the loop longer than to ask
- * first (mincore(2), the caller's: is_in_memory) and leave that to a thread.
+ * first (mincore(2), the caller's: is_in_memory) and leave that to a thread. What it does not have
+ * goes to fewer threads where others wait for the loop (engine_misses.c).
  */
 #include <assert.h>
 #include <errno.h>
@@ -15,6 +16,7 @@
 
 #include "block/engine.h"
 #include "block/engine_call.h"
+#include "block/engine_misses.h"
 #include "block/loop.h"
 #include "block/loop_backlog.h"
 #include "block/workers.h"
@@ -26,7 +28,8 @@ struct threads_engine {
     struct engine_context context;
     struct loop_source source;
     struct list waiting; /* struct engine_op.link: reads that are made in the loop */
-    unsigned in_flight;  /* those that wait included */
+    struct engine_misses misses;
+    unsigned in_flight; /* those that wait included */
 };
 
 static_assert(sizeof(struct worker_job) <= sizeof(((struct engine_op *)NULL)->engine_space),
@@ -104,6 +107,7 @@ static bool threads_turn(struct loop_source *source)
             hand_over(threads, op);
         }
     }
+    engine_misses_hand_over(&threads->misses);
     return any_done || !list_is_empty(&threads->waiting);
 }
 
@@ -119,6 +123,7 @@ static int threads_open(const struct engine_context *context, struct engine **re
     threads->engine.ops = &engine_threads;
     threads->context = *context;
     list_init(&threads->waiting);
+    engine_misses_init(&threads->misses, context);
     threads->source.turn = threads_turn;
     link_init(&threads->source.link);
     loop_source_add(context->loop, &threads->source);
@@ -130,6 +135,7 @@ static void threads_close(struct engine *engine)
 {
     struct threads_engine *threads = container_of(engine, struct threads_engine, engine);
     assert(threads->in_flight == 0);
+    engine_misses_fini(&threads->misses);
     loop_source_remove(&threads->source);
     free(threads);
 }
@@ -137,6 +143,8 @@ static void threads_close(struct engine *engine)
 static void threads_queue(struct engine *engine, struct engine_op *op)
 {
     struct threads_engine *threads = container_of(engine, struct threads_engine, engine);
+    if (engine_misses_take(&threads->misses, op))
+        return;
     threads->in_flight++;
     if (!op->is_in_memory || !threads->context.files->preadv_at_once) {
         hand_over(threads, op);

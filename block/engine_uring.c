@@ -36,6 +36,7 @@
 #include <stdlib.h>
 
 #include "block/engine.h"
+#include "block/engine_misses.h"
 #include "block/loop.h"
 #include "block/loop_backlog.h"
 #include "block/loop_room.h"
@@ -50,10 +51,10 @@
  * loop time; where everything is in memory it is what a round has room for.
  *
  * Where other clients wait for the loop, who asks for what is in memory goes first, in a submission
- * of his own: he need not wait for the misses of others. To ask (mincore(2), the caller's:
- * is_in_memory) costs less than the misses it sorts out; it is not done where all reads were in
- * memory of late. So the misses wait for URING_WARM_AFTER others at most: then nobody is asked, and
- * who comes is behind them. */
+ * of his own, and the misses of others go to workers (engine_misses.c). To ask (mincore(2), the
+ * caller's: is_in_memory, is_missing) costs less than the misses it sorts out; it is not done where
+ * all reads were in memory of late. So what waits, waits for URING_WARM_AFTER others at most: then
+ * nobody is asked, and who comes is behind it. */
 #define URING_PIECE 8
 #define URING_WARM_AFTER 256 /* operations in a row that ended inside their submission */
 
@@ -65,6 +66,7 @@ struct uring_engine {
     struct loop_watch watch;
     struct list waiting;   /* struct engine_op.link */
     struct list in_memory; /* the same, of reads that are said to be; they go first */
+    struct engine_misses misses;
     unsigned prepared, in_flight;
     unsigned in_flight_max;
     unsigned ended_at_once; /* in a row; no more are counted than are asked for */
@@ -239,6 +241,7 @@ static bool uring_turn(struct loop_source *source)
     if (room && (uring->prepared > 0 || !none_waits(uring)))
         told = true;
     watch_late_results(uring);
+    engine_misses_hand_over(&uring->misses);
     return told;
 }
 
@@ -330,6 +333,7 @@ static int uring_open(const struct engine_context *context, struct engine **ret_
     uring->in_flight_max = *uring->ring.cq.kring_entries;
     list_init(&uring->waiting);
     list_init(&uring->in_memory);
+    engine_misses_init(&uring->misses, context);
     loop_watch_init(&uring->watch, uring->ring.ring_fd, uring_ready);
     uring->source.turn = uring_turn;
     link_init(&uring->source.link);
@@ -342,6 +346,7 @@ static void uring_close(struct engine *engine)
 {
     struct uring_engine *uring = container_of(engine, struct uring_engine, engine);
     assert(none_waits(uring) && uring->prepared == 0 && uring->in_flight == 0);
+    engine_misses_fini(&uring->misses);
     if (uring->watch.wanted)
         loop_watch_set(uring->loop, &uring->watch, 0);
     loop_source_remove(&uring->source);
@@ -352,6 +357,10 @@ static void uring_close(struct engine *engine)
 static void uring_queue(struct engine *engine, struct engine_op *op)
 {
     struct uring_engine *uring = container_of(engine, struct uring_engine, engine);
+    if (engine_misses_take(&uring->misses, op)) {
+        uring->ended_at_once = 0;
+        return;
+    }
     link_init(&op->link);
     list_append(op->is_in_memory ? &uring->in_memory : &uring->waiting, &op->link);
     loop_backlog_grew(uring->loop);

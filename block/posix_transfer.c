@@ -121,9 +121,10 @@ static int64_t co_transfer(struct block_node *node, enum engine_op_kind kind, in
         .iov = iov,
         .iov_count = vec_to_iovec(&part, iov, POSIX_IOVECS_MAX, &length),
     };
-    op.is_in_memory = kind == ENGINE_READ && length <= INLINE_READ_BYTES_MAX &&
-                      engine->ops->asks_memory && engine->ops->asks_memory(engine) &&
-                      posix_is_in_memory(file, offset, length);
+    bool asks = kind == ENGINE_READ && !file->direct && length <= INLINE_READ_BYTES_MAX &&
+                engine->ops->asks_memory && engine->ops->asks_memory(engine);
+    op.is_in_memory = asks && posix_is_in_memory(file, offset, length);
+    op.is_missing = asks && !op.is_in_memory;
     int64_t result;
     do {
         result = watched ? co_write_watched(node, &op, length) : engine_co_run(engine, &op);

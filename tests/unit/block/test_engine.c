@@ -33,15 +33,13 @@ struct fixture {
 /* The loop that a raw operation's done() counts for; cmocka runs one test at a time. */
 static struct fixture *running;
 
-static struct host_files *engine_files = &host_files_linux;
-
 static void open_engine(void *arg)
 {
     struct fixture *fixture = arg;
     struct engine_context context = {
         .loop = fixture->loop,
         .workers = fixture->workers,
-        .files = engine_files,
+        .files = &host_files_linux,
     };
     struct error err;
     if (fixture->ops->open(&context, &fixture->engine, &err) < 0) {
@@ -364,74 +362,9 @@ static void a_refused_engine_is_replaced_by_the_threads_and_asked_once(void **st
         "sync: " #test, test, NULL, NULL, (void *)&engine_sync          \
     }
 
-/* --- what is in memory --------------------------------------------------------------------------
- */
-
-static struct {
-    unsigned at_once, by_thread;
-    int at_once_result; /* 0: what the host says */
-} reads;
-
-static ssize_t counted_preadv_at_once(struct host_files *files, int fd, const struct iovec *iov,
-                                      int iov_count, uint64_t offset)
-{
-    reads.at_once++;
-    if (reads.at_once_result != 0)
-        return reads.at_once_result;
-    /* A file system without RWF_NOWAIT is none of this test's matter. */
-    return host_files_linux.preadv(files, fd, iov, iov_count, offset);
-}
-
-static ssize_t counted_preadv(struct host_files *files, int fd, const struct iovec *iov,
-                              int iov_count, uint64_t offset)
-{
-    reads.by_thread++;
-    return host_files_linux.preadv(files, fd, iov, iov_count, offset);
-}
-
-static void read_what_is_in_memory(void *arg)
-{
-    struct fixture *fixture = arg;
-    char data[8] = "in here", got[8];
-    struct iovec to = {data, sizeof(data)}, from = {got, sizeof(got)};
-    struct engine_op op = {.kind = ENGINE_READ, .fd = fixture->fd, .iov = &from, .iov_count = 1};
-    assert_int_equal(run_op(fixture, ENGINE_WRITE, &to, 1, 0), sizeof(data));
-    static const struct {
-        bool is_in_memory;
-        int result;
-        unsigned at_once, by_thread;
-    } cases[] = {
-        {false, 0, 0, 1},   {true, 0, 1, 0}, {true, -EAGAIN, 1, 1}, /* it was dropped meanwhile */
-        {true, -EIO, 1, 1}, {true, 3, 1, 1},                        /* a part of it was dropped */
-    };
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        memset(&reads, 0, sizeof(reads));
-        memset(got, 0, sizeof(got));
-        reads.at_once_result = cases[i].result;
-        op.is_in_memory = cases[i].is_in_memory;
-        assert_int_equal(engine_co_run(fixture->engine, &op), sizeof(data));
-        assert_memory_equal(got, data, sizeof(data));
-        assert_int_equal(reads.at_once, cases[i].at_once);
-        assert_int_equal(reads.by_thread, cases[i].by_thread);
-    }
-}
-
-static void the_threads_have_no_part_in_reads_of_what_is_in_memory(void **state)
-{
-    struct host_files counted = host_files_linux;
-    counted.preadv_at_once = counted_preadv_at_once;
-    counted.preadv = counted_preadv;
-    engine_files = &counted;
-    with_engine(state, read_what_is_in_memory);
-    engine_files = &host_files_linux;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        {"threads: the_threads_have_no_part_in_reads_of_what_is_in_memory",
-         the_threads_have_no_part_in_reads_of_what_is_in_memory, NULL, NULL,
-         (void *)&engine_threads},
         ON_EACH_ENGINE(what_was_written_is_read),
         ON_EACH_ENGINE(vectors_of_one_to_the_most_iovecs_are_transferred),
         ON_EACH_ENGINE(a_read_is_short_at_the_end_of_the_file),

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+#include "block/engine_misses.h"
+
+#include <assert.h>
+
+#include "block/engine_call.h"
+#include "block/host_files.h"
+#include "block/loop.h"
+#include "block/loop_room.h"
+#include "block/workers.h"
+
+/* What lies in an operation's own space. */
+struct missing_op {
+    struct engine_misses *misses;
+    union {
+        struct worker_job job;
+        struct loop_job home; /* of one that another's job has made */
+    };
+    struct list before; /* struct engine_op.link: what the job makes before its own operation */
+};
+
+static_assert(sizeof(struct missing_op) <= sizeof(((struct engine_op *)NULL)->engine_space),
+              "it fits");
+
+void engine_misses_init(struct engine_misses *misses, const struct engine_context *context)
+{
+    *misses = (struct engine_misses){.context = *context};
+    list_init(&misses->gathered);
+}
+
+void engine_misses_fini(struct engine_misses *misses)
+{
+    assert(misses->in_flight == 0);
+    (void)misses;
+}
+
+static struct missing_op *space_of(struct engine_op *op)
+{
+    return (struct missing_op *)op->engine_space;
+}
+
+static struct engine_op *op_of(struct missing_op *space)
+{
+    return container_of((void *)space, struct engine_op, engine_space);
+}
+
+static struct engine_op *op_of_link(struct list_link *link)
+{
+    return container_of(link, struct engine_op, link);
+}
+
+static size_t length_of(const struct engine_op *op)
+{
+    size_t length = 0;
+    for (unsigned i = 0; i < op->iov_count; i++)
+        length += op->iov[i].iov_len;
+    return length;
+}
+
+/* --- home ---------------------------------------------------------------------------------------
+ */
+
+static void end_op(struct missing_op *space)
+{
+    struct engine_op *op = op_of(space);
+    space->misses->in_flight--;
+    op->done(op);
+}
+
+static void came_home(struct loop_job *home)
+{
+    end_op(container_of(home, struct missing_op, home));
+}
+
+static void job_done(struct worker_job *job)
+{
+    end_op(container_of(job, struct missing_op, job));
+}
+
+/* --- on a worker --------------------------------------------------------------------------------
+ */
+
+static void tell_host(struct host_files *files, const struct engine_op *op)
+{
+    if (files->will_need)
+        files->will_need(files, op->fd, op->offset, length_of(op)); /* a hint: it may fail */
+}
+
+static void job_work(struct worker_job *job)
+{
+    struct missing_op *last = container_of(job, struct missing_op, job);
+    const struct engine_context *context = &last->misses->context;
+    if (!list_is_empty(&last->before)) {
+        list_for_each (link, &last->before)
+            tell_host(context->files, op_of_link(link));
+        tell_host(context->files, op_of(last));
+    }
+    struct list_link *link;
+    while ((link = list_pop(&last->before))) {
+        struct engine_op *op = op_of_link(link);
+        op->result = engine_call(context->files, op);
+        space_of(op)->home.run = came_home;
+        loop_post(context->loop, &space_of(op)->home); /* and it is gone */
+    }
+    op_of(last)->result = engine_call(context->files, op_of(last));
+}
+
+/* --- the loop's ---------------------------------------------------------------------------------
+ */
+
+bool engine_misses_take(struct engine_misses *misses, struct engine_op *op)
+{
+    if (!op->is_missing || !loop_is_shared(misses->context.loop))
+        return false;
+    space_of(op)->misses = misses;
+    link_init(&op->link);
+    list_append(&misses->gathered, &op->link);
+    misses->in_flight++;
+    return true;
+}
+
+void engine_misses_hand_over(struct engine_misses *misses)
+{
+    struct list_link *link;
+    while ((link = list_pop(&misses->gathered))) {
+        struct list before;
+        list_init(&before);
+        for (unsigned i = 1; i < ENGINE_MISSES_A_WORKER && !list_is_empty(&misses->gathered); i++) {
+            list_append(&before, link);
+            link = list_pop(&misses->gathered);
+        }
+        struct missing_op *last = space_of(op_of_link(link));
+        last->job = (struct worker_job){.work = job_work, .done = job_done};
+        list_init(&last->before);
+        list_move_all(&last->before, &before);
+        workers_submit(misses->context.workers, misses->context.loop, &last->job);
+    }
+}
