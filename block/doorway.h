@@ -34,7 +34,7 @@ int doorway_co_is_own(struct block_node *node, uint64_t offset, uint64_t length,
                       uint64_t *ret_length);
 void doorway_status_remembered(struct block_node *node, uint64_t offset, uint64_t length,
                                struct block_extent *ret_extent);
-/* NULL call: -ENOTSUP. */
+/* Only where there is such a call: see node_lend(). */
 int doorway_lend(struct block_node *node, uint64_t offset, uint64_t length,
                  struct block_loan *loan);
 

@@ -30,7 +30,7 @@ void engine_misses_init(struct engine_misses *misses, const struct engine_contex
 
 void engine_misses_fini(struct engine_misses *misses)
 {
-    assert(misses->in_flight == 0);
+    assert(misses->in_flight == 0 && misses->workers == 0);
     (void)misses;
 }
 
@@ -74,16 +74,19 @@ static void came_home(struct loop_job *home)
 
 static void job_done(struct worker_job *job)
 {
-    end_op(container_of(job, struct missing_op, job));
+    struct missing_op *last = container_of(job, struct missing_op, job);
+    last->misses->workers--;
+    end_op(last);
 }
 
 /* --- on a worker --------------------------------------------------------------------------------
  */
 
-static void tell_host(struct host_files *files, const struct engine_op *op)
+static void tell_host(struct engine_misses *misses, const struct engine_op *op)
 {
-    if (files->will_need)
-        files->will_need(files, op->fd, op->offset, length_of(op)); /* a hint: it may fail */
+    struct host_files *files = misses->context.files;
+    if (files->will_need(files, op->fd, op->offset, length_of(op)) < 0)
+        atomic_store_explicit(&misses->is_deaf, true, memory_order_relaxed);
 }
 
 static void job_work(struct worker_job *job)
@@ -92,8 +95,8 @@ static void job_work(struct worker_job *job)
     const struct engine_context *context = &last->misses->context;
     if (!list_is_empty(&last->before)) {
         list_for_each (link, &last->before)
-            tell_host(context->files, op_of_link(link));
-        tell_host(context->files, op_of(last));
+            tell_host(last->misses, op_of_link(link));
+        tell_host(last->misses, op_of(last));
     }
     struct list_link *link;
     while ((link = list_pop(&last->before))) {
@@ -119,13 +122,22 @@ bool engine_misses_take(struct engine_misses *misses, struct engine_op *op)
     return true;
 }
 
+static bool takes_hints(const struct engine_misses *misses)
+{
+    return misses->context.files->will_need &&
+           !atomic_load_explicit(&misses->is_deaf, memory_order_relaxed);
+}
+
 void engine_misses_hand_over(struct engine_misses *misses)
 {
+    if (list_is_empty(&misses->gathered))
+        return;
+    unsigned each = takes_hints(misses) ? ENGINE_MISSES_A_WORKER : 1;
     struct list_link *link;
-    while ((link = list_pop(&misses->gathered))) {
+    while (misses->workers < ENGINE_MISSES_WORKERS_MAX && (link = list_pop(&misses->gathered))) {
         struct list before;
         list_init(&before);
-        for (unsigned i = 1; i < ENGINE_MISSES_A_WORKER && !list_is_empty(&misses->gathered); i++) {
+        for (unsigned i = 1; i < each && !list_is_empty(&misses->gathered); i++) {
             list_append(&before, link);
             link = list_pop(&misses->gathered);
         }
@@ -133,6 +145,7 @@ void engine_misses_hand_over(struct engine_misses *misses)
         last->job = (struct worker_job){.work = job_work, .done = job_done};
         list_init(&last->before);
         list_move_all(&last->before, &before);
+        misses->workers++;
         workers_submit(misses->context.workers, misses->context.loop, &last->job);
     }
 }

@@ -15,17 +15,21 @@
  * Belongs to one engine, and is touched by its loop alone. Nothing here waits.
  */
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "block/engine.h"
 #include "common/list.h"
 
-#define ENGINE_MISSES_A_WORKER 4
+#define ENGINE_MISSES_A_WORKER 4     /* 1 once the host took no hint */
+#define ENGINE_MISSES_WORKERS_MAX 16 /* at a time: others have work for them, too */
 
 struct engine_misses {
     struct engine_context context;
     struct list gathered; /* struct engine_op.link */
     unsigned in_flight;   /* those that are gathered included */
+    unsigned workers;     /* that have some of them */
+    atomic_bool is_deaf;  /* the host took no hint; workers note it */
 };
 
 void engine_misses_init(struct engine_misses *misses, const struct engine_context *context);
@@ -34,7 +38,7 @@ void engine_misses_fini(struct engine_misses *misses);
 
 /* From the engine's queue(). True: it is one, and is taken; its done() will be called. */
 bool engine_misses_take(struct engine_misses *misses, struct engine_op *op);
-/* From the engine's turn, once a round: calls workers for what was gathered in it. */
+/* From the engine's turn, once a round: calls workers for what was gathered. */
 void engine_misses_hand_over(struct engine_misses *misses);
 
 #endif

@@ -214,7 +214,8 @@ static void watch_late_results(struct uring_engine *uring)
 
 /* What did not end inside its submission cost the loop a request to the disk, 10 us and more where
  * the disk is virtual. So a turn has room for a piece of them, and then looks at the sockets: the
- * next client's cached read waits for eight of a deep queue of misses, not for all. */
+ * next client's cached read waits for eight of a deep queue of misses, not for all; but small ones
+ * go to workers as soon as there is a next client (engine_misses.c). */
 static void count_late(struct uring_engine *uring, unsigned late_before, unsigned submitted)
 {
     if (uring->in_flight > late_before) {

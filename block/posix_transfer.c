@@ -123,8 +123,10 @@ static int64_t co_transfer(struct block_node *node, enum engine_op_kind kind, in
     };
     bool asks = kind == ENGINE_READ && !file->direct && length <= INLINE_READ_BYTES_MAX &&
                 engine->ops->asks_memory && engine->ops->asks_memory(engine);
-    op.is_in_memory = asks && posix_is_in_memory(file, offset, length);
-    op.is_missing = asks && !op.is_in_memory;
+    enum posix_memory memory = asks ? posix_ask_memory(file, offset, length) : POSIX_MEMORY_UNKNOWN;
+    op.is_in_memory = memory == POSIX_MEMORY_HAS_IT;
+    op.is_missing = memory == POSIX_MEMORY_LACKS_IT;
+    watched = watched && length <= INLINE_WRITE_BYTES_MAX;
     int64_t result;
     do {
         result = watched ? co_write_watched(node, &op, length) : engine_co_run(engine, &op);

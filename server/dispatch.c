@@ -166,7 +166,7 @@ void dispatch_fail(struct server_request *request, int code)
     dispatch_answer(request, &verdict);
 }
 
-void dispatch_finish(struct server_request *request, int code)
+static void finish(struct server_request *request, int code)
 {
     dispatch_account(request, code);
     if (code < 0) {
@@ -184,7 +184,7 @@ static void request_entry(void *arg)
     int code = dispatch_co_enter(request);
     if (code == 0)
         code = co_carry_out(request);
-    dispatch_finish(request, code);
+    finish(request, code);
 }
 
 void dispatch_start(struct server_request *request)
@@ -192,10 +192,10 @@ void dispatch_start(struct server_request *request)
     request->reply.iov_count = 0;
     request->start = loop_moment();
     if (request->wire.command == NBD_CMD_READ && dispatch_answer_read_at_once(request)) {
-        dispatch_finish(request, 0);
+        finish(request, 0);
         return;
     }
     int code = coroutine_start(request->loop, request_entry, request);
     if (code < 0)
-        dispatch_finish(request, code);
+        finish(request, code);
 }

@@ -78,10 +78,6 @@ void dispatch_start(struct server_request *request);
 /* Answers without work: fills the reply at once, does not call done(). */
 void dispatch_answer(struct server_request *request, const struct request_verdict *verdict);
 
-/* It is carried out, with this result: accounts, makes the reply where there is none yet, and calls
- * done(). */
-void dispatch_finish(struct server_request *request, int code);
-
 /* For those who fill a reply: memory for data, or false; and that its first iov_count buffers are
  * filled. */
 bool dispatch_get_buffer(struct server_request *request, size_t length);

@@ -29,7 +29,12 @@ for option in --cache=writethrough --detect-zeroes=on --aio=threads; do
     copy_in "with $option"
 done
 
-for option in --aio=io_uring --aio=threads --cache=none; do
+options=(--aio=io_uring --aio=threads)
+truncate -s 4096 "$dir/direct"
+if dd if=/dev/zero of="$dir/direct" bs=4096 count=1 oflag=direct conv=notrunc status=none 2>/dev/null; then
+    options+=(--cache=none)
+fi
+for option in "${options[@]}"; do
     truncate -s 0 "$dir/disk.img" && truncate -s "$size" "$dir/disk.img"
     start_server -t -f raw "$option" "$dir/disk.img"
     copy_in "4 MiB at a time with $option" 4194304

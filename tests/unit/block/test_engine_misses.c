@@ -25,10 +25,12 @@ struct fixture {
 };
 
 /* The host that the engine has, and what was asked of it. */
-#define ASKED_MAX 32
+#define ASKED_MAX (ENGINE_MISSES_A_WORKER * ENGINE_MISSES_WORKERS_MAX * 2)
 static struct host_files asked_files;
 static struct {
     atomic_uint reads, told;
+    atomic_uint readers_now, readers_max;
+    bool is_deaf; /* a file system that knows no such thing */
     pthread_t reader_of[ASKED_MAX];
     bool told_first[ASKED_MAX]; /* of this byte, before it was read */
 } asked;
@@ -38,7 +40,12 @@ static ssize_t asked_preadv(struct host_files *files, int fd, const struct iovec
 {
     asked.reads++;
     asked.reader_of[offset] = pthread_self();
-    return host_files_linux.preadv(files, fd, iov, iov_count, offset);
+    unsigned now = ++asked.readers_now;
+    if (now > asked.readers_max)
+        asked.readers_max = now;
+    ssize_t got = host_files_linux.preadv(files, fd, iov, iov_count, offset);
+    asked.readers_now--;
+    return got;
 }
 
 static int asked_will_need(struct host_files *files, int fd, uint64_t offset, uint64_t length)
@@ -47,7 +54,7 @@ static int asked_will_need(struct host_files *files, int fd, uint64_t offset, ui
     assert_int_equal(length, 1);
     asked.told++;
     asked.told_first[offset] = !asked.reader_of[offset];
-    return -EINVAL; /* as of a file system that knows no such thing */
+    return asked.is_deaf ? -EINVAL : 0;
 }
 
 static bool turn(struct loop_source *source)
@@ -56,7 +63,7 @@ static bool turn(struct loop_source *source)
     return false;
 }
 
-static void with_misses(void (*body)(void *arg))
+static void with_misses(void (*body)(void *arg), bool takes_hints)
 {
     char path[] = "/tmp/platter-test-XXXXXX", bytes[ASKED_MAX];
     struct fixture fixture = {.fd = mkstemp(path), .source = {.turn = turn}};
@@ -67,9 +74,9 @@ static void with_misses(void (*body)(void *arg))
     assert_int_equal(pwrite(fixture.fd, bytes, sizeof(bytes), 0), sizeof(bytes));
     asked_files = host_files_linux;
     asked_files.preadv = asked_preadv;
-    asked_files.will_need = asked_will_need;
+    asked_files.will_need = takes_hints ? asked_will_need : NULL;
     assert_int_equal(loop_new(&fixture.loop, 0, &poller_ev, &clock_monotonic, NULL), 0);
-    assert_int_equal(workers_new(&fixture.workers, 16, NULL), 0);
+    assert_int_equal(workers_new(&fixture.workers, ENGINE_MISSES_WORKERS_MAX * 2, NULL), 0);
     struct engine_context context = {
         .loop = fixture.loop, .workers = fixture.workers, .files = &asked_files};
     engine_misses_init(&fixture.misses, &context);
@@ -94,16 +101,18 @@ static void end_miss(struct engine_op *op)
 {
     struct miss *miss = container_of(op, struct miss, op);
     assert_int_equal(op->result, 1);
-    assert_int_equal(miss->got, op->offset);
+    assert_int_equal((uint8_t)miss->got, op->offset);
     (*miss->ended_count)++;
 }
 
 /* One byte each, all queued in one round. */
 static void co_read_misses(struct fixture *fixture, unsigned count)
 {
-    struct miss misses[ASKED_MAX];
+    static struct miss misses[ASKED_MAX];
     unsigned ended_count = 0;
+    bool is_deaf = asked.is_deaf;
     memset(&asked, 0, sizeof(asked));
+    asked.is_deaf = is_deaf;
     for (unsigned i = 0; i < count; i++) {
         struct miss *miss = &misses[i];
         *miss = (struct miss){
@@ -147,22 +156,56 @@ static void read_misses(void *arg)
 static void a_few_share_a_worker_and_the_disk_hears_of_all_first(void **state)
 {
     (void)state;
-    with_misses(read_misses);
+    with_misses(read_misses, true);
 }
 
 static void read_without_hints(void *arg)
 {
     struct fixture *fixture = arg;
-    asked_files.will_need = NULL;
     share_loop(fixture);
     co_read_misses(fixture, 8);
     assert_int_equal(asked.told, 0);
 }
 
+static void read_unheard(void *arg)
+{
+    struct fixture *fixture = arg;
+    share_loop(fixture);
+    asked.is_deaf = true;
+    co_read_misses(fixture, 8);
+    assert_int_equal(asked.told, 8); /* he has refused, and is not asked again */
+    share_loop(fixture);
+    co_read_misses(fixture, 8);
+    assert_int_equal(asked.told, 0);
+}
+
+static void a_host_that_refuses_hints_is_told_no_more(void **state)
+{
+    (void)state;
+    asked.is_deaf = false;
+    with_misses(read_unheard, true);
+    asked.is_deaf = false;
+}
+
+static void read_many(void *arg)
+{
+    struct fixture *fixture = arg;
+    share_loop(fixture);
+    co_read_misses(fixture, ASKED_MAX);
+    assert_in_range(asked.readers_max, 1, ENGINE_MISSES_WORKERS_MAX);
+    assert_int_equal(asked.told, ASKED_MAX);
+}
+
+static void others_find_workers_too(void **state)
+{
+    (void)state;
+    with_misses(read_many, true);
+}
+
 static void a_host_that_takes_no_hints_reads_all_the_same(void **state)
 {
     (void)state;
-    with_misses(read_without_hints);
+    with_misses(read_without_hints, false);
 }
 
 static void offer_others(void *arg)
@@ -179,7 +222,7 @@ static void offer_others(void *arg)
 static void what_is_there_and_who_is_alone_stay_with_the_engine(void **state)
 {
     (void)state;
-    with_misses(offer_others);
+    with_misses(offer_others, true);
 }
 
 int main(void)
@@ -188,6 +231,8 @@ int main(void)
         cmocka_unit_test(a_few_share_a_worker_and_the_disk_hears_of_all_first),
         cmocka_unit_test(what_is_there_and_who_is_alone_stay_with_the_engine),
         cmocka_unit_test(a_host_that_takes_no_hints_reads_all_the_same),
+        cmocka_unit_test(a_host_that_refuses_hints_is_told_no_more),
+        cmocka_unit_test(others_find_workers_too),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -26,7 +26,7 @@ static unsigned number_of(const struct loop_job *job)
 static void what_was_pushed_first_is_taken_first(void **state)
 {
     (void)state;
-    struct loop_inbox inbox = {0};
+    struct loop_inbox inbox = {.top = NULL};
     struct numbered_job jobs[3] = {{.number = 1}, {.number = 2}, {.number = 3}};
     assert_null(loop_inbox_take(&inbox));
     assert_false(loop_inbox_has_jobs(&inbox));
@@ -43,7 +43,7 @@ static void what_was_pushed_first_is_taken_first(void **state)
 static void one_of_those_that_find_a_sleeper_owes_a_wake_up(void **state)
 {
     (void)state;
-    struct loop_inbox inbox = {0};
+    struct loop_inbox inbox = {.top = NULL};
     struct numbered_job jobs[2] = {{.number = 1}, {.number = 2}};
     assert_true(loop_inbox_sleep(&inbox));
     assert_false(loop_inbox_has_jobs(&inbox));
@@ -63,7 +63,7 @@ static void one_of_those_that_find_a_sleeper_owes_a_wake_up(void **state)
 static void who_woke_up_by_himself_is_owed_nothing(void **state)
 {
     (void)state;
-    struct loop_inbox inbox = {0};
+    struct loop_inbox inbox = {.top = NULL};
     struct numbered_job job = {.number = 1};
     assert_true(loop_inbox_sleep(&inbox));
     loop_inbox_wake_up(&inbox);
@@ -99,7 +99,7 @@ static void no_job_is_lost_between_threads(void **state)
 {
     (void)state;
     static struct poster posters[POSTERS];
-    struct loop_inbox inbox = {0};
+    struct loop_inbox inbox = {.top = NULL};
     pthread_t threads[POSTERS];
     unsigned taken[POSTERS] = {0}, left = POSTERS * JOBS_EACH;
     sem_t bell;

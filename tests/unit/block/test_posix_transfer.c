@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* posix_transfer.c: which writes are made in the loop, by a clock that the test turns. */
+/* posix_transfer.c: which writes are made in the loop, by a clock that the test turns; and what it
+ * tells the engine of reads. */
 #include "tests/unit/block/posix_fixture.h"
 
 #include "block/loop_room.h"
@@ -103,18 +104,38 @@ static void sleepless_body(void *arg)
     block_co_node_unref(node);
 }
 
+struct round_count {
+    unsigned *count;
+    bool *is_over;
+};
+
+static void count_rounds(void *arg)
+{
+    struct round_count *rounds = arg;
+    for (coroutine_co_pause(); !*rounds->is_over; coroutine_co_pause())
+        (*rounds->count)++;
+}
+
 /* Others have their turn between the pieces, which end where pages do. */
 static void pieces_body(void *arg)
 {
     struct posix_fixture *fixture = arg;
     static uint8_t data[3 * LARGE], back[3 * LARGE];
     struct block_node *node = open_image(fixture, NULL);
+    unsigned rounds = 0;
+    bool is_over = false;
+    struct round_count count = {&rounds, &is_over};
     fake_step_ns = 1;
     for (size_t i = 0; i < sizeof(data); i++)
         data[i] = (uint8_t)(i * 7 + i / 4096);
     assert_int_equal(node_co_resize(node, 4 * LARGE, NULL), 0);
     unsigned writes = fixture->odd.writes;
+    assert_int_equal(coroutine_start(fixture->loop, count_rounds, &count), 0);
     assert_int_equal(write_at(node, 4096, data, sizeof(data)), 0);
+    assert_int_equal(rounds, 2);
+    is_over = true;
+    coroutine_co_pause();
+    coroutine_co_pause();
     assert_int_equal(fixture->odd.writes - writes, 3);
     assert_true(pthread_equal(fixture->odd.write_thread, pthread_self()));
     assert_int_equal(write_at(node, 100, data, sizeof(data)), 0);
@@ -129,6 +150,79 @@ static void pieces_body(void *arg)
     assert_int_equal(write_at(node, 0, data, sizeof(data)), 0);
     assert_int_equal(fixture->odd.writes - writes, 2);
     assert_false(pthread_equal(fixture->odd.write_thread, pthread_self()));
+    block_co_node_unref(node);
+}
+
+/* --- what the host says of reads ----------------------------------------------------------------
+ */
+
+static char no_pages;
+
+static int fake_pages_open(struct host_files *files, int fd, uint64_t length,
+                           struct host_pages *ret_pages)
+{
+    (void)files, (void)fd;
+    *ret_pages = (struct host_pages){.base = &no_pages, .length = length};
+    return 0;
+}
+
+static void fake_pages_close(struct host_files *files, struct host_pages *pages)
+{
+    (void)files, (void)pages;
+}
+
+static bool nothing_is_in_memory(struct host_files *files, const struct host_pages *pages,
+                                 uint64_t offset, size_t length)
+{
+    (void)files, (void)pages, (void)offset, (void)length;
+    return false;
+}
+
+struct small_read {
+    struct block_node *node;
+    uint64_t offset;
+    unsigned *ended_count;
+};
+
+static void small_read_entry(void *arg)
+{
+    struct small_read *read = arg;
+    uint8_t data[512];
+    assert_int_equal(read_at(read->node, read->offset, data, sizeof(data)), 0);
+    assert_int_equal(data[0], pattern_at(read->offset));
+    (*read->ended_count)++;
+}
+
+/* Eight in one round, on a shared loop; returns of how many the host was told. */
+static unsigned co_told_of(struct posix_fixture *fixture, struct block_node *node)
+{
+    struct small_read reads[8];
+    unsigned ended_count = 0, told_before = fixture->odd.will_needs;
+    int first = 0, second = 0;
+    loop_client_came(fixture->loop, &first);
+    loop_client_came(fixture->loop, &second);
+    for (unsigned i = 0; i < 8; i++) {
+        reads[i] = (struct small_read){node, i * 4096, &ended_count};
+        assert_int_equal(coroutine_start(fixture->loop, small_read_entry, &reads[i]), 0);
+    }
+    while (ended_count < 8)
+        coroutine_co_pause();
+    return fixture->odd.will_needs - told_before;
+}
+
+static void misses_body(void *arg)
+{
+    struct posix_fixture *fixture = arg;
+    fixture->odd.files.pages_open = fake_pages_open;
+    fixture->odd.files.pages_close = fake_pages_close;
+    fixture->odd.files.pages_in_memory = nothing_is_in_memory;
+    fake_step_ns = 1;
+    struct block_node *node = open_image(fixture, NULL);
+    assert_int_equal(co_told_of(fixture, node), 8);
+    block_co_node_unref(node);
+    fixture->odd.files.pages_open = NULL; /* the host does not tell: nothing is known to miss */
+    node = open_image(fixture, NULL);
+    assert_int_equal(co_told_of(fixture, node), 0);
     block_co_node_unref(node);
 }
 
@@ -260,6 +354,12 @@ static void a_write_is_not_slow_for_those_before_it_in_line(void **state)
     with_fake_clock(queue_body);
 }
 
+static void reads_that_are_said_to_miss_share_workers(void **state)
+{
+    (void)state;
+    with_fake_clock(misses_body);
+}
+
 static void large_writes_leave_a_loop_that_others_use(void **state)
 {
     (void)state;
@@ -274,6 +374,7 @@ int main(void)
         cmocka_unit_test(a_large_write_that_never_slept_is_not_slow),
         cmocka_unit_test(a_write_is_not_slow_for_those_before_it_in_line),
         cmocka_unit_test(large_writes_leave_a_loop_that_others_use),
+        cmocka_unit_test(reads_that_are_said_to_miss_share_workers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
