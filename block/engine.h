@@ -12,6 +12,7 @@
  */
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
 
@@ -94,6 +95,15 @@ static inline void engine_queue(struct engine *engine, struct engine_op *op)
 {
     op->engine = engine;
     engine->ops->queue(engine, op);
+}
+
+/* Of the memory that is read into or written from. */
+static inline size_t engine_op_bytes(const struct engine_op *op)
+{
+    size_t bytes = 0;
+    for (unsigned i = 0; i < op->iov_count; i++)
+        bytes += op->iov[i].iov_len;
+    return bytes;
 }
 
 /* Queues op and waits for it; returns op->result. Only inside a coroutine. */

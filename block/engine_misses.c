@@ -30,7 +30,7 @@ void engine_misses_init(struct engine_misses *misses, const struct engine_contex
 
 void engine_misses_fini(struct engine_misses *misses)
 {
-    assert(misses->in_flight == 0 && misses->workers == 0);
+    assert(list_is_empty(&misses->gathered) && misses->workers == 0);
     (void)misses;
 }
 
@@ -49,34 +49,22 @@ static struct engine_op *op_of_link(struct list_link *link)
     return container_of(link, struct engine_op, link);
 }
 
-static size_t length_of(const struct engine_op *op)
-{
-    size_t length = 0;
-    for (unsigned i = 0; i < op->iov_count; i++)
-        length += op->iov[i].iov_len;
-    return length;
-}
-
 /* --- home ---------------------------------------------------------------------------------------
  */
 
-static void end_op(struct missing_op *space)
+static void came_home(struct loop_job *home)
 {
-    struct engine_op *op = op_of(space);
-    space->misses->in_flight--;
+    struct engine_op *op = op_of(container_of(home, struct missing_op, home));
     op->done(op);
 }
 
-static void came_home(struct loop_job *home)
-{
-    end_op(container_of(home, struct missing_op, home));
-}
-
+/* The last to come home of those that its worker had. */
 static void job_done(struct worker_job *job)
 {
     struct missing_op *last = container_of(job, struct missing_op, job);
+    struct engine_op *op = op_of(last);
     last->misses->workers--;
-    end_op(last);
+    op->done(op);
 }
 
 /* --- on a worker --------------------------------------------------------------------------------
@@ -85,7 +73,7 @@ static void job_done(struct worker_job *job)
 static void tell_host(struct engine_misses *misses, const struct engine_op *op)
 {
     struct host_files *files = misses->context.files;
-    if (files->will_need(files, op->fd, op->offset, length_of(op)) < 0)
+    if (files->will_need(files, op->fd, op->offset, engine_op_bytes(op)) < 0)
         atomic_store_explicit(&misses->is_deaf, true, memory_order_relaxed);
 }
 
@@ -118,7 +106,6 @@ bool engine_misses_take(struct engine_misses *misses, struct engine_op *op)
     space_of(op)->misses = misses;
     link_init(&op->link);
     list_append(&misses->gathered, &op->link);
-    misses->in_flight++;
     return true;
 }
 

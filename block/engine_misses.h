@@ -27,13 +27,12 @@
 struct engine_misses {
     struct engine_context context;
     struct list gathered; /* struct engine_op.link */
-    unsigned in_flight;   /* those that are gathered included */
     unsigned workers;     /* that have some of them */
     atomic_bool is_deaf;  /* the host took no hint; workers note it */
 };
 
 void engine_misses_init(struct engine_misses *misses, const struct engine_context *context);
-/* None is gathered or in flight. */
+/* None is gathered, and no worker has any. */
 void engine_misses_fini(struct engine_misses *misses);
 
 /* From the engine's queue(). True: it is one, and is taken; its done() will be called. */

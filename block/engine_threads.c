@@ -77,20 +77,12 @@ static void hand_over(struct threads_engine *threads, struct engine_op *op)
 /* --- reads in the loop --------------------------------------------------------------------------
  */
 
-static size_t length_of(const struct engine_op *op)
-{
-    size_t length = 0;
-    for (unsigned i = 0; i < op->iov_count; i++)
-        length += op->iov[i].iov_len;
-    return length;
-}
-
 /* True: it is read, all of it. A part may be the file's end as well as the memory's: a thread finds
  * out. */
 static bool read_at_once(struct host_files *files, struct engine_op *op)
 {
     op->result = files->preadv_at_once(files, op->fd, op->iov, (int)op->iov_count, op->offset);
-    return op->result > 0 && (size_t)op->result == length_of(op);
+    return op->result > 0 && (size_t)op->result == engine_op_bytes(op);
 }
 
 static bool threads_turn(struct loop_source *source)

@@ -119,14 +119,6 @@ static bool piece_is_full(const struct uring_engine *uring, size_t bytes, bool a
            bytes >= LOOP_ROUND_BYTES;
 }
 
-static size_t op_bytes(const struct engine_op *op)
-{
-    size_t bytes = 0;
-    for (unsigned i = 0; i < op->iov_count; i++)
-        bytes += op->iov[i].iov_len;
-    return bytes;
-}
-
 static bool none_waits(const struct uring_engine *uring)
 {
     return list_is_empty(&uring->waiting) && list_is_empty(&uring->in_memory);
@@ -146,7 +138,7 @@ static void prepare_waiting(struct uring_engine *uring)
         struct list_link *link = list_pop(from);
         struct engine_op *op = container_of(link, struct engine_op, link);
         prepare_sqe(sqe, op);
-        bytes += op_bytes(op);
+        bytes += engine_op_bytes(op);
         uring->prepared++;
     }
     loop_backlog_fell(uring->loop, uring->prepared - prepared_before);

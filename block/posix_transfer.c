@@ -20,8 +20,8 @@
  * that the host has to find first costs a multiple.
  *
  * What is best for one client is not for two: where others wait for the loop (loop_is_shared()),
- * writes of more than 16 KiB go to the worker, which copies them while the loop serves on. A
- * smaller one costs the loop less than the hand-over.
+ * writes of more than 16 KiB go to the worker, which copies them while the loop serves on, and of
+ * more than 256 KiB to the engine. A smaller one costs the loop less than the hand-over.
  */
 #include <errno.h>
 
@@ -104,6 +104,17 @@ static struct block_vec first_piece(const struct posix_file *file, uint64_t offs
     return vec_slice(vec, 0, (size_t)(end - offset));
 }
 
+static void add_hints(const struct posix_file *file, const struct engine *engine,
+                      struct engine_op *op, size_t length)
+{
+    bool asks = op->kind == ENGINE_READ && !file->direct && length <= INLINE_READ_BYTES_MAX &&
+                engine->ops->asks_memory && engine->ops->asks_memory(engine);
+    enum posix_memory memory =
+        asks ? posix_ask_memory(file, op->offset, length) : POSIX_MEMORY_UNKNOWN;
+    op->is_in_memory = memory == POSIX_MEMORY_HAS_IT;
+    op->is_missing = memory == POSIX_MEMORY_LACKS_IT;
+}
+
 /* As much of vec as one operation takes; a count or a negative errno other than -EINTR. */
 static int64_t co_transfer(struct block_node *node, enum engine_op_kind kind, int fd,
                            uint64_t offset, const struct block_vec *vec)
@@ -121,15 +132,12 @@ static int64_t co_transfer(struct block_node *node, enum engine_op_kind kind, in
         .iov = iov,
         .iov_count = vec_to_iovec(&part, iov, POSIX_IOVECS_MAX, &length),
     };
-    bool asks = kind == ENGINE_READ && !file->direct && length <= INLINE_READ_BYTES_MAX &&
-                engine->ops->asks_memory && engine->ops->asks_memory(engine);
-    enum posix_memory memory = asks ? posix_ask_memory(file, offset, length) : POSIX_MEMORY_UNKNOWN;
-    op.is_in_memory = memory == POSIX_MEMORY_HAS_IT;
-    op.is_missing = memory == POSIX_MEMORY_LACKS_IT;
-    watched = watched && length <= INLINE_WRITE_BYTES_MAX;
+    add_hints(file, engine, &op, length);
+    bool is_small = length <= INLINE_WRITE_BYTES_MAX; /* else it is the engine's after all */
     int64_t result;
     do {
-        result = watched ? co_write_watched(node, &op, length) : engine_co_run(engine, &op);
+        result =
+            watched && is_small ? co_write_watched(node, &op, length) : engine_co_run(engine, &op);
     } while (result == -EINTR);
     return result;
 }

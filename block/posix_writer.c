@@ -36,19 +36,11 @@ struct queued_write {
     struct list_link link;
 };
 
-static size_t length_of(const struct engine_op *op)
-{
-    size_t length = 0;
-    for (unsigned i = 0; i < op->iov_count; i++)
-        length += op->iov[i].iov_len;
-    return length;
-}
-
 struct posix_written posix_write_now(struct host_files *files, struct clock *clock,
                                      const struct engine_op *op)
 {
     struct posix_written written;
-    bool counts_sleeps = files->sleeps && length_of(op) >= COUNTED_BYTES_MIN;
+    bool counts_sleeps = files->sleeps && engine_op_bytes(op) >= COUNTED_BYTES_MIN;
     uint64_t sleeps = counts_sleeps ? files->sleeps(files) : 0;
     uint64_t started_ns = clock->now_ns(clock);
     written.result = files->pwritev(files, op->fd, op->iov, (int)op->iov_count, op->offset);

@@ -28,7 +28,6 @@ uint64_t measure_now_ms(void);
 
 /* Waits up to 20 s until no more descriptors are open than `count`; returns how many are. */
 unsigned measure_wait_descriptors(const struct server *server, unsigned count);
-#define MEASURE_LOOPS_MAX 8 /* of a server */
 
 /* Sleeps. */
 void measure_pause_ms(unsigned ms);
