@@ -31,6 +31,13 @@ enum engine_op_kind {
     ENGINE_FALLOCATE, /* fallocate(2) with mode, offset, length */
 };
 
+/* What the page cache has of a read, as it said a moment ago. */
+enum engine_memory {
+    ENGINE_MEMORY_UNKNOWN, /* nobody has asked */
+    ENGINE_MEMORY_HAS_IT,
+    ENGINE_MEMORY_LACKS_IT, /* in whole or in part */
+};
+
 /* Lives with the caller until done() runs. */
 struct engine_op {
     enum engine_op_kind kind;
@@ -40,9 +47,7 @@ struct engine_op {
     uint64_t length;         /* fallocate alone */
     const struct iovec *iov; /* at most IOV_MAX of them; the caller keeps them until done() */
     unsigned iov_count;
-    /* Hints, of a small read through the page cache: that had all of it just now; it had not.
-     * Neither: nobody has asked. */
-    bool is_in_memory, is_missing;
+    enum engine_memory memory; /* a hint, of a small read */
 
     int64_t result; /* a count or 0, or a negative errno */
     void (*done)(struct engine_op *op);
@@ -70,7 +75,7 @@ struct engine_ops {
     /* A small buffered write costs less made on the spot than handed to this engine; whether the
      * loop can afford it is the caller's to watch (block/posix_write). */
     bool inline_writes_pay;
-    /* It makes use of is_in_memory now. NULL: never. */
+    /* It makes use of the hint `memory` now. NULL: never. */
     bool (*asks_memory)(const struct engine *engine);
     /* Made for files opened with O_DIRECT; others are refused, as qemu does. */
     bool needs_direct;

@@ -101,7 +101,7 @@ static void job_work(struct worker_job *job)
 
 bool engine_misses_take(struct engine_misses *misses, struct engine_op *op)
 {
-    if (!op->is_missing || !loop_is_shared(misses->context.loop))
+    if (op->memory != ENGINE_MEMORY_LACKS_IT || !loop_is_shared(misses->context.loop))
         return false;
     space_of(op)->misses = misses;
     link_init(&op->link);

@@ -7,8 +7,8 @@
  * RWF_NOWAIT), a piece of them in a round: it needs no hand-over, and does not wait for a thread
  * behind the misses of others, which may have all of them. To try this with every read was slower:
  * the kernel then begins to read what it does not have, which takes the loop longer than to ask
- * first (mincore(2), the caller's: is_in_memory) and leave that to a thread. What it does not have
- * goes to fewer threads where others wait for the loop (engine_misses.c).
+ * first (mincore(2), the caller's: enum engine_memory) and leave that to a thread. What it does not
+ * have goes to fewer threads where others wait for the loop (engine_misses.c).
  */
 #include <assert.h>
 #include <errno.h>
@@ -138,7 +138,7 @@ static void threads_queue(struct engine *engine, struct engine_op *op)
     if (engine_misses_take(&threads->misses, op))
         return;
     threads->in_flight++;
-    if (!op->is_in_memory || !threads->context.files->preadv_at_once) {
+    if (op->memory != ENGINE_MEMORY_HAS_IT || !threads->context.files->preadv_at_once) {
         hand_over(threads, op);
         return;
     }

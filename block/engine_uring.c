@@ -52,7 +52,7 @@
  *
  * Where other clients wait for the loop, who asks for what is in memory goes first, in a submission
  * of his own, and the misses of others go to workers (engine_misses.c). To ask (mincore(2), the
- * caller's: is_in_memory, is_missing) costs less than the misses it sorts out; it is not done where
+ * caller's: enum engine_memory) costs less than the misses it sorts out; it is not done where
  * all reads were in memory of late. So what waits, waits for URING_WARM_AFTER others at most: then
  * nobody is asked, and who comes is behind it. */
 #define URING_PIECE 8
@@ -355,7 +355,8 @@ static void uring_queue(struct engine *engine, struct engine_op *op)
         return;
     }
     link_init(&op->link);
-    list_append(op->is_in_memory ? &uring->in_memory : &uring->waiting, &op->link);
+    list_append(op->memory == ENGINE_MEMORY_HAS_IT ? &uring->in_memory : &uring->waiting,
+                &op->link);
     loop_backlog_grew(uring->loop);
 }
 

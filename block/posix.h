@@ -239,8 +239,7 @@ void posix_lend_close(struct posix_file *file);
 int posix_lend(struct block_node *node, uint64_t offset, uint64_t length, struct block_loan *loan);
 /* Whether the page cache has all of the range. The host may not tell, as of what the file has grown
  * by since it was opened. */
-enum posix_memory { POSIX_MEMORY_UNKNOWN, POSIX_MEMORY_HAS_IT, POSIX_MEMORY_LACKS_IT };
-enum posix_memory posix_ask_memory(const struct posix_file *file, uint64_t offset, size_t length);
+enum engine_memory posix_ask_memory(const struct posix_file *file, uint64_t offset, size_t length);
 
 /* --- posix.c --------------------------------------------------------------------------------- */
 

@@ -76,14 +76,14 @@ void posix_lend_close(struct posix_file *file)
         file->files->pages_close(file->files, &file->pages);
 }
 
-enum posix_memory posix_ask_memory(const struct posix_file *file, uint64_t offset, size_t length)
+enum engine_memory posix_ask_memory(const struct posix_file *file, uint64_t offset, size_t length)
 {
     if (!file->pages.base || length > HOST_PAGES_ASK_MAX ||
         !range_is_inside(offset, length, file->pages.length)) /* it may have grown since */
-        return POSIX_MEMORY_UNKNOWN;
+        return ENGINE_MEMORY_UNKNOWN;
     return file->files->pages_in_memory(file->files, &file->pages, offset, length)
-               ? POSIX_MEMORY_HAS_IT
-               : POSIX_MEMORY_LACKS_IT;
+               ? ENGINE_MEMORY_HAS_IT
+               : ENGINE_MEMORY_LACKS_IT;
 }
 
 static int lend_copy(struct posix_file *file, uint64_t offset, size_t length,

@@ -109,10 +109,7 @@ static void add_hints(const struct posix_file *file, const struct engine *engine
 {
     bool asks = op->kind == ENGINE_READ && !file->direct && length <= INLINE_READ_BYTES_MAX &&
                 engine->ops->asks_memory && engine->ops->asks_memory(engine);
-    enum posix_memory memory =
-        asks ? posix_ask_memory(file, op->offset, length) : POSIX_MEMORY_UNKNOWN;
-    op->is_in_memory = memory == POSIX_MEMORY_HAS_IT;
-    op->is_missing = memory == POSIX_MEMORY_LACKS_IT;
+    op->memory = asks ? posix_ask_memory(file, op->offset, length) : ENGINE_MEMORY_UNKNOWN;
 }
 
 /* As much of vec as one operation takes; a count or a negative errno other than -EINTR. */

@@ -122,7 +122,7 @@ static void co_read_misses(struct fixture *fixture, unsigned count)
         };
         miss->op.offset = i;
         miss->op.done = end_miss;
-        miss->op.is_missing = true;
+        miss->op.memory = ENGINE_MEMORY_LACKS_IT;
         assert_true(engine_misses_take(&fixture->misses, &miss->op));
     }
     while (ended_count < count)
@@ -212,10 +212,10 @@ static void offer_others(void *arg)
 {
     struct fixture *fixture = arg;
     struct engine_op op = {.kind = ENGINE_READ, .fd = fixture->fd};
-    op.is_missing = true;
+    op.memory = ENGINE_MEMORY_LACKS_IT;
     assert_false(engine_misses_take(&fixture->misses, &op)); /* nobody else is here */
     share_loop(fixture);
-    op.is_missing = false;
+    op.memory = ENGINE_MEMORY_UNKNOWN;
     assert_false(engine_misses_take(&fixture->misses, &op));
 }
 

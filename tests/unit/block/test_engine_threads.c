@@ -88,18 +88,22 @@ static void read_what_is_in_memory(void *arg)
     struct iovec from = {got, sizeof(got)};
     struct engine_op op = {.kind = ENGINE_READ, .fd = fixture->fd, .iov = &from, .iov_count = 1};
     static const struct {
-        bool is_in_memory;
+        enum engine_memory memory;
         int result;
         unsigned at_once, by_thread;
     } cases[] = {
-        {false, 0, 0, 1},   {true, 0, 1, 0}, {true, -EAGAIN, 1, 1}, /* it was dropped meanwhile */
-        {true, -EIO, 1, 1}, {true, 3, 1, 1},                        /* a part of it was dropped */
+        {ENGINE_MEMORY_UNKNOWN, 0, 0, 1},
+        {ENGINE_MEMORY_LACKS_IT, 0, 0, 1},
+        {ENGINE_MEMORY_HAS_IT, 0, 1, 0},
+        {ENGINE_MEMORY_HAS_IT, -EAGAIN, 1, 1}, /* it was dropped meanwhile */
+        {ENGINE_MEMORY_HAS_IT, -EIO, 1, 1},
+        {ENGINE_MEMORY_HAS_IT, 3, 1, 1}, /* a part of it was dropped */
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         memset(&asked, 0, sizeof(asked));
         memset(got, 0xee, sizeof(got));
         asked.at_once_result = cases[i].result;
-        op.is_in_memory = cases[i].is_in_memory;
+        op.memory = cases[i].memory;
         assert_int_equal(engine_co_run(fixture->engine, &op), sizeof(got));
         assert_memory_equal(got, "\0\1\2\3\4\5\6\7", sizeof(got));
         assert_int_equal(asked.at_once, cases[i].at_once);

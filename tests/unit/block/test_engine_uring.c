@@ -204,7 +204,7 @@ static void read_lettered(struct fixture *fixture, const char *letters)
             .letter = letters[i],
         };
         reads[i].op.done = end_lettered_read;
-        reads[i].op.is_in_memory = letters[i] < 'a';
+        reads[i].op.memory = letters[i] < 'a' ? ENGINE_MEMORY_HAS_IT : ENGINE_MEMORY_UNKNOWN;
         engine_queue(fixture->engine, &reads[i].op);
     }
     while (strlen(read_order) < strlen(letters))
