@@ -9,54 +9,14 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 
-#include "block/coroutine_pool.h"
 #include "block/coroutine_private.h"
 #include "block/loop_backlog.h"
-#include "block/loop_inbox.h"
-#include "block/loop_room.h"
+#include "block/loop_private.h"
 #include "common/align.h"
 
 #define ROUNDS_MAX 16 /* in one turn, before the poller has its share */
-#define BUSY_POLL_SLEEPS_MAX 255
-#define LOOKS_AT_LIKELY 4 /* to one by the poller */
-
-/* Looking on without sleep; see loop_set_busy_poll(). */
-struct busy_poll {
-    uint64_t limit_ns;
-    unsigned sleeps_between; /* two tries; 2^n - 1 after n that did not pay */
-    unsigned sleeps_left;    /* until the next try */
-};
-
-struct loop {
-    /* What other threads touch, on cache lines of its own. */
-    struct loop_inbox inbox;
-    atomic_bool stop_posted __attribute__((aligned(64)));
-    struct loop_job stop_job;
-
-    /* Touched by the loop alone. */
-    unsigned index __attribute__((aligned(64)));
-    const struct poller_ops *poller_ops;
-    void *poller;
-    struct clock *clock;
-    uint64_t now_ns;
-    bool now_is_known;
-    bool stopping;               /* loop_run() returns after this turn */
-    bool stay_awake;             /* this turn does not sleep */
-    const struct run_co *run_co; /* loop_run_co() that turns it; NULL: somebody else does */
-    struct list ready;
-    struct list timers; /* by due_ns, then in the order they were set */
-    struct list tasks;
-    struct list sources;
-    struct list backlog_tasks; /* of those who wait until the backlog falls */
-    struct busy_poll busy_poll;
-    struct loop_watch *likely; /* see loop_watch_came() */
-    bool came;                 /* loop_watch_came() was called */
-    struct loop_room room;
-    struct coroutine_pool coroutine_pool;
-};
 
 static _Thread_local struct loop *current;
 
@@ -308,93 +268,6 @@ static bool expire_timers(struct loop *loop)
     return any;
 }
 
-/* How long the poller may sleep: until the first timer, or without limit. */
-static int64_t sleep_ns(struct loop *loop)
-{
-    struct list_link *link = list_first(&loop->timers);
-    if (!link)
-        return -1;
-    uint64_t due_ns = container_of(link, struct loop_timer, link)->due_ns;
-    loop->now_is_known = false; /* the turn itself has taken time */
-    uint64_t now_ns = loop_now_ns(loop);
-    if (due_ns <= now_ns)
-        return 0;
-    return due_ns - now_ns > INT64_MAX ? INT64_MAX : (int64_t)(due_ns - now_ns);
-}
-
-static bool wait_without_sleep(struct loop *loop)
-{
-    loop->now_is_known = false;
-    return loop->poller_ops->wait(loop->poller, 0);
-}
-
-/* How it goes on after a busy poll: more sleeps without one, the longer nothing came of it. */
-static void judge_busy_poll(struct busy_poll *busy, bool paid)
-{
-    if (paid)
-        busy->sleeps_between = 0;
-    else if (busy->sleeps_between < BUSY_POLL_SLEEPS_MAX)
-        busy->sleeps_between = 2 * busy->sleeps_between + 1;
-    busy->sleeps_left = busy->sleeps_between;
-}
-
-/* True when there was something, or it has left something to do. */
-static bool try_likely(struct loop *loop)
-{
-    struct loop_watch *watch = loop->likely;
-    if (!watch || !(watch->wanted & LOOP_READABLE))
-        return false;
-    loop->now_is_known = false;
-    loop->came = false;
-    watch->ready(watch, LOOP_READABLE);
-    return loop->came || !list_is_empty(&loop->tasks) || !list_is_empty(&loop->ready) ||
-           !list_is_empty(&loop->backlog_tasks);
-}
-
-/* Looks on for a while where a sleep is due. True when something came, or a job was posted. It does
- * not give the processor to others meanwhile (sched_yield): with nobody there that costs a look,
- * and who has it then may keep it for milliseconds. A client that waits for this very processor
- * makes it a look that did not pay. */
-static bool poll_busily(struct loop *loop, int64_t timeout_ns)
-{
-    struct busy_poll *busy = &loop->busy_poll;
-    if (busy->sleeps_left > 0) {
-        busy->sleeps_left--;
-        return false;
-    }
-    uint64_t limit_ns = busy->limit_ns;
-    if (timeout_ns > 0 && (uint64_t)timeout_ns < limit_ns)
-        limit_ns = (uint64_t)timeout_ns;
-    uint64_t end_ns = loop->clock->now_ns(loop->clock) + limit_ns;
-    bool came;
-    unsigned looks = 0;
-    do {
-        came = try_likely(loop) ||
-               ((!loop->likely || looks++ % LOOKS_AT_LIKELY == 0) && wait_without_sleep(loop)) ||
-               loop_inbox_has_jobs(&loop->inbox);
-    } while (!came && loop->clock->now_ns(loop->clock) < end_ns);
-    /* What came after its time came while another had the processor, which is wanted, then: who
-     * sleeps is let in when he is woken. */
-    judge_busy_poll(busy, came && loop_now_ns(loop) < end_ns);
-    return came;
-}
-
-/* True when the poller called anybody, or a job was posted. */
-static bool poll(struct loop *loop, bool may_sleep)
-{
-    int64_t timeout_ns = may_sleep ? sleep_ns(loop) : 0;
-    if (timeout_ns == 0)
-        return wait_without_sleep(loop);
-    if (loop->busy_poll.limit_ns > 0 && poll_busily(loop, timeout_ns))
-        return true;
-    if (!loop_inbox_sleep(&loop->inbox))
-        return wait_without_sleep(loop);
-    loop->now_is_known = false;
-    bool any = loop->poller_ops->wait(loop->poller, timeout_ns);
-    loop_inbox_wake_up(&loop->inbox);
-    return any;
-}
-
 struct run_co {
     coroutine_entry *entry;
     void *arg;
@@ -420,7 +293,7 @@ static bool turn(struct loop *loop, enum sleep sleep)
     bool is_over = run_co_is_over(loop);
     bool may_sleep = sleep == SLEEP || (sleep == SLEEP_IF_NOTHING_WAS_DONE && !any);
     if (!is_over || !idle) { /* else nobody waits for what the poller could tell */
-        any |= poll(loop, may_sleep && idle && !loop->stay_awake);
+        any |= loop_wait(loop, may_sleep && idle && !loop->stay_awake);
         any |= expire_timers(loop);
     }
     loop_leave(previous);
@@ -472,33 +345,6 @@ int loop_run_all_co(struct loop *loop, void (*entry)(void *arg), void *arg)
     return run_co(loop, &(struct run_co){.entry = entry, .arg = arg, .waits_for_all = true});
 }
 
-void loop_watch_init(struct loop_watch *watch, int fd,
-                     void (*ready)(struct loop_watch *watch, unsigned events))
-{
-    *watch = (struct loop_watch){.fd = fd, .ready = ready};
-}
-
-void loop_watch_set(struct loop *loop, struct loop_watch *watch, unsigned wanted)
-{
-    assert(!watch->loop || watch->loop == loop);
-    if (watch->loop && watch->wanted == wanted)
-        return;
-    if (loop->likely == watch && wanted == 0)
-        loop->likely = NULL;
-    watch->wanted = wanted;
-    loop->poller_ops->watch(loop->poller, watch);
-    watch->loop = loop;
-}
-
-void loop_watch_came(struct loop *loop, struct loop_watch *watch, bool is_likely_next)
-{
-    loop->came = true;
-    if (is_likely_next)
-        loop->likely = watch;
-    else if (loop->likely == watch)
-        loop->likely = NULL;
-}
-
 void loop_timer_set(struct loop *loop, struct loop_timer *timer, uint64_t due_ns)
 {
     list_remove(&timer->link);
@@ -524,11 +370,6 @@ void loop_when_backlog_falls(struct loop *loop, struct loop_task *task)
     assert(loop_is_backlogged(loop));
     if (!link_is_listed(&task->link))
         list_append(&loop->backlog_tasks, &task->link);
-}
-
-void loop_set_busy_poll(struct loop *loop, uint64_t limit_ns)
-{
-    loop->busy_poll = (struct busy_poll){.limit_ns = limit_ns};
 }
 
 void loop_at_round_end(struct loop *loop, struct loop_task *task)

@@ -123,6 +123,39 @@ static inline void run_lettered_task(struct loop_task *task)
     }
 }
 
+struct lettered_job {
+    struct loop_job job;
+    char letter;
+};
+
+static inline void run_lettered_job(struct loop_job *job)
+{
+    trace_add(container_of(job, struct lettered_job, job)->letter);
+}
+
+struct lettered_timer {
+    struct loop_timer timer;
+    struct loop *loop;
+    uint64_t again_ns;
+    char letter;
+};
+
+static inline void expire_lettered_timer(struct loop_timer *timer)
+{
+    struct lettered_timer *lettered = container_of(timer, struct lettered_timer, timer);
+    assert_false(link_is_listed(&timer->link));
+    trace_add(lettered->letter);
+    if (lettered->again_ns)
+        loop_timer_set(lettered->loop, timer, loop_now_ns(lettered->loop) + lettered->again_ns);
+}
+
+static inline void timer_init(struct lettered_timer *timer, struct loop *loop, char letter)
+{
+    *timer = (struct lettered_timer){
+        .timer = {.expired = expire_lettered_timer}, .loop = loop, .letter = letter};
+    link_init(&timer->timer.link);
+}
+
 #define on_fake(test) cmocka_unit_test_setup_teardown(test, fake_setup, loop_teardown)
 
 #endif
