@@ -57,6 +57,7 @@ int loop_new(struct loop **ret_loop, unsigned index, const struct poller_ops *po
         return error_set(err, -ENOMEM, "out of memory for event loop %u", index);
     *loop = (struct loop){.index = index, .poller_ops = poller_ops, .clock = clock};
     loop_room_init(&loop->room);
+    loop_nap_init(&loop->nap);
     loop->stop_job.run = stop_asked;
     list_init(&loop->ready);
     list_init(&loop->timers);

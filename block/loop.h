@@ -45,6 +45,9 @@ struct loop_watch {
     int fd;
     unsigned wanted; /* enum loop_event bits; changed only by loop_watch_set() */
     void (*ready)(struct loop_watch *watch, unsigned events);
+    /* How much the other side has been sent and has not read, in bytes and with what the kernel
+     * needs for them. Set after loop_watch_init(); NULL: nobody can tell. */
+    size_t (*unread)(struct loop_watch *watch);
     /* the poller's own */
     struct loop *loop;
     void *poller_space[8];
@@ -85,6 +88,8 @@ struct poller_ops {
     bool (*wait)(void *poller, int64_t timeout_ns);
     /* From any thread: ends a wait() under way, or else the next one. */
     void (*wake)(void *poller);
+    /* Sleeps for this short while, which nothing ends. NULL: the loop never naps. */
+    void (*nap)(void *poller, uint64_t ns);
 };
 
 extern const struct poller_ops poller_ev;
@@ -139,11 +144,12 @@ void loop_watch_init(struct loop_watch *watch, int fd,
  * and resume as you like. Before its descriptor is closed, a watch must be off. */
 void loop_watch_set(struct loop *loop, struct loop_watch *watch, unsigned wanted);
 
-/* On the loop, by who has read: there was something, the end or an error. is_likely_next: it will
- * be the next one, as it seems, so a loop that looks on before it sleeps calls ready() with
+/* On the loop, by who has read: there were so many bytes; 0: the end, or an error. is_likely_next:
+ * it will be the next one, as it seems, so a loop that looks on before it sleeps calls ready() with
  * LOOP_READABLE without asking the poller first, again and again, and perhaps in vain. Nobody has
  * to tell it; who has once told it that it is likely does so each time. */
-void loop_watch_came(struct loop *loop, struct loop_watch *watch, bool is_likely_next);
+void loop_watch_came(struct loop *loop, struct loop_watch *watch, size_t bytes,
+                     bool is_likely_next);
 
 /* Timers with the same length set in order cost O(1): the search starts at the latest. link_init()
  * the timer's link before the first call. Setting one that is on moves it. */
@@ -162,7 +168,9 @@ void loop_task_cancel(struct loop_task *task);
 /* Before the loop sleeps it looks on for up to limit_ns without sleeping, as long as that pays: a
  * wait that brought nothing is followed by more and more sleeps without a look. 0, as in a new
  * loop: never. What is saved is the wake-up, which costs two processors more than a small request
- * does, above all where they are virtual. */
+ * does, above all where they are virtual. A client who is alone on the loop and has answers left to
+ * read may be left to it for so long, if that pays (block/loop_nap.h): timers are kept, but a job
+ * that is posted meanwhile waits. */
 void loop_set_busy_poll(struct loop *loop, uint64_t limit_ns);
 
 /*

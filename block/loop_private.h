@@ -11,6 +11,7 @@
 #include "block/coroutine_pool.h"
 #include "block/loop.h"
 #include "block/loop_inbox.h"
+#include "block/loop_nap.h"
 #include "block/loop_room.h"
 
 struct run_co;
@@ -46,6 +47,8 @@ struct loop {
     struct busy_poll busy_poll;
     struct loop_watch *likely; /* see loop_watch_came() */
     bool came;                 /* loop_watch_came() was called */
+    struct loop_watch *last_came;
+    struct loop_nap nap;
     struct loop_room room;
     struct coroutine_pool coroutine_pool;
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What a loop waits for, and how: when a turn has left nothing to do it looks on for a while, where
- * that pays, and then it sleeps.
+ * that pays, or naps meanwhile (block/loop_nap.h), and then it sleeps.
  */
 #include <assert.h>
 
@@ -31,14 +31,18 @@ void loop_watch_set(struct loop *loop, struct loop_watch *watch, unsigned wanted
         return;
     if (loop->likely == watch && wanted == 0)
         loop->likely = NULL;
+    if (loop->last_came == watch && wanted == 0)
+        loop->last_came = NULL;
     watch->wanted = wanted;
     loop->poller_ops->watch(loop->poller, watch);
     watch->loop = loop;
 }
 
-void loop_watch_came(struct loop *loop, struct loop_watch *watch, bool is_likely_next)
+void loop_watch_came(struct loop *loop, struct loop_watch *watch, size_t bytes, bool is_likely_next)
 {
     loop->came = true;
+    loop->last_came = watch;
+    loop_nap_came(&loop->nap, bytes);
     if (is_likely_next)
         loop->likely = watch;
     else if (loop->likely == watch)
@@ -91,6 +95,40 @@ static bool try_likely(struct loop *loop)
            !list_is_empty(&loop->backlog_tasks);
 }
 
+static uint64_t clock_now_ns(const struct loop *loop)
+{
+    return loop->clock->now_ns(loop->clock);
+}
+
+/* The client whom a nap would be for: nobody else is waited for. */
+static struct loop_watch *only_client(struct loop *loop)
+{
+    struct loop_watch *watch = loop->last_came;
+    if (!watch || !watch->unread || watch->wanted != LOOP_READABLE || loop_is_shared(loop) ||
+        loop_inbox_has_jobs(&loop->inbox))
+        return NULL;
+    return watch;
+}
+
+/* Leaves a client to his unread answers. True: that took some time. */
+static bool nap(struct loop *loop, uint64_t now_ns, uint64_t limit_ns)
+{
+    struct loop_watch *watch = only_client(loop);
+    struct loop_nap_taken taken;
+    if (!watch || !loop->poller_ops->nap || !loop_nap_is_on(&loop->nap, now_ns))
+        return false;
+    taken.unread_before = watch->unread(watch);
+    taken.asked_ns = loop_nap_ns(&loop->nap, taken.unread_before, limit_ns);
+    if (taken.asked_ns == 0)
+        return false;
+    loop->poller_ops->nap(loop->poller, taken.asked_ns);
+    loop->now_is_known = false;
+    taken.took_ns = clock_now_ns(loop) - now_ns;
+    taken.unread_after = watch->unread(watch);
+    loop_nap_learn(&loop->nap, &taken);
+    return true;
+}
+
 /* Looks on for a while where a sleep is due. True when something came, or a job was posted. It does
  * not give the processor to others meanwhile (sched_yield): with nobody there that costs a look,
  * and who has it then may keep it for milliseconds. A client that waits for this very processor
@@ -105,14 +143,17 @@ static bool poll_busily(struct loop *loop, int64_t timeout_ns)
     uint64_t limit_ns = busy->limit_ns;
     if (timeout_ns > 0 && (uint64_t)timeout_ns < limit_ns)
         limit_ns = (uint64_t)timeout_ns;
-    uint64_t end_ns = loop->clock->now_ns(loop->clock) + limit_ns;
+    uint64_t began_ns = clock_now_ns(loop);
+    if (nap(loop, began_ns, limit_ns))
+        began_ns = clock_now_ns(loop);
+    uint64_t end_ns = began_ns + limit_ns;
     bool came;
     unsigned looks = 0;
     do {
         came = try_likely(loop) ||
                ((!loop->likely || looks++ % LOOKS_AT_LIKELY == 0) && wait_without_sleep(loop)) ||
                loop_inbox_has_jobs(&loop->inbox);
-    } while (!came && loop->clock->now_ns(loop->clock) < end_ns);
+    } while (!came && clock_now_ns(loop) < end_ns);
     /* What came after its time came while another had the processor, which is wanted, then: who
      * sleeps is let in when he is woken. */
     judge_busy_poll(busy, came && loop_now_ns(loop) < end_ns);

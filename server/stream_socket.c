@@ -3,8 +3,10 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <linux/sockios.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -33,7 +35,7 @@ struct stream_socket {
     int fd;
     struct loop *loop; /* NULL: not attached */
     struct loop_watch watch;
-    bool may_look;              /* a UNIX socket */
+    bool is_unix;
     bool is_next_small;         /* what was received last was */
     size_t looked_at;           /* bytes that were handed on and are still in the socket */
     struct loop_task take_task; /* takes them when no answer comes soon */
@@ -100,19 +102,29 @@ static void socket_ready(struct loop_watch *watch, unsigned events)
     stream->ready(stream, events);
 }
 
+/* Of a UNIX socket: what is left in the other's. (TCP's answer is what he has not confirmed.) */
+static size_t socket_unread(struct loop_watch *watch)
+{
+    int bytes;
+    return ioctl(watch->fd, SIOCOUTQ, &bytes) == 0 ? (size_t)bytes : 0;
+}
+
 static void socket_attach(struct stream *stream, struct loop *loop)
 {
     struct stream_socket *sock = socket_of(stream);
     assert(!sock->loop);
     sock->loop = loop;
     loop_watch_init(&sock->watch, sock->fd, socket_ready);
+    if (sock->is_unix)
+        sock->watch.unread = socket_unread;
 }
 
 /* Who sends one request at a time sends the next when he has the answer. */
 static ssize_t told(struct stream_socket *sock, ssize_t got)
 {
+    size_t bytes = got > 0 ? (size_t)got : 0;
     if (got != -EAGAIN)
-        loop_watch_came(sock->loop, &sock->watch, got > 0 && got <= LIKELY_BYTES_MAX);
+        loop_watch_came(sock->loop, &sock->watch, bytes, bytes > 0 && bytes <= LIKELY_BYTES_MAX);
     return got;
 }
 
@@ -121,7 +133,7 @@ static ssize_t socket_readv(struct stream *stream, const struct iovec *iov, unsi
     struct stream_socket *sock = socket_of(stream);
     ssize_t got;
     take_looked_at(sock);
-    if (iov_count == 1 && sock->is_next_small && sock->may_look) {
+    if (iov_count == 1 && sock->is_next_small && sock->is_unix) {
         got = look(sock, iov[0].iov_base, iov[0].iov_len);
         if (got != -EMSGSIZE)
             return told(sock, got);
@@ -225,7 +237,7 @@ struct stream *stream_socket_new(int fd, const char *peer)
     sock->stream.ops = &socket_ops;
     snprintf(sock->stream.peer, sizeof(sock->stream.peer), "%s", peer);
     sock->fd = fd;
-    sock->may_look = is_unix_socket(fd);
+    sock->is_unix = is_unix_socket(fd);
     sock->take_task.run = take_at_round_end;
     link_init(&sock->take_task.link);
     return &sock->stream;

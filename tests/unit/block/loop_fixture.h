@@ -14,7 +14,8 @@
 /* A poller that only remembers how it was called; the clock moves by what it was told to sleep. */
 struct fake_poller {
     int64_t timeout_ns;
-    unsigned waits;
+    unsigned waits, naps;
+    uint64_t nap_ns; /* the last one */
     atomic_uint wakes;
     void (*on_wait)(void *arg);
     void *arg;
@@ -64,6 +65,14 @@ static inline void fake_wake(void *opaque)
     atomic_fetch_add(&poller->wakes, 1);
 }
 
+static inline void fake_nap(void *opaque, uint64_t ns)
+{
+    struct fake_poller *poller = opaque;
+    poller->naps++;
+    poller->nap_ns = ns;
+    fake_now_ns += ns;
+}
+
 static const struct poller_ops poller_fake = {
     .name = "fake",
     .open = fake_open,
@@ -71,6 +80,7 @@ static const struct poller_ops poller_fake = {
     .watch = fake_watch,
     .wait = fake_wait,
     .wake = fake_wake,
+    .nap = fake_nap,
 };
 
 static inline int fake_setup(void **state)

@@ -2,6 +2,8 @@
 /* loop_wait.c: a loop that looks on before it sleeps. The clock moves by 1 us a look. */
 #include "tests/unit/block/loop_fixture.h"
 
+#include "block/loop_room.h"
+
 struct looks {
     struct fake_poller *poller;
     unsigned without_sleep;
@@ -111,7 +113,7 @@ static void try_expected(struct loop_watch *watch, unsigned events)
     fake_now_ns += 1000;
     expected->tried++;
     if (expected->tried == expected->comes_at)
-        loop_watch_came(expected->loop, watch, true);
+        loop_watch_came(expected->loop, watch, 28, true);
     if (expected->tried == 1 && expected->leaves)
         loop_at_round_end(expected->loop, expected->leaves);
 }
@@ -121,7 +123,7 @@ static void expect_watch(struct loop *loop, struct expected *expected)
     *expected = (struct expected){.loop = loop};
     loop_watch_init(&expected->watch, 7, try_expected);
     loop_watch_set(loop, &expected->watch, LOOP_READABLE);
-    loop_watch_came(loop, &expected->watch, true);
+    loop_watch_came(loop, &expected->watch, 28, true);
 }
 
 static void a_busy_poll_tries_who_is_expected_and_now_and_then_the_poller(void **state)
@@ -151,7 +153,7 @@ static void who_is_off_or_no_longer_expected_is_not_tried(void **state)
     looks.poller->on_wait = count_look;
     looks.poller->arg = &looks;
     expect_watch(*state, &expected);
-    loop_watch_came(*state, &expected.watch, false);
+    loop_watch_came(*state, &expected.watch, 280, false);
     loop_turn(*state, true);
     assert_int_equal(expected.tried, 0);
     assert_in_range(looks.without_sleep, 45, 51);
@@ -181,6 +183,124 @@ static void what_a_try_in_vain_leaves_to_do_is_done_before_a_sleep(void **state)
     loop_watch_set(*state, &expected.watch, 0);
 }
 
+/* --- naps ---------------------------------------------------------------------------------------
+ */
+
+/* A client who reads a byte of his answers in a nanosecond, and has a request ready when he is
+ * looked at for the second time. */
+struct reader {
+    struct expected expected;
+    size_t unread;
+    unsigned asked;
+};
+
+static size_t unread_of_reader(struct loop_watch *watch)
+{
+    struct reader *reader = container_of(watch, struct reader, expected.watch);
+    reader->asked++;
+    return reader->unread;
+}
+
+static void reader_new(struct loop *loop, struct reader *reader)
+{
+    expect_watch(loop, &reader->expected);
+    reader->expected.watch.unread = unread_of_reader;
+    reader->unread = 40960;
+    reader->asked = 0;
+}
+
+/* So many requests, one a turn. */
+static void serve(struct loop *loop, struct reader *reader, unsigned turns)
+{
+    for (unsigned i = 0; i < turns; i++) {
+        reader->expected.comes_at = reader->expected.tried + 2;
+        assert_true(loop_turn(loop, true));
+    }
+}
+
+#define TURNS_TO_THE_TRIAL 10000 /* and more: 3 us each */
+
+static void a_client_with_unread_answers_is_left_to_them(void **state)
+{
+    struct reader reader;
+    struct looks looks = busy_poll_of_50_us(*state);
+    looks.poller->on_wait = count_look;
+    looks.poller->arg = &looks;
+    reader_new(*state, &reader);
+    serve(*state, &reader, TURNS_TO_THE_TRIAL);
+    assert_true(looks.poller->naps > 0);
+    assert_in_range(looks.poller->nap_ns, 1, 50000);
+    assert_int_equal(looks.poller->timeout_ns, 0); /* it never slept */
+    loop_watch_set(*state, &reader.expected.watch, 0);
+}
+
+static void assert_no_naps(struct loop *loop, struct reader *reader)
+{
+    struct fake_poller *poller = loop_poller(loop);
+    poller->naps = 0;
+    serve(loop, reader, TURNS_TO_THE_TRIAL);
+    assert_int_equal(poller->naps, 0);
+}
+
+static void who_has_read_all_or_is_not_alone_or_cannot_tell_is_looked_at(void **state)
+{
+    struct reader reader;
+    struct looks looks = busy_poll_of_50_us(*state);
+    looks.poller->on_wait = count_look;
+    looks.poller->arg = &looks;
+    reader_new(*state, &reader);
+    reader.unread = 0;
+    assert_no_naps(*state, &reader);
+    assert_true(reader.asked > 0);
+
+    reader.unread = 40960;
+    reader.asked = 0;
+    loop_watch_set(*state, &reader.expected.watch, LOOP_READABLE | LOOP_WRITABLE);
+    assert_no_naps(*state, &reader); /* there is more to send */
+    loop_watch_set(*state, &reader.expected.watch, LOOP_READABLE);
+    assert_int_equal(reader.asked, 0);
+
+    reader.expected.watch.unread = NULL;
+    assert_no_naps(*state, &reader);
+    loop_watch_set(*state, &reader.expected.watch, 0);
+}
+
+static void who_shares_the_loop_is_looked_at(void **state)
+{
+    struct reader reader;
+    struct looks looks = busy_poll_of_50_us(*state);
+    looks.poller->on_wait = count_look;
+    looks.poller->arg = &looks;
+    reader_new(*state, &reader);
+    for (unsigned i = 0; i < TURNS_TO_THE_TRIAL; i++) {
+        loop_client_came(*state, &looks);
+        loop_client_came(*state, &reader);
+        serve(*state, &reader, 1);
+    }
+    assert_int_equal(looks.poller->naps, 0);
+    assert_int_equal(reader.asked, 0);
+    loop_watch_set(*state, &reader.expected.watch, 0);
+}
+
+static void a_nap_does_not_miss_a_timer(void **state)
+{
+    struct lettered_timer timer;
+    struct reader reader;
+    struct looks looks = busy_poll_of_50_us(*state);
+    looks.poller->on_wait = count_look;
+    looks.poller->arg = &looks;
+    reader_new(*state, &reader);
+    timer_init(&timer, *state, 't');
+    do {
+        trace_reset();
+        loop_timer_set(*state, &timer.timer, fake_now_ns + 1500);
+        serve(*state, &reader, 1);
+    } while (looks.poller->naps == 0);
+    assert_in_range(looks.poller->nap_ns, 1, 1500);
+    loop_timer_clear(&timer.timer);
+    loop_watch_set(*state, &reader.expected.watch, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -192,6 +312,10 @@ int main(void)
         on_fake(a_busy_poll_tries_who_is_expected_and_now_and_then_the_poller),
         on_fake(who_is_off_or_no_longer_expected_is_not_tried),
         on_fake(what_a_try_in_vain_leaves_to_do_is_done_before_a_sleep),
+        on_fake(a_client_with_unread_answers_is_left_to_them),
+        on_fake(who_has_read_all_or_is_not_alone_or_cannot_tell_is_looked_at),
+        on_fake(who_shares_the_loop_is_looked_at),
+        on_fake(a_nap_does_not_miss_a_timer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -157,6 +157,20 @@ static void a_timer_sleeps_about_as_long_as_it_should(void **state)
     assert_true(turns <= 3);
 }
 
+static void a_nap_is_as_long_as_it_should_be(void **state)
+{
+    uint64_t shortest_ns = UINT64_MAX;
+    for (unsigned i = 0; i < 100; i++) {
+        uint64_t start_ns = clock_monotonic.now_ns(&clock_monotonic);
+        poller_ev.nap(loop_poller(*state), 20000);
+        uint64_t took_ns = clock_monotonic.now_ns(&clock_monotonic) - start_ns;
+        assert_true(took_ns >= 20000);
+        if (took_ns < shortest_ns)
+            shortest_ns = took_ns;
+    }
+    assert_true(shortest_ns < 500000);
+}
+
 static void *stop_from_a_thread(void *arg)
 {
     usleep(5000);
@@ -219,6 +233,7 @@ int main(void)
         on_real(a_writable_descriptor_is_told_as_such),
         on_real(hanging_up_tells_the_reader),
         on_real(a_timer_sleeps_about_as_long_as_it_should),
+        on_real(a_nap_is_as_long_as_it_should_be),
         on_real(another_thread_stops_a_sleeping_loop),
         on_real(a_watch_that_the_kernel_refuses_for_a_while_works_afterwards),
         cmocka_unit_test(without_descriptors_a_loop_is_refused_with_a_sentence),

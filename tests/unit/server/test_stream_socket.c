@@ -26,10 +26,21 @@ static void not_ready(struct stream *stream, unsigned events)
     (void)stream, (void)events;
 }
 
+static struct loop_watch *watched; /* the last one */
+
+static void note_watch(void *poller, struct loop_watch *watch)
+{
+    watched = watch;
+    poller_ev.watch(poller, watch);
+}
+
 static void scene_open(struct scene *scene, const int *fds)
 {
+    static struct poller_ops poller;
     struct error err;
-    assert_int_equal(loop_new(&scene->loop, 0, &poller_ev, &clock_monotonic, &err), 0);
+    poller = poller_ev;
+    poller.watch = note_watch;
+    assert_int_equal(loop_new(&scene->loop, 0, &poller, &clock_monotonic, &err), 0);
     scene->ours = fds[0];
     scene->theirs = fds[1];
     scene->stream = stream_socket_new(scene->ours, "the client");
@@ -212,10 +223,8 @@ static void a_stream_that_is_closed_leaves_no_bytes_behind(void **state)
     scene_close(&scene);
 }
 
-static void of_tcp_everything_is_taken_at_once(void **state)
+static void scene_open_tcp(struct scene *scene)
 {
-    (void)state;
-    struct scene scene;
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof(address);
     int listener = socket(AF_INET, SOCK_STREAM, 0), fds[2];
@@ -227,12 +236,57 @@ static void of_tcp_everything_is_taken_at_once(void **state)
     fds[0] = accept(listener, NULL, NULL);
     assert_true(fds[0] >= 0);
     close(listener);
-    scene_open(&scene, fds);
+    scene_open(scene, fds);
+}
+
+static void of_tcp_everything_is_taken_at_once(void **state)
+{
+    (void)state;
+    struct scene scene;
+    scene_open_tcp(&scene);
     for (unsigned i = 0; i < 3; i++) {
         send_text(&scene, "request");
         expect_text(&scene, "request");
         assert_left(&scene, 0);
     }
+    scene_close(&scene);
+}
+
+/* --- what the client has not read ---------------------------------------------------------------
+ */
+
+static struct loop_watch *watch_of(struct scene *scene)
+{
+    scene->stream->ops->want(scene->stream, LOOP_READABLE);
+    return watched;
+}
+
+static void what_a_unix_client_has_not_read_is_known(void **state)
+{
+    (void)state;
+    struct scene scene;
+    char bytes[64];
+    scene_open_unix(&scene);
+    struct loop_watch *watch = watch_of(&scene);
+    assert_int_equal(watch->unread(watch), 0);
+    answer(&scene);
+    size_t one = watch->unread(watch);
+    assert_true(one >= 6);
+    answer(&scene);
+    assert_int_equal(watch->unread(watch), 2 * one);
+    assert_int_equal(recv(scene.theirs, bytes, 6, 0), 6);
+    assert_int_equal(watch->unread(watch), one);
+    assert_int_equal(recv(scene.theirs, bytes, sizeof(bytes), 0), 6);
+    assert_int_equal(watch->unread(watch), 0);
+    scene_close(&scene);
+}
+
+static void of_tcp_it_is_not(void **state)
+{
+    (void)state;
+    struct scene scene;
+    scene_open_tcp(&scene);
+    assert_null(watch_of(&scene)->unread);
     scene_close(&scene);
 }
 
@@ -247,6 +301,8 @@ int main(void)
         cmocka_unit_test(an_end_and_an_empty_socket_are_told_as_ever),
         cmocka_unit_test(a_stream_that_is_closed_leaves_no_bytes_behind),
         cmocka_unit_test(of_tcp_everything_is_taken_at_once),
+        cmocka_unit_test(what_a_unix_client_has_not_read_is_known),
+        cmocka_unit_test(of_tcp_it_is_not),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
