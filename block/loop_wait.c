@@ -24,15 +24,22 @@ void loop_watch_init(struct loop_watch *watch, int fd,
     *watch = (struct loop_watch){.fd = fd, .ready = ready};
 }
 
+/* Also of one that is off: its owner may have read without being told, and end. */
+static void forget_who_came(struct loop *loop, const struct loop_watch *watch)
+{
+    if (loop->likely == watch)
+        loop->likely = NULL;
+    if (loop->last_came == watch)
+        loop->last_came = NULL;
+}
+
 void loop_watch_set(struct loop *loop, struct loop_watch *watch, unsigned wanted)
 {
     assert(!watch->loop || watch->loop == loop);
+    if (wanted == 0)
+        forget_who_came(loop, watch);
     if (watch->loop && watch->wanted == wanted)
         return;
-    if (loop->likely == watch && wanted == 0)
-        loop->likely = NULL;
-    if (loop->last_came == watch && wanted == 0)
-        loop->last_came = NULL;
     watch->wanted = wanted;
     loop->poller_ops->watch(loop->poller, watch);
     watch->loop = loop;

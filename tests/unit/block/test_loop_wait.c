@@ -2,6 +2,8 @@
 /* loop_wait.c: a loop that looks on before it sleeps. The clock moves by 1 us a look. */
 #include "tests/unit/block/loop_fixture.h"
 
+#include <string.h>
+
 #include "block/loop_room.h"
 
 struct looks {
@@ -165,6 +167,22 @@ static void who_is_off_or_no_longer_expected_is_not_tried(void **state)
     loop_watch_set(*state, &expected.watch, 0);
 }
 
+/* Its owner reads at another time than it is told, and ends. */
+static void who_came_while_he_was_off_is_forgotten_at_his_end(void **state)
+{
+    struct expected expected;
+    struct looks looks = busy_poll_of_50_us(*state);
+    looks.poller->on_wait = count_look;
+    looks.poller->arg = &looks;
+    expect_watch(*state, &expected);
+    loop_watch_set(*state, &expected.watch, 0);
+    loop_watch_came(*state, &expected.watch, 28, true);
+    loop_watch_set(*state, &expected.watch, 0);
+    memset(&expected.watch, 0xff, sizeof(expected.watch)); /* its memory is another's */
+    loop_turn(*state, true);
+    assert_in_range(looks.without_sleep, 45, 51);
+}
+
 static void what_a_try_in_vain_leaves_to_do_is_done_before_a_sleep(void **state)
 {
     struct expected expected;
@@ -311,6 +329,7 @@ int main(void)
         on_fake(a_busy_poll_does_not_miss_a_timer),
         on_fake(a_busy_poll_tries_who_is_expected_and_now_and_then_the_poller),
         on_fake(who_is_off_or_no_longer_expected_is_not_tried),
+        on_fake(who_came_while_he_was_off_is_forgotten_at_his_end),
         on_fake(what_a_try_in_vain_leaves_to_do_is_done_before_a_sleep),
         on_fake(a_client_with_unread_answers_is_left_to_them),
         on_fake(who_has_read_all_or_is_not_alone_or_cannot_tell_is_looked_at),
