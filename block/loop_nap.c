@@ -4,7 +4,8 @@
 #include "common/align.h"
 #include "common/clock.h"
 
-#define WINDOWS_BEFORE_FIRST_TRIAL 8
+#define INTERVAL_FIRST 8
+#define INTERVAL_IN_DOUBT 4
 #define LOSS_OF_RATE 32       /* one in so many is no loss: it is within what windows differ by */
 #define NAP_NS_MIN 2000       /* what is saved by less is not worth the calls */
 #define TOO_SHORT_MAX 16      /* in a row; then the pace is found out anew */
@@ -13,7 +14,7 @@
 
 void loop_nap_init(struct loop_nap *nap)
 {
-    *nap = (struct loop_nap){.windows = LOOP_NAP_WINDOWS_KEPT - WINDOWS_BEFORE_FIRST_TRIAL};
+    *nap = (struct loop_nap){.interval = INTERVAL_FIRST};
 }
 
 static bool naps_won(const struct loop_nap *nap, uint64_t rate)
@@ -23,12 +24,30 @@ static bool naps_won(const struct loop_nap *nap, uint64_t rate)
     return with >= without - without / LOSS_OF_RATE;
 }
 
-static void end_trial(struct loop_nap *nap, bool is_on)
+static void end_trial(struct loop_nap *nap, bool is_on, unsigned interval)
 {
     nap->is_trial = false;
     nap->is_on = is_on;
+    nap->is_doubted = interval == INTERVAL_IN_DOUBT;
+    nap->interval = interval;
     nap->windows = 0;
     nap->too_long = 0;
+}
+
+/* With naps it was no better: next time later. */
+static void give_up(struct loop_nap *nap)
+{
+    end_trial(nap, false, (unsigned)smaller(2 * nap->interval, LOOP_NAP_INTERVAL));
+}
+
+static void judge_trial(struct loop_nap *nap, uint64_t rate)
+{
+    if (naps_won(nap, rate))
+        end_trial(nap, true, LOOP_NAP_INTERVAL);
+    else if (!nap->is_on && !nap->is_doubted)
+        end_trial(nap, true, INTERVAL_IN_DOUBT);
+    else
+        give_up(nap);
 }
 
 static void begin_trial(struct loop_nap *nap, uint64_t rate)
@@ -43,10 +62,10 @@ static void end_window(struct loop_nap *nap, uint64_t span_ns)
     uint64_t rate = nap->window_bytes * NS_PER_MS / span_ns;
     if (span_ns >= 2 * LOOP_NAP_WINDOW_NS) { /* the loop slept meanwhile: no rate */
         if (nap->is_trial)
-            end_trial(nap, !nap->is_on);
+            end_trial(nap, !nap->is_on, nap->interval);
     } else if (nap->is_trial) {
-        end_trial(nap, naps_won(nap, rate));
-    } else if (++nap->windows >= LOOP_NAP_WINDOWS_KEPT) {
+        judge_trial(nap, rate);
+    } else if (++nap->windows >= nap->interval) {
         begin_trial(nap, rate);
     }
 }
@@ -97,7 +116,7 @@ void loop_nap_learn(struct loop_nap *nap, const struct loop_nap_taken *taken)
     if (taken->unread_after == 0) {
         nap->ns_per_kib /= 2; /* he had no more to do, since when nobody knows */
         if (nap->too_long >= TOO_LONG_MAX)
-            end_trial(nap, false);
+            give_up(nap);
     } else if (taken->unread_after < taken->unread_before) {
         size_t was_read = taken->unread_before - taken->unread_after;
         uint64_t pace = taken->took_ns * 1024 / was_read;

@@ -13,9 +13,11 @@
  *
  * Whether: that depends on the client (how long he works on an answer, how deep his queue is) and
  * on the machine (a nap of 10 us takes 12 or 30), so it is tried. Time is cut into windows of 2 ms.
- * Every 128 windows one is a trial of the other way, with naps or without; the way that brought
- * more bytes in its window is kept, and naps where it is the same, since they cost less. A client
- * who has read everything after each of eight naps is spared the rest.
+ * Every 128 windows, and sooner in the beginning, one is a trial of the other way, with naps or
+ * without; the way that brought more bytes in its window is kept, and naps where it is the same,
+ * since they cost less; and they are given up after two trials only, four windows apart, since one
+ * may have been disturbed. A client who has read everything after each of eight naps is spared the
+ * rest.
  *
  * Numbers alone: no clock, no socket (block/loop_wait.c has them).
  */
@@ -27,7 +29,9 @@
 struct loop_nap {
     /* whether */
     bool is_on, is_trial;
-    unsigned windows; /* since the last trial */
+    bool is_doubted;   /* the last trial was without, and better */
+    unsigned windows;  /* since the last trial */
+    unsigned interval; /* until the next one */
     uint64_t window_began_ns, window_bytes;
     uint64_t rate_before; /* the trial */
     /* how long */
@@ -37,7 +41,7 @@ struct loop_nap {
 };
 
 #define LOOP_NAP_WINDOW_NS 2000000
-#define LOOP_NAP_WINDOWS_KEPT 128
+#define LOOP_NAP_INTERVAL 128 /* windows */
 
 void loop_nap_init(struct loop_nap *nap);
 
