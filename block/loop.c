@@ -14,7 +14,6 @@
 #include "block/coroutine_private.h"
 #include "block/loop_backlog.h"
 #include "block/loop_private.h"
-#include "common/align.h"
 
 #define ROUNDS_MAX 16 /* in one turn, before the poller has its share */
 

@@ -169,7 +169,7 @@ void loop_task_cancel(struct loop_task *task);
  * wait that brought nothing is followed by more and more sleeps without a look. 0, as in a new
  * loop: never. What is saved is the wake-up, which costs two processors more than a small request
  * does, above all where they are virtual. A client who is alone on the loop and has answers left to
- * read may be left to it for so long, if that pays (block/loop_nap.h): timers are kept, but a job
+ * read may be left to them for so long, if that pays (block/loop_nap.h): timers are kept, but a job
  * that is posted meanwhile waits. */
 void loop_set_busy_poll(struct loop *loop, uint64_t limit_ns);
 

@@ -5,7 +5,7 @@
 #include "common/clock.h"
 
 #define INTERVAL_FIRST 8
-#define INTERVAL_IN_DOUBT 4
+#define INTERVAL_IN_DOUBT 4   /* windows, after a trial without naps that was better */
 #define LOSS_OF_RATE 32       /* one in so many is no loss: it is within what windows differ by */
 #define NAP_NS_MIN 2000       /* what is saved by less is not worth the calls */
 #define TOO_SHORT_MAX 16      /* in a row; then the pace is found out anew */
@@ -28,7 +28,6 @@ static void end_trial(struct loop_nap *nap, bool is_on, unsigned interval)
 {
     nap->is_trial = false;
     nap->is_on = is_on;
-    nap->is_doubted = interval == INTERVAL_IN_DOUBT;
     nap->interval = interval;
     nap->windows = 0;
     nap->too_long = 0;
@@ -44,7 +43,7 @@ static void judge_trial(struct loop_nap *nap, uint64_t rate)
 {
     if (naps_won(nap, rate))
         end_trial(nap, true, LOOP_NAP_INTERVAL);
-    else if (!nap->is_on && !nap->is_doubted)
+    else if (!nap->is_on && nap->interval != INTERVAL_IN_DOUBT)
         end_trial(nap, true, INTERVAL_IN_DOUBT);
     else
         give_up(nap);

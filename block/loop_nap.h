@@ -29,7 +29,6 @@
 struct loop_nap {
     /* whether */
     bool is_on, is_trial;
-    bool is_doubted;   /* the last trial was without, and better */
     unsigned windows;  /* since the last trial */
     unsigned interval; /* until the next one */
     uint64_t window_began_ns, window_bytes;

@@ -45,9 +45,9 @@ struct loop {
     struct list sources;
     struct list backlog_tasks; /* of those who wait until the backlog falls */
     struct busy_poll busy_poll;
-    struct loop_watch *likely; /* see loop_watch_came() */
-    bool came;                 /* loop_watch_came() was called */
-    struct loop_watch *last_came;
+    struct loop_watch *likely;    /* see loop_watch_came() */
+    bool came;                    /* loop_watch_came() was called */
+    struct loop_watch *last_came; /* and by whom */
     struct loop_nap nap;
     struct loop_room room;
     struct coroutine_pool coroutine_pool;

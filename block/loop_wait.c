@@ -102,11 +102,6 @@ static bool try_likely(struct loop *loop)
            !list_is_empty(&loop->backlog_tasks);
 }
 
-static uint64_t clock_now_ns(const struct loop *loop)
-{
-    return loop->clock->now_ns(loop->clock);
-}
-
 /* The client whom a nap would be for: nobody else is waited for. */
 static struct loop_watch *only_client(struct loop *loop)
 {
@@ -117,23 +112,23 @@ static struct loop_watch *only_client(struct loop *loop)
     return watch;
 }
 
-/* Leaves a client to his unread answers. True: that took some time. */
-static bool nap(struct loop *loop, uint64_t now_ns, uint64_t limit_ns)
+/* Leaves a client to his unread answers. */
+static void nap(struct loop *loop, uint64_t limit_ns)
 {
+    uint64_t began_ns = loop_now_ns(loop);
     struct loop_watch *watch = only_client(loop);
     struct loop_nap_taken taken;
-    if (!watch || !loop->poller_ops->nap || !loop_nap_is_on(&loop->nap, now_ns))
-        return false;
+    if (!watch || !loop->poller_ops->nap || !loop_nap_is_on(&loop->nap, began_ns))
+        return;
     taken.unread_before = watch->unread(watch);
     taken.asked_ns = loop_nap_ns(&loop->nap, taken.unread_before, limit_ns);
     if (taken.asked_ns == 0)
-        return false;
+        return;
     loop->poller_ops->nap(loop->poller, taken.asked_ns);
     loop->now_is_known = false;
-    taken.took_ns = clock_now_ns(loop) - now_ns;
+    taken.took_ns = loop_now_ns(loop) - began_ns;
     taken.unread_after = watch->unread(watch);
     loop_nap_learn(&loop->nap, &taken);
-    return true;
 }
 
 /* Looks on for a while where a sleep is due. True when something came, or a job was posted. It does
@@ -150,17 +145,16 @@ static bool poll_busily(struct loop *loop, int64_t timeout_ns)
     uint64_t limit_ns = busy->limit_ns;
     if (timeout_ns > 0 && (uint64_t)timeout_ns < limit_ns)
         limit_ns = (uint64_t)timeout_ns;
-    uint64_t began_ns = clock_now_ns(loop);
-    if (nap(loop, began_ns, limit_ns))
-        began_ns = clock_now_ns(loop);
-    uint64_t end_ns = began_ns + limit_ns;
+    loop->now_is_known = false; /* the turn itself has taken time */
+    nap(loop, limit_ns);
+    uint64_t end_ns = loop_now_ns(loop) + limit_ns;
     bool came;
     unsigned looks = 0;
     do {
         came = try_likely(loop) ||
                ((!loop->likely || looks++ % LOOKS_AT_LIKELY == 0) && wait_without_sleep(loop)) ||
                loop_inbox_has_jobs(&loop->inbox);
-    } while (!came && clock_now_ns(loop) < end_ns);
+    } while (!came && loop->clock->now_ns(loop->clock) < end_ns);
     /* What came after its time came while another had the processor, which is wanted, then: who
      * sleeps is let in when he is woken. */
     judge_busy_poll(busy, came && loop_now_ns(loop) < end_ns);

@@ -171,7 +171,8 @@ static void ev_poller_nap(void *opaque, uint64_t ns)
 {
     (void)opaque;
     be_punctual();
-    clock_nanosleep(CLOCK_MONOTONIC, 0, &(struct timespec){.tv_nsec = (long)ns}, NULL);
+    struct timespec span = {.tv_sec = (time_t)(ns / NS_PER_S), .tv_nsec = (long)(ns % NS_PER_S)};
+    clock_nanosleep(CLOCK_MONOTONIC, 0, &span, NULL);
 }
 
 const struct poller_ops poller_ev = {

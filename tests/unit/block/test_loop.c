@@ -2,15 +2,11 @@
 /* loop.c: the order in a turn, timers, other threads' posts; on a poller and a clock of our own. */
 #include "tests/unit/block/loop_fixture.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "block/coroutine.h"
 #include "common/random.h"

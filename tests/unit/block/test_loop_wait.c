@@ -25,17 +25,18 @@ static void count_look(void *arg)
     }
 }
 
-static struct looks busy_poll_of_50_us(struct loop *loop)
+static void busy_poll_of_50_us(struct loop *loop, struct looks *looks)
 {
     loop_set_busy_poll(loop, 50000);
-    return (struct looks){.poller = loop_poller(loop)};
+    *looks = (struct looks){.poller = loop_poller(loop)};
+    looks->poller->on_wait = count_look;
+    looks->poller->arg = looks;
 }
 
 static void a_busy_poll_ends_after_its_limit_in_a_sleep(void **state)
 {
-    struct looks looks = busy_poll_of_50_us(*state);
-    looks.poller->on_wait = count_look;
-    looks.poller->arg = &looks;
+    struct looks looks;
+    busy_poll_of_50_us(*state, &looks);
     loop_turn(*state, true);
     assert_int_equal(looks.poller->timeout_ns, -1);
     assert_in_range(looks.without_sleep, 45, 51);
@@ -44,9 +45,8 @@ static void a_busy_poll_ends_after_its_limit_in_a_sleep(void **state)
 static void a_job_posted_during_a_busy_poll_ends_it_without_a_wake_up(void **state)
 {
     struct lettered_job job = {{.run = run_lettered_job}, 'j'};
-    struct looks looks = busy_poll_of_50_us(*state);
-    looks.poller->on_wait = count_look;
-    looks.poller->arg = &looks;
+    struct looks looks;
+    busy_poll_of_50_us(*state, &looks);
     looks.post_to = *state;
     looks.job = &job.job;
     trace_reset();
@@ -60,9 +60,8 @@ static void a_job_posted_during_a_busy_poll_ends_it_without_a_wake_up(void **sta
 static void a_busy_poll_that_lost_the_processor_did_not_pay(void **state)
 {
     struct lettered_job job = {{.run = run_lettered_job}, 'j'};
-    struct looks looks = busy_poll_of_50_us(*state);
-    looks.poller->on_wait = count_look;
-    looks.poller->arg = &looks;
+    struct looks looks;
+    busy_poll_of_50_us(*state, &looks);
     looks.post_to = *state;
     looks.job = &job.job;
     looks.lost_ns = 3000000;
@@ -77,9 +76,8 @@ static void a_busy_poll_that_lost_the_processor_did_not_pay(void **state)
 
 static void busy_polls_that_bring_nothing_become_rare(void **state)
 {
-    struct looks looks = busy_poll_of_50_us(*state);
-    looks.poller->on_wait = count_look;
-    looks.poller->arg = &looks;
+    struct looks looks;
+    busy_poll_of_50_us(*state, &looks);
     for (unsigned i = 0; i < 10000; i++)
         loop_turn(*state, true);
     assert_true(looks.without_sleep > 8 * 45); /* still tried */
@@ -89,9 +87,8 @@ static void busy_polls_that_bring_nothing_become_rare(void **state)
 static void a_busy_poll_does_not_miss_a_timer(void **state)
 {
     struct lettered_timer timer;
-    struct looks looks = busy_poll_of_50_us(*state);
-    looks.poller->on_wait = count_look;
-    looks.poller->arg = &looks;
+    struct looks looks;
+    busy_poll_of_50_us(*state, &looks);
     timer_init(&timer, *state, 't');
     trace_reset();
     loop_timer_set(*state, &timer.timer, fake_now_ns + 10000);
@@ -131,9 +128,8 @@ static void expect_watch(struct loop *loop, struct expected *expected)
 static void a_busy_poll_tries_who_is_expected_and_now_and_then_the_poller(void **state)
 {
     struct expected expected;
-    struct looks looks = busy_poll_of_50_us(*state);
-    looks.poller->on_wait = count_look;
-    looks.poller->arg = &looks;
+    struct looks looks;
+    busy_poll_of_50_us(*state, &looks);
     expect_watch(*state, &expected);
     loop_turn(*state, true); /* in vain: it sleeps in the end */
     assert_int_equal(looks.poller->timeout_ns, -1);
@@ -151,9 +147,8 @@ static void a_busy_poll_tries_who_is_expected_and_now_and_then_the_poller(void *
 static void who_is_off_or_no_longer_expected_is_not_tried(void **state)
 {
     struct expected expected;
-    struct looks looks = busy_poll_of_50_us(*state);
-    looks.poller->on_wait = count_look;
-    looks.poller->arg = &looks;
+    struct looks looks;
+    busy_poll_of_50_us(*state, &looks);
     expect_watch(*state, &expected);
     loop_watch_came(*state, &expected.watch, 280, false);
     loop_turn(*state, true);
@@ -171,9 +166,8 @@ static void who_is_off_or_no_longer_expected_is_not_tried(void **state)
 static void who_came_while_he_was_off_is_forgotten_at_his_end(void **state)
 {
     struct expected expected;
-    struct looks looks = busy_poll_of_50_us(*state);
-    looks.poller->on_wait = count_look;
-    looks.poller->arg = &looks;
+    struct looks looks;
+    busy_poll_of_50_us(*state, &looks);
     expect_watch(*state, &expected);
     loop_watch_set(*state, &expected.watch, 0);
     loop_watch_came(*state, &expected.watch, 28, true);
@@ -187,9 +181,8 @@ static void what_a_try_in_vain_leaves_to_do_is_done_before_a_sleep(void **state)
 {
     struct expected expected;
     struct lettered_task task = {.task = {.run = run_lettered_task}, .loop = *state, .letter = 't'};
-    struct looks looks = busy_poll_of_50_us(*state);
-    looks.poller->on_wait = count_look;
-    looks.poller->arg = &looks;
+    struct looks looks;
+    busy_poll_of_50_us(*state, &looks);
     link_init(&task.task.link);
     expect_watch(*state, &expected);
     expected.leaves = &task.task;
@@ -204,8 +197,8 @@ static void what_a_try_in_vain_leaves_to_do_is_done_before_a_sleep(void **state)
 /* --- naps ---------------------------------------------------------------------------------------
  */
 
-/* A client who reads a byte of his answers in a nanosecond, and has a request ready when he is
- * looked at for the second time. */
+/* A client who always has so much left to read, and has a request ready when he is looked at for
+ * the second time. */
 struct reader {
     struct expected expected;
     size_t unread;
@@ -241,9 +234,8 @@ static void serve(struct loop *loop, struct reader *reader, unsigned turns)
 static void a_client_with_unread_answers_is_left_to_them(void **state)
 {
     struct reader reader;
-    struct looks looks = busy_poll_of_50_us(*state);
-    looks.poller->on_wait = count_look;
-    looks.poller->arg = &looks;
+    struct looks looks;
+    busy_poll_of_50_us(*state, &looks);
     reader_new(*state, &reader);
     serve(*state, &reader, TURNS_TO_THE_TRIAL);
     assert_true(looks.poller->naps > 0);
@@ -263,9 +255,8 @@ static void assert_no_naps(struct loop *loop, struct reader *reader)
 static void who_has_read_all_or_is_not_alone_or_cannot_tell_is_looked_at(void **state)
 {
     struct reader reader;
-    struct looks looks = busy_poll_of_50_us(*state);
-    looks.poller->on_wait = count_look;
-    looks.poller->arg = &looks;
+    struct looks looks;
+    busy_poll_of_50_us(*state, &looks);
     reader_new(*state, &reader);
     reader.unread = 0;
     assert_no_naps(*state, &reader);
@@ -286,9 +277,8 @@ static void who_has_read_all_or_is_not_alone_or_cannot_tell_is_looked_at(void **
 static void who_shares_the_loop_is_looked_at(void **state)
 {
     struct reader reader;
-    struct looks looks = busy_poll_of_50_us(*state);
-    looks.poller->on_wait = count_look;
-    looks.poller->arg = &looks;
+    struct looks looks;
+    busy_poll_of_50_us(*state, &looks);
     reader_new(*state, &reader);
     for (unsigned i = 0; i < TURNS_TO_THE_TRIAL; i++) {
         loop_client_came(*state, &looks);
@@ -304,9 +294,8 @@ static void a_nap_does_not_miss_a_timer(void **state)
 {
     struct lettered_timer timer;
     struct reader reader;
-    struct looks looks = busy_poll_of_50_us(*state);
-    looks.poller->on_wait = count_look;
-    looks.poller->arg = &looks;
+    struct looks looks;
+    busy_poll_of_50_us(*state, &looks);
     reader_new(*state, &reader);
     timer_init(&timer, *state, 't');
     do {
