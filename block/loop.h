@@ -90,6 +90,9 @@ struct poller_ops {
     void (*wake)(void *poller);
     /* Sleeps for this short while, which nothing ends. NULL: the loop never naps. */
     void (*nap)(void *poller, uint64_t ns);
+    /* How long the loop's thread has waited for a processor, in all: on it, the same one each time.
+     * 0: nobody can tell. NULL: it never has. */
+    uint64_t (*waited_ns)(void *poller);
 };
 
 extern const struct poller_ops poller_ev;

@@ -10,6 +10,7 @@
 
 #include "block/coroutine_pool.h"
 #include "block/loop.h"
+#include "block/loop_crowd.h"
 #include "block/loop_inbox.h"
 #include "block/loop_nap.h"
 #include "block/loop_room.h"
@@ -49,6 +50,7 @@ struct loop {
     bool came;                    /* loop_watch_came() was called */
     struct loop_watch *last_came; /* and by whom */
     struct loop_nap nap;
+    struct loop_crowd crowd;
     struct loop_room room;
     struct coroutine_pool coroutine_pool;
 };

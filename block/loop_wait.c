@@ -138,6 +138,8 @@ static void nap(struct loop *loop, uint64_t limit_ns)
 static bool poll_busily(struct loop *loop, int64_t timeout_ns)
 {
     struct busy_poll *busy = &loop->busy_poll;
+    if (loop_crowd_is_on(&loop->crowd, loop_now_ns(loop)))
+        return false;
     if (busy->sleeps_left > 0) {
         busy->sleeps_left--;
         return false;

@@ -20,8 +20,10 @@
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "block/poller_memory.h"
+#include "common/processor.h"
 
 /* ev.h's macros reach into watchers through pointers to their common first members. gcc warns of
  * that where the macros are used, so for this file the warning is off; libev itself is built apart,
@@ -34,6 +36,8 @@ struct poller {
     struct ev_async wake;
     struct ev_timer alarm; /* on only during a wait with a limit */
     bool any;              /* this wait has called somebody */
+    bool asked_waited;     /* waited_fd is known */
+    int waited_fd;         /* processor_open_waited() */
 };
 
 _Static_assert(sizeof(struct ev_io) <= sizeof(((struct loop_watch *)0)->poller_space),
@@ -114,6 +118,8 @@ static void ev_poller_close(void *opaque)
     ev_async_stop(poller->ev, &poller->wake);
     ev_loop_destroy(poller->ev);
     poller_memory_leave();
+    if (poller->asked_waited && poller->waited_fd >= 0)
+        close(poller->waited_fd);
     free(poller);
 }
 
@@ -175,6 +181,15 @@ static void ev_poller_nap(void *opaque, uint64_t ns)
     clock_nanosleep(CLOCK_MONOTONIC, 0, &span, NULL);
 }
 
+static uint64_t ev_poller_waited_ns(void *opaque)
+{
+    struct poller *poller = opaque;
+    if (!poller->asked_waited)
+        poller->waited_fd = processor_open_waited();
+    poller->asked_waited = true;
+    return processor_waited_ns(poller->waited_fd);
+}
+
 const struct poller_ops poller_ev = {
     .name = "libev",
     .open = ev_poller_open,
@@ -183,4 +198,5 @@ const struct poller_ops poller_ev = {
     .wait = ev_poller_wait,
     .wake = ev_poller_wake,
     .nap = ev_poller_nap,
+    .waited_ns = ev_poller_waited_ns,
 };

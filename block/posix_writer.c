@@ -13,13 +13,18 @@
  * another one or by the host of a virtual machine, does not write meanwhile: so where it costs
  * little beside the copy, from 32 KiB on, a write counts as slow only if the thread has slept in
  * it. Without that, large writes of a busy machine left the loop and did not come back.
+ *
+ * The writer is never idle while there are writes. Where the loop has to wait for a processor
+ * (block/loop_crowd.h) he runs on others than the loop's, for as long as he leads.
  */
 #include <assert.h>
 
 #include "block/coroutine.h"
 #include "block/loop.h"
+#include "block/loop_crowd.h"
 #include "block/posix.h"
 #include "block/workers.h"
+#include "common/processor.h"
 
 #define LED_WRITES_MAX 8
 #define QUICK_WRITE_NS_MAX NS_PER_MS
@@ -31,6 +36,7 @@ struct queued_write {
     const struct engine_op *op;
     struct coroutine *co;
     struct clock *clock;
+    int processor; /* of the loop, which the worker leaves to it; negative: need not */
     struct posix_written written;
     bool is_made; /* else who is woken leads */
     struct list_link link;
@@ -91,9 +97,8 @@ static void make(struct queued_write *write)
     write->is_made = true;
 }
 
-static int lead_work(void *arg)
+static void lead(struct queued_write *write)
 {
-    struct queued_write *write = arg;
     struct posix_writer *writer = &write->file->writer;
     make(write); /* whose coroutine waits for this work */
     unsigned made = 1;
@@ -103,17 +108,28 @@ static int lead_work(void *arg)
     }
     if (write)
         coroutine_wake(write->co); /* it leads */
+}
+
+static int lead_work(void *arg)
+{
+    struct queued_write *write = arg;
+    struct processor_leave leave;
+    processor_leave(&leave, write->processor);
+    lead(write);
+    processor_return(&leave);
     return 0;
 }
 
 struct posix_written posix_writer_co_write(struct posix_file *file, struct workers *workers,
                                            const struct engine_op *op)
 {
+    struct loop *loop = loop_current();
     struct queued_write write = {
         .file = file,
         .op = op,
         .co = coroutine_self(),
-        .clock = loop_clock(loop_current()),
+        .clock = loop_clock(loop),
+        .processor = loop_crowd_measure(loop) ? processor_current() : -1,
     };
     link_init(&write.link);
     bool leads = enter(&file->writer, &write);

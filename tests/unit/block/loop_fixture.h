@@ -15,7 +15,9 @@
 struct fake_poller {
     int64_t timeout_ns;
     unsigned waits, naps;
-    uint64_t nap_ns; /* the last one */
+    uint64_t nap_ns;    /* the last one */
+    uint64_t waited_ns; /* for a processor */
+    unsigned waited_asked;
     atomic_uint wakes;
     void (*on_wait)(void *arg);
     void *arg;
@@ -73,6 +75,13 @@ static inline void fake_nap(void *opaque, uint64_t ns)
     fake_now_ns += ns;
 }
 
+static inline uint64_t fake_waited_ns(void *opaque)
+{
+    struct fake_poller *poller = opaque;
+    poller->waited_asked++;
+    return poller->waited_ns;
+}
+
 static const struct poller_ops poller_fake = {
     .name = "fake",
     .open = fake_open,
@@ -81,6 +90,7 @@ static const struct poller_ops poller_fake = {
     .wait = fake_wait,
     .wake = fake_wake,
     .nap = fake_nap,
+    .waited_ns = fake_waited_ns,
 };
 
 static inline int fake_setup(void **state)

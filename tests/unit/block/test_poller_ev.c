@@ -202,6 +202,16 @@ static void without_descriptors_a_loop_is_refused_with_a_sentence(void **state)
     assert_non_null(strstr(err.message, "ulimit -n"));
 }
 
+/* Where the kernel counts, it is much: the test has run on a machine with other threads. */
+static void a_loop_is_told_how_long_it_has_waited_for_a_processor(void **state)
+{
+    void *poller = loop_poller(*state);
+    uint64_t waited_ns = poller_ev.waited_ns(poller);
+    assert_true(poller_ev.waited_ns(poller) >= waited_ns);
+    if (access("/proc/thread-self/schedstat", R_OK) == 0)
+        assert_true(waited_ns > 0);
+}
+
 #define on_real(test) cmocka_unit_test_setup_teardown(test, real_setup, loop_teardown)
 
 static void a_watch_that_the_kernel_refuses_for_a_while_works_afterwards(void **state)
@@ -234,6 +244,7 @@ int main(void)
         on_real(hanging_up_tells_the_reader),
         on_real(a_timer_sleeps_about_as_long_as_it_should),
         on_real(a_nap_is_as_long_as_it_should_be),
+        on_real(a_loop_is_told_how_long_it_has_waited_for_a_processor),
         on_real(another_thread_stops_a_sleeping_loop),
         on_real(a_watch_that_the_kernel_refuses_for_a_while_works_afterwards),
         cmocka_unit_test(without_descriptors_a_loop_is_refused_with_a_sentence),
