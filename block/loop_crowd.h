@@ -8,8 +8,8 @@
  * time, or more, in a window of 10 ms; and for 100 ms after.
  *
  * Then it does not look on before it sleeps: the scheduler charges it for the time in which it only
- * looked, and makes it wait that much longer when there is something to do. And the worker leaves
- * the loop's processor (block/posix_writer.c). docs/ARCHITECTURE.md has what each brings.
+ * looked, and makes it wait that much longer when there is something to do. And the worker keeps
+ * off the loop's processor (block/posix_writer.c). docs/ARCHITECTURE.md has what each brings.
  *
  * Where loop and client have a processor each it waits up to 3 percent of the time, beside such a
  * writer on two processors 30 to 40, whether it looks on or not. Beside many clients it may be 25;

@@ -15,7 +15,7 @@
  * it. Without that, large writes of a busy machine left the loop and did not come back.
  *
  * The writer is never idle while there are writes. Where the loop has to wait for a processor
- * (block/loop_crowd.h) he runs on others than the loop's, for as long as he leads.
+ * (block/loop_crowd.h) he keeps off the loop's.
  */
 #include <assert.h>
 
@@ -36,7 +36,6 @@ struct queued_write {
     const struct engine_op *op;
     struct coroutine *co;
     struct clock *clock;
-    int processor; /* of the loop, which the worker leaves to it; negative: need not */
     struct posix_written written;
     bool is_made; /* else who is woken leads */
     struct list_link link;
@@ -97,8 +96,9 @@ static void make(struct queued_write *write)
     write->is_made = true;
 }
 
-static void lead(struct queued_write *write)
+static int lead_work(void *arg)
 {
+    struct queued_write *write = arg;
     struct posix_writer *writer = &write->file->writer;
     make(write); /* whose coroutine waits for this work */
     unsigned made = 1;
@@ -108,15 +108,6 @@ static void lead(struct queued_write *write)
     }
     if (write)
         coroutine_wake(write->co); /* it leads */
-}
-
-static int lead_work(void *arg)
-{
-    struct queued_write *write = arg;
-    struct processor_leave leave;
-    processor_leave(&leave, write->processor);
-    lead(write);
-    processor_return(&leave);
     return 0;
 }
 
@@ -129,7 +120,6 @@ struct posix_written posix_writer_co_write(struct posix_file *file, struct worke
         .op = op,
         .co = coroutine_self(),
         .clock = loop_clock(loop),
-        .processor = loop_crowd_measure(loop) ? processor_current() : -1,
     };
     link_init(&write.link);
     bool leads = enter(&file->writer, &write);
@@ -138,6 +128,7 @@ struct posix_written posix_writer_co_write(struct posix_file *file, struct worke
         leads = !write.is_made;
     }
     if (leads)
-        workers_co_run(workers, lead_work, &write);
+        workers_co_run_off(workers, loop_crowd_measure(loop) ? processor_current() : -1, lead_work,
+                           &write);
     return write.written;
 }

@@ -23,6 +23,7 @@
 #include "block/coroutine.h"
 #include "block/loop.h"
 #include "common/list.h"
+#include "common/processor.h"
 
 #define IDLE_S_MAX 10 /* then the thread leaves */
 
@@ -36,6 +37,7 @@ struct slot {
     pthread_t thread;
     pthread_cond_t called;
     struct list_link link; /* on the list of the idle, or not */
+    struct processor_place place;
 };
 
 struct pool {
@@ -99,6 +101,7 @@ static void *worker_main(void *arg)
     struct slot *slot = arg;
     struct pool *pool = slot->pool;
     pthread_setname_np(pthread_self(), "platter-worker");
+    slot->place = PROCESSOR_ANY;
     /* A thread that is called does not take the processor from the one that called it: a loop that
      * hands out sixteen reads would lose it after the first. Where that is refused, it may. Who
      * started us with another policy (chrt) has chosen for the workers too. */
@@ -108,8 +111,11 @@ static void *worker_main(void *arg)
     for (;;) {
         struct list_link *link = list_pop(&pool->queue);
         if (link) {
+            struct worker_job *job =
+                container_of((void **)(void *)link, struct worker_job, pool_space[0]);
             pthread_mutex_unlock(&pool->mutex);
-            work_off(container_of((void **)(void *)link, struct worker_job, pool_space[0]));
+            processor_keep_off(&slot->place, (int)job->keep_off - 1);
+            work_off(job);
             pthread_mutex_lock(&pool->mutex);
         } else if (pool->ending || !sleep_until_called(slot)) {
             break;
@@ -246,8 +252,15 @@ static void co_job_done(struct worker_job *job)
 
 int workers_co_run(struct workers *workers, int (*work)(void *arg), void *arg)
 {
+    return workers_co_run_off(workers, -1, work, arg);
+}
+
+int workers_co_run_off(struct workers *workers, int processor, int (*work)(void *arg), void *arg)
+{
     struct co_job co_job = {
-        .job = {.work = co_job_work, .done = co_job_done},
+        .job = {.work = co_job_work,
+                .done = co_job_done,
+                .keep_off = processor < 0 ? 0 : (unsigned)processor + 1},
         .co = coroutine_self(),
         .work = work,
         .arg = arg,

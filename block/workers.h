@@ -19,7 +19,8 @@ struct worker_job {
     void (*work)(struct worker_job *job); /* on a worker's thread: may block, may not yield */
     void (*done)(struct worker_job *job); /* on the loop that submitted it */
     struct loop *loop;                    /* set by workers_submit() */
-    void *pool_space[4];                  /* the pool's own */
+    unsigned keep_off;   /* the number of a processor that it shall not take, and 1; 0: any */
+    void *pool_space[3]; /* the pool's own */
 };
 
 struct workers;
@@ -46,5 +47,7 @@ void workers_submit(struct workers *workers, struct loop *loop, struct worker_jo
 
 /* Runs work(arg) on a worker while the calling coroutine waits; returns what it returns. */
 int workers_co_run(struct workers *workers, int (*work)(void *arg), void *arg);
+/* The same, on others than this processor, if there are any; negative: on any. */
+int workers_co_run_off(struct workers *workers, int processor, int (*work)(void *arg), void *arg);
 
 #endif

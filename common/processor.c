@@ -2,6 +2,7 @@
 #include "common/processor.h"
 
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -28,21 +29,33 @@ int processor_current(void)
     return sched_getcpu();
 }
 
-/* Who changes the thread's processors from outside meanwhile (taskset -p) has to do it again. */
-void processor_leave(struct processor_leave *leave, int processor)
+static bool is_number(int processor)
 {
-    leave->has_left = false;
-    if (processor < 0 || processor >= CPU_SETSIZE ||
-        sched_getaffinity(0, sizeof(leave->before), &leave->before) < 0)
-        return;
-    cpu_set_t others = leave->before;
-    CPU_CLR(processor, &others);
-    if (CPU_COUNT(&others) > 0 && CPU_COUNT(&others) < CPU_COUNT(&leave->before))
-        leave->has_left = sched_setaffinity(0, sizeof(others), &others) == 0;
+    return processor >= 0 && processor < CPU_SETSIZE;
 }
 
-void processor_return(const struct processor_leave *leave)
+/* False: there are more processors than a set holds. */
+static bool learn_all(struct processor_place *place)
 {
-    if (leave->has_left)
-        sched_setaffinity(0, sizeof(leave->before), &leave->before);
+    cpu_set_t now;
+    if (sched_getaffinity(0, sizeof(now), &now) < 0)
+        return false;
+    if (place->kept_off < 0 || !CPU_EQUAL(&now, &place->asked))
+        place->all = now;
+    return true;
+}
+
+void processor_keep_off(struct processor_place *place, int processor)
+{
+    if (!is_number(processor))
+        processor = -1;
+    if (processor == place->kept_off || !learn_all(place))
+        return;
+    place->asked = place->all;
+    if (processor >= 0)
+        CPU_CLR(processor, &place->asked);
+    if (CPU_COUNT(&place->asked) == 0)
+        place->asked = place->all;
+    sched_setaffinity(0, sizeof(place->asked), &place->asked); /* refused: then it stays */
+    place->kept_off = processor;
 }

@@ -8,7 +8,6 @@
  */
 
 #include <sched.h>
-#include <stdbool.h>
 #include <stdint.h>
 
 /* How long a thread has been able to run and others had the processor, in all. (What the host of a
@@ -21,13 +20,14 @@ uint64_t processor_waited_ns(int fd);
 /* The processor that the caller runs on at this moment; negative: unknown. No system call. */
 int processor_current(void);
 
-/* The caller runs on others than this processor until processor_return(), if it may run on others;
- * negative: it stays where it is. */
-struct processor_leave {
-    bool has_left;
-    cpu_set_t before;
+/* From now on the caller keeps off this processor, if it may run on others; negative: it may use
+ * all again. Each thread has a place of its own, which begins as PROCESSOR_ANY. No system call
+ * where nothing changes. What others meanwhile allow the thread (taskset -p) it takes over. */
+struct processor_place {
+    int kept_off;         /* negative: none */
+    cpu_set_t all, asked; /* what it may use without us, and with */
 };
-void processor_leave(struct processor_leave *leave, int processor);
-void processor_return(const struct processor_leave *leave);
+#define PROCESSOR_ANY ((struct processor_place){.kept_off = -1})
+void processor_keep_off(struct processor_place *place, int processor);
 
 #endif

@@ -180,6 +180,35 @@ static void workers_keep_a_policy_that_somebody_chose(void **state)
     assert_int_equal(policy_of_worker(*state, SCHED_IDLE), SCHED_IDLE);
 }
 
+/* --- their processors ----------------------------------------------------------------------------
+ */
+
+static int count_processors(void *arg)
+{
+    cpu_set_t set;
+    (void)arg;
+    return sched_getaffinity(0, sizeof(set), &set) < 0 ? -1 : CPU_COUNT(&set);
+}
+
+static void keep_off_main(void *arg)
+{
+    struct fixture *fixture = arg;
+    cpu_set_t all;
+    assert_int_equal(sched_getaffinity(0, sizeof(all), &all), 0);
+    int count = CPU_COUNT(&all), others = count > 1 ? count - 1 : 1;
+    for (int i = 0; i < 3; i++) { /* the same thread: it went idle last */
+        int off = workers_co_run_off(fixture->workers, sched_getcpu(), count_processors, NULL);
+        assert_int_equal(off, others);
+    }
+    assert_int_equal(workers_co_run(fixture->workers, count_processors, NULL), count);
+}
+
+static void a_job_keeps_off_a_processor_and_the_next_one_does_not(void **state)
+{
+    struct fixture *fixture = *state;
+    assert_int_equal(loop_run_co(fixture->loop, keep_off_main, fixture), 0);
+}
+
 /* --- coroutines --------------------------------------------------------------------------------
  */
 
@@ -275,6 +304,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(idle_threads_are_called_again, setup, teardown),
         cmocka_unit_test_setup_teardown(workers_give_way_to_who_calls_them, setup, teardown),
         cmocka_unit_test_setup_teardown(workers_keep_a_policy_that_somebody_chose, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_job_keeps_off_a_processor_and_the_next_one_does_not,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(a_coroutine_waits_for_a_job_and_gets_its_result, setup,
                                         teardown),
         cmocka_unit_test(with_no_thread_to_be_had_the_job_is_done_on_the_spot),

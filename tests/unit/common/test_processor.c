@@ -9,6 +9,21 @@
 #include "common/clock.h"
 #include "common/processor.h"
 
+static cpu_set_t allowed(void)
+{
+    cpu_set_t set;
+    assert_int_equal(sched_getaffinity(0, sizeof(set), &set), 0);
+    return set;
+}
+
+static cpu_set_t only(int processor)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(processor, &set);
+    return set;
+}
+
 static atomic_bool is_over;
 
 static void *use_processor(void *arg)
@@ -22,10 +37,8 @@ static void *use_processor(void *arg)
 /* Both on the processor that the caller has. */
 static void share_processor(pthread_t *other, cpu_set_t *before)
 {
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    CPU_SET(processor_current(), &one);
-    assert_int_equal(sched_getaffinity(0, sizeof(*before), before), 0);
+    cpu_set_t one = only(processor_current());
+    *before = allowed();
     assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
     is_over = false;
     assert_int_equal(pthread_create(other, NULL, use_processor, NULL), 0);
@@ -63,51 +76,65 @@ static void what_cannot_be_read_is_nothing(void **state)
     close(fds[1]);
 }
 
-static void who_leaves_a_processor_runs_on_the_others_until_he_returns(void **state)
+static void assert_allowed(cpu_set_t expected)
+{
+    cpu_set_t now = allowed();
+    assert_true(CPU_EQUAL(&now, &expected));
+}
+
+static cpu_set_t without(cpu_set_t set, int processor)
+{
+    CPU_CLR(processor, &set);
+    return set;
+}
+
+static void who_keeps_off_a_processor_runs_on_the_others(void **state)
 {
     (void)state;
-    struct processor_leave leave;
-    cpu_set_t before, away, after;
-    assert_int_equal(sched_getaffinity(0, sizeof(before), &before), 0);
+    struct processor_place place = PROCESSOR_ANY;
+    cpu_set_t all = allowed();
     int left = processor_current();
-    processor_leave(&leave, left);
-    assert_int_equal(sched_getaffinity(0, sizeof(away), &away), 0);
-    if (CPU_COUNT(&before) > 1) {
-        assert_int_equal(CPU_COUNT(&away), CPU_COUNT(&before) - 1);
-        assert_false(CPU_ISSET(left, &away));
-        assert_int_not_equal(processor_current(), left);
+    processor_keep_off(&place, left);
+    if (CPU_COUNT(&all) > 1) {
+        assert_allowed(without(all, left));
+        int other = processor_current();
+        assert_int_not_equal(other, left);
+        processor_keep_off(&place, other); /* another one, not one more */
+        assert_allowed(without(all, other));
     }
-    processor_return(&leave);
-    assert_int_equal(sched_getaffinity(0, sizeof(after), &after), 0);
-    assert_true(CPU_EQUAL(&before, &after));
+    processor_keep_off(&place, -1);
+    assert_allowed(all);
 }
 
-static void assert_stays(int processor)
-{
-    struct processor_leave leave;
-    cpu_set_t before, after;
-    assert_int_equal(sched_getaffinity(0, sizeof(before), &before), 0);
-    processor_leave(&leave, processor);
-    assert_false(leave.has_left);
-    assert_int_equal(sched_getaffinity(0, sizeof(after), &after), 0);
-    assert_true(CPU_EQUAL(&before, &after));
-    processor_return(&leave);
-}
-
-static void who_may_use_no_other_or_need_not_leave_stays(void **state)
+static void who_may_use_no_other_stays(void **state)
 {
     (void)state;
-    cpu_set_t before, one;
-    int here = processor_current();
-    assert_stays(-1);
-    assert_stays(CPU_SETSIZE);
-    assert_int_equal(sched_getaffinity(0, sizeof(before), &before), 0);
-    CPU_ZERO(&one);
-    CPU_SET(here, &one);
+    struct processor_place place = PROCESSOR_ANY;
+    cpu_set_t all = allowed(), one = only(processor_current());
     assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
-    assert_stays(here);     /* the only one */
-    assert_stays(here + 1); /* which it may not use anyhow */
-    assert_int_equal(sched_setaffinity(0, sizeof(before), &before), 0);
+    processor_keep_off(&place, processor_current());
+    assert_allowed(one);
+    processor_keep_off(&place, processor_current() + 1); /* which it may not use anyhow */
+    assert_allowed(one);
+    processor_keep_off(&place, CPU_SETSIZE);
+    assert_allowed(one);
+    assert_int_equal(sched_setaffinity(0, sizeof(all), &all), 0);
+}
+
+static void what_others_allow_meanwhile_is_taken_over(void **state)
+{
+    (void)state;
+    struct processor_place place = PROCESSOR_ANY;
+    cpu_set_t all = allowed();
+    if (CPU_COUNT(&all) < 2)
+        skip();
+    int left = processor_current();
+    processor_keep_off(&place, left);
+    cpu_set_t one = only(left);
+    assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
+    processor_keep_off(&place, -1);
+    assert_allowed(one);
+    assert_int_equal(sched_setaffinity(0, sizeof(all), &all), 0);
 }
 
 int main(void)
@@ -115,8 +142,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_thread_beside_another_has_waited),
         cmocka_unit_test(what_cannot_be_read_is_nothing),
-        cmocka_unit_test(who_leaves_a_processor_runs_on_the_others_until_he_returns),
-        cmocka_unit_test(who_may_use_no_other_or_need_not_leave_stays),
+        cmocka_unit_test(who_keeps_off_a_processor_runs_on_the_others),
+        cmocka_unit_test(who_may_use_no_other_stays),
+        cmocka_unit_test(what_others_allow_meanwhile_is_taken_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
