@@ -90,8 +90,8 @@ struct poller_ops {
     void (*wake)(void *poller);
     /* Sleeps for this short while, which nothing ends. NULL: the loop never naps. */
     void (*nap)(void *poller, uint64_t ns);
-    /* How long the loop's thread has waited for a processor, in all: on it, the same one each time.
-     * 0: nobody can tell. NULL: it never has. */
+    /* How long the loop's thread has waited for a processor, in all. Called on that thread. 0:
+     * nobody can tell. NULL: it never has. */
     uint64_t (*waited_ns)(void *poller);
 };
 

@@ -138,16 +138,16 @@ static void nap(struct loop *loop, uint64_t limit_ns)
 static bool poll_busily(struct loop *loop, int64_t timeout_ns)
 {
     struct busy_poll *busy = &loop->busy_poll;
-    if (loop_crowd_is_on(&loop->crowd, loop_now_ns(loop)))
-        return false;
     if (busy->sleeps_left > 0) {
         busy->sleeps_left--;
         return false;
     }
+    loop->now_is_known = false; /* the turn itself has taken time */
+    if (loop_crowd_is_on(&loop->crowd, loop_now_ns(loop)))
+        return false;
     uint64_t limit_ns = busy->limit_ns;
     if (timeout_ns > 0 && (uint64_t)timeout_ns < limit_ns)
         limit_ns = (uint64_t)timeout_ns;
-    loop->now_is_known = false; /* the turn itself has taken time */
     nap(loop, limit_ns);
     uint64_t end_ns = loop_now_ns(loop) + limit_ns;
     bool came;

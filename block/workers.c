@@ -37,7 +37,6 @@ struct slot {
     pthread_t thread;
     pthread_cond_t called;
     struct list_link link; /* on the list of the idle, or not */
-    struct processor_place place;
 };
 
 struct pool {
@@ -100,8 +99,8 @@ static void *worker_main(void *arg)
 {
     struct slot *slot = arg;
     struct pool *pool = slot->pool;
+    struct processor_place place = PROCESSOR_ANY;
     pthread_setname_np(pthread_self(), "platter-worker");
-    slot->place = PROCESSOR_ANY;
     /* A thread that is called does not take the processor from the one that called it: a loop that
      * hands out sixteen reads would lose it after the first. Where that is refused, it may. Who
      * started us with another policy (chrt) has chosen for the workers too. */
@@ -114,7 +113,7 @@ static void *worker_main(void *arg)
             struct worker_job *job =
                 container_of((void **)(void *)link, struct worker_job, pool_space[0]);
             pthread_mutex_unlock(&pool->mutex);
-            processor_keep_off(&slot->place, (int)job->keep_off - 1);
+            processor_keep_off(&place, (int)job->keep_off - 1);
             work_off(job);
             pthread_mutex_lock(&pool->mutex);
         } else if (pool->ending || !sleep_until_called(slot)) {

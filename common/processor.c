@@ -29,11 +29,6 @@ int processor_current(void)
     return sched_getcpu();
 }
 
-static bool is_number(int processor)
-{
-    return processor >= 0 && processor < CPU_SETSIZE;
-}
-
 /* False: there are more processors than a set holds. */
 static bool learn_all(struct processor_place *place)
 {
@@ -47,7 +42,7 @@ static bool learn_all(struct processor_place *place)
 
 void processor_keep_off(struct processor_place *place, int processor)
 {
-    if (!is_number(processor))
+    if (processor < 0 || processor >= CPU_SETSIZE)
         processor = -1;
     if (processor == place->kept_off || !learn_all(place))
         return;
