@@ -66,6 +66,10 @@ struct posix_file {
 
     /* So many more are asked of the host in the way that is always true. */
     _Atomic unsigned exact_questions_due;
+    /* How many more than usual that will be. */
+    _Atomic unsigned exact_questions_more;
+    /* In so many more uses of what is lent the thread's sleeps are counted. */
+    _Atomic unsigned counted_uses_due;
 
     struct host_pages pages; /* for posix_lend(); base NULL: nothing is lent without a copy */
     struct posix_tail tail;

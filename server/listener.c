@@ -26,7 +26,8 @@
 /* After accept() failed for want of descriptors or memory, and no connection has ended since. */
 /* A UNIX socket's own send buffer, 208 KiB, holds less than one large reply, and its writer is told
  * of space only when three quarters of it are free: server and client would take turns. TCP sizes
- * its buffers itself. The kernel doubles this for its own needs, and keeps to net.core.wmem_max. */
+ * its buffers itself. The kernel doubles this for its own needs, and keeps to net.core.wmem_max.
+ * (A socket on which files are sent gets more, server/stream_socket.c.) */
 #define UNIX_SEND_BUFFER_BYTES (512 << 10)
 #define RETRY_MS 1000
 

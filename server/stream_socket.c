@@ -30,12 +30,19 @@
 #define LOOK_BYTES_MAX 256  /* of nine requests and more the share of one is small */
 #define LIKELY_BYTES_MAX 64 /* one request, or two */
 
+/* What a UNIX socket has room for once files are sent on it: eight replies of 256 KiB. One that is
+ * full is looked at again and again, or waited for until three quarters of it are free, and then
+ * its client waits, too. So much only then: a page of a file costs no memory of its own, a copy
+ * does. The kernel doubles this for its own needs, and keeps to net.core.wmem_max. */
+#define FILES_SEND_BUFFER_BYTES (2 << 20)
+
 struct stream_socket {
     struct stream stream;
     int fd;
     struct loop *loop; /* NULL: not attached */
     struct loop_watch watch;
     bool is_unix;
+    bool has_room_for_files;
     bool is_next_small;         /* what was received last was */
     size_t looked_at;           /* bytes that were handed on and are still in the socket */
     struct loop_task take_task; /* takes them when no answer comes soon */
@@ -165,13 +172,24 @@ static ssize_t socket_writev(struct stream *stream, const struct iovec *iov, uns
     return put;
 }
 
+static void make_room_for_files(struct stream_socket *sock)
+{
+    const int bytes = FILES_SEND_BUFFER_BYTES;
+    sock->has_room_for_files = true;
+    if (sock->is_unix)
+        setsockopt(sock->fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+}
+
 /* sendfile(2) has no MSG_NOSIGNAL: who calls it must not die of SIGPIPE (server/signals.c). What it
  * fails with may be the file's or the stream's; whoever then sends the bytes himself finds out. */
 static ssize_t socket_write_file(struct stream *stream, const struct iovec *iov, unsigned iov_count,
                                  const struct stream_file *file)
 {
-    int fd = socket_of(stream)->fd;
+    struct stream_socket *sock = socket_of(stream);
+    int fd = sock->fd;
     size_t buffers_length = 0;
+    if (!sock->has_room_for_files)
+        make_room_for_files(sock);
     for (unsigned i = 0; i < iov_count; i++)
         buffers_length += iov[i].iov_len;
     if (iov_count > 0) {

@@ -170,7 +170,10 @@ static void where_the_host_does_not_tell_nothing_is_lent(void **state)
 /* --- the quick question -------------------------------------------------------------------------
  */
 
-#define EXACT_QUESTIONS_AFTER_MISS 256 /* posix_lend.c's */
+/* posix_lend.c's */
+#define EXACT_QUESTIONS_AFTER_MISS 256
+#define EXACT_QUESTIONS_MAX 8192
+#define COUNTED_USES 256
 
 static unsigned quick_questions, exact_questions;
 static int quick_answer;
@@ -204,7 +207,7 @@ static struct block_node *co_open_asked(struct posix_fixture *fixture)
     fixture->odd.files.pages_cached = odd_pages_cached;
     fixture->odd.files.pages_in_memory = odd_pages_in_memory;
     fixture->odd.files.sleeps = odd_sleeps;
-    quick_questions = exact_questions = 0;
+    quick_questions = exact_questions = sleep_questions = 0;
     quick_answer = 1;
     return open_image(fixture, NULL);
 }
@@ -216,43 +219,32 @@ static void assert_questions(unsigned quick, unsigned exact)
     quick_questions = exact_questions = 0;
 }
 
-static void expect_exact_for_a_while(struct block_node *node)
+static void expect_quick(struct block_node *node)
 {
     struct borrower borrower;
-    for (unsigned i = 0; i < EXACT_QUESTIONS_AFTER_MISS; i++)
-        assert_int_equal(lend(node, 0, 4096, &borrower), 0);
-    assert_questions(0, EXACT_QUESTIONS_AFTER_MISS);
     assert_int_equal(lend(node, 0, 4096, &borrower), 0);
     assert_questions(1, 0);
 }
 
-static size_t sleep_in_use(struct block_loan *loan, int fd, uint64_t host_offset, size_t length)
+static void expect_exact(struct block_node *node, unsigned count)
 {
-    sleeps++;
-    return borrow(loan, fd, host_offset, length);
+    struct borrower borrower;
+    for (unsigned i = 0; i < count; i++)
+        assert_int_equal(lend(node, 0, 4096, &borrower), 0);
+    assert_questions(0, count);
+    expect_quick(node);
 }
 
 static void questions_body(struct posix_fixture *fixture)
 {
     struct borrower borrower;
     struct block_node *node = co_open_asked(fixture);
-    assert_int_equal(lend(node, 0, 4096, &borrower), 0);
-    assert_questions(1, 0);
+    expect_quick(node);
     quick_answer = 0;
     assert_int_equal(lend(node, 0, 4096, &borrower), -EAGAIN);
     assert_questions(1, 0);
     quick_answer = 1;
-    expect_exact_for_a_while(node);
-    /* Sent without a question, and it was not there. */
-    borrower = (struct borrower){.loan = {.use = sleep_in_use, .known_in_memory = true}};
-    assert_int_equal(node_lend(node, 0, 4096, &borrower.loan), 0);
-    assert_questions(0, 0);
-    expect_exact_for_a_while(node);
-    sleep_questions = 0; /* who only asks does not sleep: a system call less, or two */
-    borrower = (struct borrower){.loan = {.use = borrow, .only_asks = true}};
-    assert_int_equal(node_lend(node, 0, 4096, &borrower.loan), 0);
-    assert_questions(1, 0);
-    assert_int_equal(sleep_questions, 0);
+    expect_exact(node, EXACT_QUESTIONS_AFTER_MISS);
     quick_answer = -ENOSYS;
     assert_int_equal(lend(node, 0, 4096, &borrower), 0);
     assert_questions(1, 1);
@@ -262,6 +254,103 @@ static void questions_body(struct posix_fixture *fixture)
 static void the_quick_question_is_asked_while_nothing_is_missing(void **state)
 {
     with_posix(state, questions_body);
+}
+
+/* --- where the answer was wrong -----------------------------------------------------------------
+ */
+
+static uint64_t use_ns; /* how long a use takes */
+static unsigned use_sleeps;
+
+static uint64_t now_of_uses_ns;
+
+static uint64_t clock_of_uses_now_ns(struct clock *clock)
+{
+    (void)clock;
+    return now_of_uses_ns;
+}
+
+static struct clock clock_of_uses = {clock_of_uses_now_ns};
+
+static size_t use_for_a_while(struct block_loan *loan, int fd, uint64_t host_offset, size_t length)
+{
+    now_of_uses_ns += use_ns;
+    sleeps += use_sleeps;
+    return borrow(loan, fd, host_offset, length);
+}
+
+/* Without a question: it was asked before. */
+static void use_lent(struct block_node *node, uint64_t took_ns, unsigned slept)
+{
+    struct borrower borrower = {.loan = {.use = use_for_a_while, .known_in_memory = true}};
+    use_ns = took_ns;
+    use_sleeps = slept;
+    assert_int_equal(node_lend(node, 0, 65536, &borrower.loan), 0);
+    assert_questions(0, 0);
+}
+
+static void wrong_body(struct posix_fixture *fixture)
+{
+    struct borrower borrower;
+    struct block_node *node = co_open_asked(fixture);
+    use_lent(node, 40000, 1); /* quick enough */
+    use_lent(node, 41000, 1);
+    assert_int_equal(sleep_questions, 0); /* the first one that takes long: who knows why */
+    use_lent(node, 41000, 0);
+    assert_int_equal(sleep_questions, 2); /* another one had the processor */
+    expect_quick(node);
+    use_lent(node, 41000, 1);
+    expect_exact(node, EXACT_QUESTIONS_AFTER_MISS);
+    sleep_questions = 0; /* who only asks does not sleep */
+    borrower = (struct borrower){.loan = {.use = borrow, .only_asks = true}};
+    assert_int_equal(node_lend(node, 0, 65536, &borrower.loan), 0);
+    assert_questions(1, 0);
+    assert_int_equal(sleep_questions, 0);
+    block_co_node_unref(node);
+}
+
+static void after_a_sleep_in_what_was_there_the_exact_question_is_asked(void **state)
+{
+    posix_fixture_clock = &clock_of_uses;
+    with_posix(state, wrong_body);
+    posix_fixture_clock = &clock_monotonic;
+}
+
+static unsigned exact_questions_until_a_quick_one(struct block_node *node)
+{
+    struct borrower borrower;
+    while (quick_questions == 0)
+        assert_int_equal(lend(node, 0, 4096, &borrower), 0);
+    unsigned count = exact_questions;
+    assert_questions(1, count);
+    return count;
+}
+
+static void again_body(struct posix_fixture *fixture)
+{
+    struct block_node *node = co_open_asked(fixture);
+    use_lent(node, 41000, 1);
+    unsigned expected = EXACT_QUESTIONS_AFTER_MISS;
+    for (unsigned i = 0; i < 10; i++) {
+        use_lent(node, 41000, 1);
+        assert_int_equal(exact_questions_until_a_quick_one(node), expected);
+        expected = 2 * expected - 1; /* the quick one took one back */
+        expected = expected < EXACT_QUESTIONS_MAX ? expected : EXACT_QUESTIONS_MAX - 1;
+    }
+    for (unsigned i = 0; i < EXACT_QUESTIONS_MAX + COUNTED_USES; i++)
+        expect_quick(node);
+    use_lent(node, 41000, 1); /* long enough without any: this is the first one again */
+    expect_quick(node);
+    use_lent(node, 41000, 1);
+    assert_int_equal(exact_questions_until_a_quick_one(node), EXACT_QUESTIONS_AFTER_MISS);
+    block_co_node_unref(node);
+}
+
+static void each_such_sleep_doubles_how_many_questions_are_exact(void **state)
+{
+    posix_fixture_clock = &clock_of_uses;
+    with_posix(state, again_body);
+    posix_fixture_clock = &clock_monotonic;
 }
 
 static void quick_body(struct posix_fixture *fixture)
@@ -447,6 +536,8 @@ int main(void)
         cmocka_unit_test(with_o_direct_nothing_is_lent),
         cmocka_unit_test(where_the_host_does_not_tell_nothing_is_lent),
         cmocka_unit_test(the_quick_question_is_asked_while_nothing_is_missing),
+        cmocka_unit_test(after_a_sleep_in_what_was_there_the_exact_question_is_asked),
+        cmocka_unit_test(each_such_sleep_doubles_how_many_questions_are_exact),
         cmocka_unit_test(the_quick_question_is_true_where_nobody_reads),
         cmocka_unit_test(what_is_in_memory_is_copied_at_once),
         cmocka_unit_test(after_one_that_is_missing_the_next_are_not_tried),

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -290,6 +291,70 @@ static void of_tcp_it_is_not(void **state)
     scene_close(&scene);
 }
 
+static int send_buffer_bytes(const struct scene *scene)
+{
+    int bytes = 0;
+    socklen_t size = sizeof(bytes);
+    assert_int_equal(getsockopt(scene->ours, SOL_SOCKET, SO_SNDBUF, &bytes, &size), 0);
+    return bytes;
+}
+
+static int send_buffer_bytes_max(void)
+{
+    int bytes = 0;
+    FILE *file = fopen("/proc/sys/net/core/wmem_max", "r");
+    if (file && fscanf(file, "%d", &bytes) != 1)
+        bytes = 0;
+    if (file)
+        fclose(file);
+    return bytes;
+}
+
+static void send_file(const struct scene *scene)
+{
+    char text[8], header[] = "header ";
+    FILE *file = tmpfile();
+    assert_non_null(file);
+    assert_int_equal(fwrite("from file", 1, 9, file), 9);
+    assert_int_equal(fflush(file), 0);
+    const struct iovec iov = {.iov_base = header, .iov_len = 7};
+    const struct stream_file sent = {.fd = fileno(file), .offset = 5, .length = 4};
+    assert_int_equal(scene->stream->ops->write_file(scene->stream, &iov, 1, &sent), 11);
+    assert_int_equal(recv(scene->theirs, text, 7, MSG_WAITALL), 7);
+    assert_memory_equal(text, "header ", 7);
+    assert_int_equal(recv(scene->theirs, text, 4, MSG_WAITALL), 4);
+    assert_memory_equal(text, "file", 4);
+    fclose(file);
+}
+
+static void a_unix_socket_has_more_room_once_files_are_sent(void **state)
+{
+    (void)state;
+    struct scene scene;
+    const int wanted = 2 << 20;
+    int most = send_buffer_bytes_max();
+    scene_open_unix(&scene);
+    int before = send_buffer_bytes(&scene);
+    send_file(&scene);
+    int after = send_buffer_bytes(&scene);
+    assert_int_equal(after, 2 * (most < wanted ? most : wanted)); /* socket(7): it is doubled */
+    assert_true(most < wanted || before < after);
+    send_file(&scene);
+    assert_int_equal(send_buffer_bytes(&scene), after);
+    scene_close(&scene);
+}
+
+static void of_tcp_the_kernel_sees_to_it(void **state)
+{
+    (void)state;
+    struct scene scene;
+    scene_open_tcp(&scene);
+    int before = send_buffer_bytes(&scene);
+    send_file(&scene);
+    assert_int_equal(send_buffer_bytes(&scene), before);
+    scene_close(&scene);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -303,6 +368,8 @@ int main(void)
         cmocka_unit_test(of_tcp_everything_is_taken_at_once),
         cmocka_unit_test(what_a_unix_client_has_not_read_is_known),
         cmocka_unit_test(of_tcp_it_is_not),
+        cmocka_unit_test(a_unix_socket_has_more_room_once_files_are_sent),
+        cmocka_unit_test(of_tcp_the_kernel_sees_to_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
