@@ -6,22 +6,39 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define SCHEDSTAT_BYTES 64 /* three numbers: ns it ran, ns it waited, how often it ran */
+#define SCHEDSTAT_BYTES 64 /* three numbers */
+
+/* All 0 where there is no such file, or nothing can be read of it. */
+struct schedstat {
+    uint64_t waited_ns, runs;
+};
+
+static struct schedstat read_schedstat(int fd)
+{
+    char text[SCHEDSTAT_BYTES + 1], *end;
+    struct schedstat stat = {.runs = 0};
+    ssize_t got = fd < 0 ? -1 : pread(fd, text, SCHEDSTAT_BYTES, 0);
+    if (got <= 0)
+        return stat;
+    text[got] = '\0';
+    strtoull(text, &end, 10); /* how long it ran */
+    stat.waited_ns = strtoull(end, &end, 10);
+    stat.runs = strtoull(end, NULL, 10);
+    return stat;
+}
 
 int processor_open_waited(void)
 {
-    return open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
+    int fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || read_schedstat(fd).runs > 0)
+        return fd;
+    close(fd); /* a kernel that has the file and does not count: we do run */
+    return -1;
 }
 
 uint64_t processor_waited_ns(int fd)
 {
-    char text[SCHEDSTAT_BYTES + 1], *end;
-    ssize_t got = fd < 0 ? -1 : pread(fd, text, SCHEDSTAT_BYTES, 0);
-    if (got <= 0)
-        return 0;
-    text[got] = '\0';
-    strtoull(text, &end, 10);
-    return strtoull(end, NULL, 10);
+    return read_schedstat(fd).waited_ns;
 }
 
 int processor_current(void)
