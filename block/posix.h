@@ -63,6 +63,8 @@ struct posix_file {
 
     /* So many reads are the engine's before one is tried at once again. */
     _Atomic unsigned engine_reads_due;
+    /* How many more than one that will be when a page is missing again. */
+    _Atomic unsigned engine_reads_more;
 
     /* So many more are asked of the host in the way that is always true. */
     _Atomic unsigned exact_questions_due;

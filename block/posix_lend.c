@@ -54,8 +54,10 @@
  * no more than one by io_uring, and costs us no wait: no coroutine, no operation, and the next one
  * uses the same memory, which is still in the processor's cache. The page cache is not asked first:
  * preadv2(2) with RWF_NOWAIT tells. But where it does not have the page, it has the disk begin to
- * read, which takes the loop ten times as long as a copy. So after one that failed the next 64 are
- * the engine's, and what misses all the time is tried once in 65.
+ * read, which takes the loop ten times as long as a copy. So after one that failed the next is the
+ * engine's, after another one the next two, then four; what misses all the time is tried once
+ * in 65. Each that was there halves the number: a file of which single pages are missing is read at
+ * once.
  */
 #include <errno.h>
 
@@ -64,7 +66,7 @@
 #include "common/checked.h"
 #include "common/clock.h"
 
-#define ENGINE_READS_AFTER_MISS 64
+#define ENGINE_READS_MAX 64 /* after a miss */
 #define EXACT_QUESTIONS_AFTER_MISS 256
 #define EXACT_QUESTIONS_MAX 8192
 #define COUNTED_USES 256 /* after one that took long, sleeps are counted in so many more */
@@ -96,6 +98,18 @@ enum engine_memory posix_ask_memory(const struct posix_file *file, uint64_t offs
                : ENGINE_MEMORY_LACKS_IT;
 }
 
+static void note_copy(struct posix_file *file, bool was_there)
+{
+    unsigned more = atomic_load_explicit(&file->engine_reads_more, memory_order_relaxed);
+    if (!was_there) {
+        posix_set_count(&file->engine_reads_due, 1 + more);
+        more = 2 * more + 1 < ENGINE_READS_MAX ? 2 * more + 1 : more;
+        posix_set_count(&file->engine_reads_more, more);
+    } else if (more > 0) {
+        posix_set_count(&file->engine_reads_more, more / 2);
+    }
+}
+
 static int lend_copy(struct posix_file *file, uint64_t offset, size_t length,
                      struct block_loan *loan)
 {
@@ -106,12 +120,11 @@ static int lend_copy(struct posix_file *file, uint64_t offset, size_t length,
     if (posix_take_due(&file->engine_reads_due) || !loop_has_room(loop))
         return -EAGAIN;
     ssize_t got = file->files->preadv_at_once(file->files, file->fd, &iov, 1, offset);
-    if (got != (ssize_t)length) {
-        posix_set_count(&file->engine_reads_due, ENGINE_READS_AFTER_MISS);
-        loop_count_work(loop, LOOP_LATE_READ_BYTES);
+    bool was_there = got == (ssize_t)length;
+    note_copy(file, was_there);
+    loop_count_work(loop, was_there ? length : LOOP_LATE_READ_BYTES);
+    if (!was_there)
         return -EAGAIN;
-    }
-    loop_count_work(loop, length);
     loan->use(loan, file->fd, offset, length);
     return 0;
 }

@@ -378,7 +378,7 @@ static void the_quick_question_is_true_where_nobody_reads(void **state)
 /* --- copies -------------------------------------------------------------------------------------
  */
 
-#define ENGINE_READS_AFTER_MISS 64 /* posix_lend.c's */
+#define ENGINE_READS_MAX 64 /* posix_lend.c's */
 
 static unsigned tries; /* of the host, to read at once */
 static bool host_misses;
@@ -432,23 +432,40 @@ static void what_is_in_memory_is_copied_at_once(void **state)
     with_posix(state, copies_body);
 }
 
+/* One that is missing, then those that are not tried, until one is. */
+static void expect_engine_reads(struct block_node *node, unsigned count)
+{
+    uint8_t data[512];
+    host_misses = true;
+    assert_int_equal(copy(node, 0, data, sizeof(data)), -EAGAIN);
+    host_misses = false;
+    assert_int_equal(tries, 1);
+    for (unsigned i = 0; i < count; i++)
+        assert_int_equal(copy(node, 0, data, sizeof(data)), -EAGAIN);
+    assert_int_equal(tries, 1);
+    tries = 0;
+}
+
 static void missing_body(struct posix_fixture *fixture)
 {
     uint8_t data[512];
     struct block_node *node = co_open_counted(fixture);
-    host_misses = true;
-    assert_int_equal(copy(node, 0, data, sizeof(data)), -EAGAIN);
-    host_misses = false;
-    for (unsigned i = 0; i < ENGINE_READS_AFTER_MISS; i++)
-        assert_int_equal(copy(node, 0, data, sizeof(data)), -EAGAIN);
-    assert_int_equal(tries, 1);
-    assert_int_equal(copy(node, 0, data, sizeof(data)), 0);
-    assert_int_equal(copy(node, 512, data, sizeof(data)), 0);
-    assert_int_equal(tries, 3);
+    for (unsigned count = 1; count < ENGINE_READS_MAX; count *= 2)
+        expect_engine_reads(node, count);
+    expect_engine_reads(node, ENGINE_READS_MAX);
+    expect_engine_reads(node, ENGINE_READS_MAX);
+    for (unsigned count = ENGINE_READS_MAX / 8; count > 0; count /= 4) {
+        assert_int_equal(copy(node, 0, data, sizeof(data)), 0);
+        assert_int_equal(copy(node, 0, data, sizeof(data)), 0);
+        assert_int_equal(copy(node, 0, data, sizeof(data)), 0);
+        assert_int_equal(tries, 3);
+        tries = 0;
+        expect_engine_reads(node, count); /* an eighth, and the double of that next time */
+    }
     block_co_node_unref(node);
 }
 
-static void after_one_that_is_missing_the_next_are_not_tried(void **state)
+static void the_more_are_missing_the_fewer_are_tried(void **state)
 {
     with_posix(state, missing_body);
 }
@@ -540,7 +557,7 @@ int main(void)
         cmocka_unit_test(each_such_sleep_doubles_how_many_questions_are_exact),
         cmocka_unit_test(the_quick_question_is_true_where_nobody_reads),
         cmocka_unit_test(what_is_in_memory_is_copied_at_once),
-        cmocka_unit_test(after_one_that_is_missing_the_next_are_not_tried),
+        cmocka_unit_test(the_more_are_missing_the_fewer_are_tried),
         cmocka_unit_test(a_round_has_room_for_some_copies),
         cmocka_unit_test(no_copies_where_the_host_cannot_nor_with_o_direct),
         cmocka_unit_test(a_host_that_does_not_tell_the_truth_is_not_believed),
