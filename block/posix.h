@@ -43,6 +43,15 @@ enum posix_locking {
     POSIX_LOCKING_OFF,
 };
 
+/* What small reads of a part of the file have found. */
+struct posix_area {
+    /* So many are the engine's before one is tried at once again. */
+    _Atomic unsigned engine_reads_due;
+    /* How many more than one that will be when a page is missing again. */
+    _Atomic unsigned engine_reads_more;
+};
+#define POSIX_AREAS 64
+
 struct posix_file {
     struct host_files *files;
     const struct engine_ops *engine_ops;
@@ -61,10 +70,7 @@ struct posix_file {
     /* How many more than usual will be due when one has stopped the loop again. */
     _Atomic unsigned worker_writes_more;
 
-    /* So many reads are the engine's before one is tried at once again. */
-    _Atomic unsigned engine_reads_due;
-    /* How many more than one that will be when a page is missing again. */
-    _Atomic unsigned engine_reads_more;
+    struct posix_area areas[POSIX_AREAS];
 
     /* So many more are asked of the host in the way that is always true. */
     _Atomic unsigned exact_questions_due;

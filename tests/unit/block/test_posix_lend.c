@@ -378,7 +378,9 @@ static void the_quick_question_is_true_where_nobody_reads(void **state)
 /* --- copies -------------------------------------------------------------------------------------
  */
 
-#define ENGINE_READS_MAX 64 /* posix_lend.c's */
+/* posix_lend.c's */
+#define ENGINE_READS_MAX 64
+#define AREA_BYTES (64 << 20)
 
 static unsigned tries; /* of the host, to read at once */
 static bool host_misses;
@@ -470,6 +472,28 @@ static void the_more_are_missing_the_fewer_are_tried(void **state)
     with_posix(state, missing_body);
 }
 
+static void areas_body(struct posix_fixture *fixture)
+{
+    uint8_t data[512];
+    struct block_node *node = co_open_counted(fixture);
+    block_co_node_unref(node);
+    assert_int_equal(truncate(fixture->path, 2 * AREA_BYTES), 0);
+    node = open_image(fixture, NULL);
+    host_misses = true;
+    assert_int_equal(copy(node, AREA_BYTES - 512, data, sizeof(data)), -EAGAIN);
+    host_misses = false;
+    assert_int_equal(copy(node, AREA_BYTES, data, sizeof(data)), 0);
+    assert_int_equal(copy(node, 0, data, sizeof(data)), -EAGAIN);
+    assert_int_equal(copy(node, 0, data, sizeof(data)), 0);
+    assert_int_equal(tries, 3);
+    block_co_node_unref(node);
+}
+
+static void what_is_missing_elsewhere_does_not_count(void **state)
+{
+    with_posix(state, areas_body);
+}
+
 static void rooms_body(struct posix_fixture *fixture)
 {
     uint8_t data[512];
@@ -558,6 +582,7 @@ int main(void)
         cmocka_unit_test(the_quick_question_is_true_where_nobody_reads),
         cmocka_unit_test(what_is_in_memory_is_copied_at_once),
         cmocka_unit_test(the_more_are_missing_the_fewer_are_tried),
+        cmocka_unit_test(what_is_missing_elsewhere_does_not_count),
         cmocka_unit_test(a_round_has_room_for_some_copies),
         cmocka_unit_test(no_copies_where_the_host_cannot_nor_with_o_direct),
         cmocka_unit_test(a_host_that_does_not_tell_the_truth_is_not_believed),
