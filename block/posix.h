@@ -253,6 +253,12 @@ int posix_lend(struct block_node *node, uint64_t offset, uint64_t length, struct
  * by since it was opened. */
 enum engine_memory posix_ask_memory(const struct posix_file *file, uint64_t offset, size_t length);
 
+/* --- posix_at_once.c ------------------------------------------------------------------------- */
+
+/* posix_lend() of a loan with copy_to. */
+int posix_lend_at_once(struct posix_file *file, uint64_t offset, size_t length,
+                       struct block_loan *loan);
+
 /* --- posix.c --------------------------------------------------------------------------------- */
 
 /* The file is at least this large now. */

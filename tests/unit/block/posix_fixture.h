@@ -12,12 +12,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <linux/magic.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 #include "block/block.h"
@@ -255,6 +257,14 @@ static const struct block_driver *const only_file[] = {&block_driver_file, NULL}
 
 /* The loop's; a test may put its own here. */
 static struct clock *posix_fixture_clock = &clock_monotonic;
+
+/* tmpfs has no page cache apart from its files, nor RWF_NOWAIT: nothing of it is lent. */
+static inline bool posix_fixture_is_on_tmpfs(void)
+{
+    const char *place = getenv("TMPDIR");
+    struct statfs about;
+    return statfs(place ? place : "/tmp", &about) == 0 && about.f_type == TMPFS_MAGIC;
+}
 
 static inline void run_body(void *arg)
 {
