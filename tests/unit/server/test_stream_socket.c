@@ -137,6 +137,40 @@ static void without_an_answer_they_leave_it_before_the_loop_sleeps(void **state)
     scene_close(&scene);
 }
 
+struct late_answer {
+    struct loop_task task;
+    struct scene *scene;
+    unsigned rounds_left;
+};
+
+static void answer_late(struct loop_task *task)
+{
+    struct late_answer *late = container_of(task, struct late_answer, task);
+    assert_left(late->scene, 7);
+    if (--late->rounds_left > 0)
+        loop_at_round_end(late->scene->loop, task);
+    else
+        answer(late->scene);
+}
+
+/* As of an engine that had it in the page cache. */
+static void nor_before_an_answer_of_the_next_round(void **state)
+{
+    (void)state;
+    struct scene scene;
+    struct late_answer late = {.task.run = answer_late, .scene = &scene, .rounds_left = 2};
+    scene_open_unix(&scene);
+    begin_small(&scene);
+    send_text(&scene, "request");
+    expect_text(&scene, "request");
+    link_init(&late.task.link);
+    loop_at_round_end(scene.loop, &late.task);
+    loop_turn(scene.loop, false);
+    assert_int_equal(late.rounds_left, 0);
+    assert_left(&scene, 0);
+    scene_close(&scene);
+}
+
 static void what_comes_meanwhile_is_received_once(void **state)
 {
     (void)state;
@@ -360,6 +394,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(small_receives_leave_the_socket_when_the_answer_is_out),
         cmocka_unit_test(without_an_answer_they_leave_it_before_the_loop_sleeps),
+        cmocka_unit_test(nor_before_an_answer_of_the_next_round),
         cmocka_unit_test(what_comes_meanwhile_is_received_once),
         cmocka_unit_test(large_receives_are_taken_at_once),
         cmocka_unit_test(a_small_buffer_is_filled_by_taking),
