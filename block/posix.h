@@ -92,6 +92,15 @@ static inline void posix_set_count(_Atomic unsigned *count, unsigned value)
     atomic_store_explicit(count, value, memory_order_relaxed);
 }
 
+/* How many are due after a setback, `least` and *more; the next time twice as many, up to max. */
+static inline unsigned posix_back_off(_Atomic unsigned *more, unsigned least, unsigned max)
+{
+    unsigned count = atomic_load_explicit(more, memory_order_relaxed);
+    unsigned next = 2 * count + least;
+    posix_set_count(more, next < max - least ? next : max - least);
+    return least + count;
+}
+
 /* False when none is due; else there is one less. */
 static inline bool posix_take_due(_Atomic unsigned *due)
 {

@@ -28,13 +28,11 @@ static struct posix_area *area_of(struct posix_file *file, uint64_t offset)
 static void note_copy(struct posix_area *area, bool was_there)
 {
     unsigned more = atomic_load_explicit(&area->engine_reads_more, memory_order_relaxed);
-    if (!was_there) {
-        posix_set_count(&area->engine_reads_due, 1 + more);
-        more = 2 * more + 1 < ENGINE_READS_MAX ? 2 * more + 1 : more;
-        posix_set_count(&area->engine_reads_more, more);
-    } else if (more > 0) {
+    if (!was_there)
+        posix_set_count(&area->engine_reads_due,
+                        posix_back_off(&area->engine_reads_more, 1, ENGINE_READS_MAX));
+    else if (more > 0)
         posix_set_count(&area->engine_reads_more, more / 2);
-    }
 }
 
 int posix_lend_at_once(struct posix_file *file, uint64_t offset, size_t length,

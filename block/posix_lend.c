@@ -15,12 +15,13 @@
  * missing the host is asked in a quicker way, which takes pages that the disk is about to fill for
  * present: where nobody reads from the disk there are none. When something is missing after all, or
  * the thread has slept in the use of a loan, the next 256 questions are the exact ones. Somebody
- * else's reads of the same file may stop the loop so; but each time doubles how many questions are
- * exact, so it is a few times, and then once in 8192 loans at most. (Each quick question takes one
+ * else's reads of the same file may stop the loop so, twice in 257 loans at most; and each time
+ * that is noticed doubles how many questions are exact, up to 8192. (Each quick question takes one
  * of those back.)
  *
- * How often the thread has slept is asked for around each loan only after one that took long, which
- * may also be for want of a processor: the clock tells that, for a tenth of the cost.
+ * How often the thread has slept is asked for only around the 256 loans after one that took long,
+ * which may also be for want of a processor: the clock tells that, for a tenth of the cost. So it
+ * is the second such loan among them that is noticed, and one that is alone is not.
  *
  * Readahead is still started inside sendfile(2), at the page that the kernel has marked for it, and
  * may wait for room in the disk's queue; so it is inside a read that io_uring makes without
@@ -96,16 +97,13 @@ static void note_miss(struct posix_file *file)
     posix_set_count(&file->exact_questions_due, EXACT_QUESTIONS_AFTER_MISS + more);
 }
 
-/* What had been found in memory was not there. */
+/* What had been found in memory was not there. The next time is found out at once. */
 static void note_slept(struct posix_file *file)
 {
-    unsigned more = atomic_load_explicit(&file->exact_questions_more, memory_order_relaxed);
-    more = 2 * more + EXACT_QUESTIONS_AFTER_MISS;
-    if (more > EXACT_QUESTIONS_MAX - EXACT_QUESTIONS_AFTER_MISS)
-        more = EXACT_QUESTIONS_MAX - EXACT_QUESTIONS_AFTER_MISS;
-    note_miss(file);
-    posix_set_count(&file->exact_questions_more, more);
-    posix_set_count(&file->counted_uses_due, EXACT_QUESTIONS_AFTER_MISS + more + COUNTED_USES);
+    unsigned due = posix_back_off(&file->exact_questions_more, EXACT_QUESTIONS_AFTER_MISS,
+                                  EXACT_QUESTIONS_MAX);
+    posix_set_count(&file->exact_questions_due, due);
+    posix_set_count(&file->counted_uses_due, 2 * due + COUNTED_USES);
 }
 
 static bool is_there(struct posix_file *file, uint64_t offset, size_t length)

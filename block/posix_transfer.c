@@ -52,17 +52,13 @@ static void note_worker_write(struct posix_file *file, bool was_quick)
 static void note_inline_write(struct posix_file *file, struct loop *loop, size_t length,
                               const struct posix_written *written)
 {
-    unsigned more = atomic_load_explicit(&file->worker_writes_more, memory_order_relaxed);
     loop_count_work(loop, written->took_ns > length ? written->took_ns : length);
-    if (written->was_quick) {
+    if (written->was_quick)
         posix_take_due(&file->worker_writes_more);
-        return;
-    }
-    posix_set_count(&file->worker_writes_due, QUICK_WRITES_WANTED + more);
-    more = 2 * more + QUICK_WRITES_WANTED;
-    if (more > QUICK_WRITES_WANTED_MAX - QUICK_WRITES_WANTED)
-        more = QUICK_WRITES_WANTED_MAX - QUICK_WRITES_WANTED;
-    posix_set_count(&file->worker_writes_more, more);
+    else
+        posix_set_count(&file->worker_writes_due,
+                        posix_back_off(&file->worker_writes_more, QUICK_WRITES_WANTED,
+                                       QUICK_WRITES_WANTED_MAX));
 }
 
 static bool may_write_inline(const struct posix_file *file, struct loop *loop, size_t length)

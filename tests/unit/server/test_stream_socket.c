@@ -333,6 +333,7 @@ static int send_buffer_bytes(const struct scene *scene)
     return bytes;
 }
 
+/* 0: not to be read in a network namespace of one's own, on older kernels. */
 static int send_buffer_bytes_max(void)
 {
     int bytes = 0;
@@ -367,6 +368,8 @@ static void a_unix_socket_has_more_room_once_files_are_sent(void **state)
     struct scene scene;
     const int wanted = 2 << 20;
     int most = send_buffer_bytes_max();
+    if (most == 0)
+        skip();
     scene_open_unix(&scene);
     int before = send_buffer_bytes(&scene);
     send_file(&scene);
