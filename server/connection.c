@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "block/loop_backlog.h"
+#include "common/align.h"
 #include "common/log.h"
 #include "server/connection_private.h"
 #include "server/dispatch.h"
@@ -396,6 +397,7 @@ struct server_request *connection_new_request(struct connection *connection,
     request->buffer = NULL;
     request->buffer_length = 0;
     request->may_lend = connection->stream && connection->stream->ops->write_file;
+    request->reply.send_lent = NULL;
     request->done = NULL;
     request->owner = connection;
     request->client_has_left = &connection->input_ended;
@@ -416,13 +418,32 @@ void connection_free_request(struct connection *connection, struct server_reques
     lane_put_request(connection->lane, request);
 }
 
+static void set_cost(struct connection *connection, struct server_request *request,
+                     size_t cost_bytes)
+{
+    connection->request_bytes += cost_bytes - request->cost_bytes;
+    pressure_remove(connection->lane, request->cost_bytes);
+    pressure_add(connection->lane, cost_bytes);
+    request->cost_bytes = cost_bytes;
+}
+
+static void queue_reply(struct connection *connection, struct server_request *request)
+{
+    if (request->reply.send_lent) { /* it holds no memory */
+        set_cost(connection, request, 0);
+        connection->lends_in_round = true;
+        loop_at_round_end(connection->lane->loop, &connection->turn_task);
+    }
+    sendq_add(&connection->sendq, &request->reply);
+    connection->unsent_bytes += request->cost_bytes;
+    connection_send_soon(connection);
+}
+
 void connection_reply(struct connection *connection, struct server_request *request)
 {
     connection_enter(connection);
     if (connection->stream) {
-        sendq_add(&connection->sendq, &request->reply);
-        connection->unsent_bytes += request->cost_bytes;
-        connection_send_soon(connection);
+        queue_reply(connection, request);
     } else {
         connection_free_request(connection, request);
     }
@@ -462,6 +483,7 @@ static void forget_started_reads(struct loop_task *task)
     struct connection *connection = container_of(task, struct connection, turn_task);
     connection_enter(connection);
     connection->started_read_bytes = 0;
+    connection->lends_in_round = false;
     connection_leave(connection);
 }
 
@@ -489,14 +511,18 @@ static void fetched(struct server_request *request, int code)
     connection_leave(connection);
 }
 
-/* What the first in the queue was to lend is not in memory any more. */
+/* What the first in the queue was to lend is not in memory any more. So little of it is fetched at
+ * a time that it need not wait for room; what is behind that may be lent again. */
 static void fetch_first(struct connection *connection)
 {
     struct server_request *request =
         container_of(sendq_first(&connection->sendq), struct server_request, reply);
+    size_t length = smaller(dispatch_unfetched_bytes(request), PRESSURE_SMALL_BYTES);
+    connection->unsent_bytes += length - request->cost_bytes; /* the piece before is out */
+    set_cost(connection, request, length);
     connection->fetching = request;
     request->fetched = fetched;
-    dispatch_fetch(request);
+    dispatch_fetch(request, length);
 }
 
 static void send_at_round_end(struct loop_task *task)

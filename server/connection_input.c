@@ -63,11 +63,16 @@ static size_t held_cost_bytes(const struct connection *connection)
 
 /* A READ is started only while what was started in this round, and what could not be sent yet, is
  * little. At the end of the round the started ones are either sent, or wait for the disk and count
- * no more: so a slow disk still gets all the requests there are, a round's worth at a time. */
+ * no more: so a slow disk still gets all the requests there are, a round's worth at a time. What is
+ * lent is a round's worth by itself, and then does not count, sent or not. */
 static bool may_read_on(const struct connection *connection)
 {
     size_t ahead = connection->started_read_bytes + connection->unsent_bytes;
-    if (connection->held.request.command != NBD_CMD_READ || ahead == 0)
+    if (connection->held.request.command != NBD_CMD_READ)
+        return true;
+    if (connection->lends_in_round)
+        return false;
+    if (ahead == 0)
         return true;
     return ahead + held_cost_bytes(connection) <= CONNECTION_READ_AHEAD_BYTES;
 }

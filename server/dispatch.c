@@ -153,6 +153,7 @@ void dispatch_answer(struct server_request *request, const struct request_verdic
 {
     size_t size = reply_answer(request->head, &request->wire, verdict->error, verdict->text);
     request->iov[0] = (struct iovec){.iov_base = request->head, .iov_len = size};
+    request->reply.send_lent = NULL; /* it may have been to be lent, in vain */
     dispatch_set_reply(request, 1);
 }
 

@@ -51,9 +51,11 @@ struct server_request {
     size_t buffer_length;
 
     /* The client's stream takes bytes of a file without a copy. And when a READ's data was last
-     * found in memory, by loop_now_ns(): see dispatch_lend.c. */
+     * found in memory, by loop_now_ns(), and from which of its bytes on it is in the buffer: see
+     * dispatch_lend.c. */
     bool may_lend;
     uint64_t found_in_memory_ns;
+    size_t fetched_from;
 
     /* On the loop: the reply is ready. */
     void (*done)(struct server_request *request);

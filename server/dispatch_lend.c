@@ -9,7 +9,8 @@
  *               lent again the next time.
  *   fetch       the bytes were in memory when the READ came, and are not any more, or a drain or a
  *               serialising request has the range: what is left is read into a buffer, as ever,
- *               and then sent from there. Only then do the replies behind it wait for the disk.
+ *               piece by piece, and sent from there. Only then do the replies behind it wait for
+ *               the disk.
  *
  * Nothing is lent between two sends. So a client that does not read costs no memory, and holds up
  * no drain, no resize and no write; a lock or a pin that he keeps would need a time limit and a
@@ -18,7 +19,7 @@
  * of a moment after a resize: what is cut off then reads as an error, and since its header may be
  * out, the connection ends.
  *
- * The replies of the same turn go in order, and those before a lent one in the same call.
+ * Replies with nothing lent go before those, and in the same call (server/sendq.h).
  */
 #include "server/dispatch_lend.h"
 
@@ -94,6 +95,34 @@ static size_t hand_to_stream(struct block_loan *loan, int fd, uint64_t host_offs
     return taken;
 }
 
+/* What was fetched of it. */
+static ssize_t send_fetched(const struct server_request *request, size_t skip,
+                            const struct sending *sending, bool *ret_full)
+{
+    struct stream *stream = sending->stream;
+    size_t at = skip - request->fetched_from;
+    struct iovec piece = {.iov_base = (char *)request->buffer + at,
+                          .iov_len = request->buffer_length - at};
+    ssize_t before = 0;
+    if (sending->before_count > 0)
+        before = stream->ops->writev(stream, sending->before, sending->before_count);
+    if (before < 0)
+        return before;
+    *ret_full = (size_t)before < sending->before_bytes;
+    if (*ret_full)
+        return before;
+    ssize_t written = stream->ops->writev(stream, &piece, 1);
+    *ret_full = written < (ssize_t)piece.iov_len;
+    if (written < 0)
+        return before > 0 ? before : written; /* the next call tells what is wrong */
+    return before + written;
+}
+
+static bool is_fetched(const struct server_request *request, size_t skip)
+{
+    return request->buffer && skip < request->fetched_from + request->buffer_length;
+}
+
 static ssize_t send_lent(struct sendq_item *item, size_t skip, struct stream *stream,
                          const struct iovec *before, unsigned before_count, bool *ret_full)
 {
@@ -109,53 +138,42 @@ static ssize_t send_lent(struct sendq_item *item, size_t skip, struct stream *st
     };
     for (unsigned i = 0; i < before_count; i++)
         sending.before_bytes += before[i].iov_len;
+    if (is_fetched(request, skip))
+        return send_fetched(request, skip, &sending, ret_full);
     int code = block_lend(request->export->backend, request->wire.offset + skip,
                           request->wire.length - skip, &sending.loan);
-    if (code < 0)
-        return -ENODATA;
+    ssize_t written = code < 0 ? -ENODATA : sending.written;
+    if (written == -ENODATA)
+        request->fetched_from = skip;
     *ret_full = sending.full;
-    return sending.written;
+    return written;
 }
 
 /* --- when it is not there any more --------------------------------------------------------------
  */
 
-/* The one buffer without memory. */
-static struct iovec *lent_buffer(struct server_request *request)
+size_t dispatch_unfetched_bytes(const struct server_request *request)
 {
-    unsigned i = 0;
-    while (request->iov[i].iov_base)
-        i++;
-    return &request->iov[i];
-}
-
-static int co_fetch(struct server_request *request)
-{
-    const struct request *wire = &request->wire;
-    struct iovec iov;
-    request->buffer = buffer_get(request->buffers, wire->length);
-    request->buffer_length = wire->length;
-    if (!request->buffer)
-        return -ENOMEM;
-    struct block_vec vec = vec_of_buffer(&iov, request->buffer, wire->length);
-    int code = dispatch_co_read(request, wire->offset, &vec);
-    if (code == 0)
-        lent_buffer(request)->iov_base = request->buffer;
-    return code;
+    return request->wire.length - request->fetched_from;
 }
 
 static void fetch_entry(void *arg)
 {
     struct server_request *request = arg;
-    int code = co_fetch(request);
+    struct iovec iov;
+    struct block_vec vec = vec_of_buffer(&iov, request->buffer, request->buffer_length);
+    int code = dispatch_co_read(request, request->wire.offset + request->fetched_from, &vec);
     if (code < 0)
         dispatch_account_unsent(request);
     request->fetched(request, code);
 }
 
-void dispatch_fetch(struct server_request *request)
+void dispatch_fetch(struct server_request *request, size_t length)
 {
-    int code = coroutine_start(request->loop, fetch_entry, request);
+    dispatch_release(request); /* the piece before is out */
+    int code = dispatch_get_buffer(request, length)
+                   ? coroutine_start(request->loop, fetch_entry, request)
+                   : -ENOMEM;
     if (code < 0) {
         dispatch_account_unsent(request);
         request->fetched(request, code);

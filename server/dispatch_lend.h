@@ -23,8 +23,11 @@ static inline bool dispatch_may_lend(struct server_request *request)
            dispatch_try_lend(request);
 }
 
-/* Reads what was to be lent into a buffer; then request->fetched() is called, from inside this or
+/* How many bytes of such a reply are to be fetched, after its send_lent returned -ENODATA. */
+size_t dispatch_unfetched_bytes(const struct server_request *request);
+
+/* Reads so many of them into a buffer; then request->fetched() is called, from inside this or
  * later. On failure the reply is as it was. */
-void dispatch_fetch(struct server_request *request);
+void dispatch_fetch(struct server_request *request, size_t length);
 
 #endif

@@ -10,7 +10,19 @@
 void sendq_init(struct sendq *queue)
 {
     list_init(&queue->items);
+    list_init(&queue->lent);
     queue->front_sent = 0;
+    queue->lender = NULL;
+}
+
+/* The turn of the next one with a lent buffer has come. */
+static void admit_lender(struct sendq *queue)
+{
+    struct list_link *link = list_pop(&queue->lent);
+    if (!link)
+        return;
+    list_append(&queue->items, link);
+    queue->lender = container_of(link, struct sendq_item, link);
 }
 
 /* What one call sends: buffers, and then, or NULL, an item's lent buffer. */
@@ -72,10 +84,13 @@ static void advance(struct sendq *queue, size_t bytes, struct list *sent)
     queue->front_sent += bytes;
     struct list_link *link;
     while ((link = list_first(&queue->items)) != NULL) {
-        size_t length = item_bytes(container_of(link, struct sendq_item, link));
+        struct sendq_item *item = container_of(link, struct sendq_item, link);
+        size_t length = item_bytes(item);
         if (queue->front_sent < length)
             return;
         queue->front_sent -= length;
+        if (item == queue->lender)
+            queue->lender = NULL;
         list_remove(link);
         list_append(sent, link);
     }
@@ -120,6 +135,8 @@ int sendq_flush(struct sendq *queue, struct stream *stream, struct list *sent)
 {
     struct iovec iov[IOV_MAX];
     while (!sendq_is_empty(queue)) {
+        if (!queue->lender)
+            admit_lender(queue);
         struct gathered all = gather(queue, iov);
         int code = all.lender ? send_with_lent(queue, stream, iov, &all, sent)
                               : send_buffers(queue, stream, iov, all.count, all.bytes, sent);
@@ -132,5 +149,7 @@ int sendq_flush(struct sendq *queue, struct stream *stream, struct list *sent)
 void sendq_drop(struct sendq *queue, struct list *dropped)
 {
     list_move_all(dropped, &queue->items);
+    list_move_all(dropped, &queue->lent);
     queue->front_sent = 0;
+    queue->lender = NULL;
 }

@@ -2,7 +2,7 @@
 /*
  * dispatch_lend.c with connection.c, sendq.c and stream_socket.c: large READs come whole and right
  * when the bytes are lent from a file, when they are not any more, when the file was cut, and when
- * the client reads late.
+ * the client reads late; and nobody waits for them who need not.
  */
 #include "tests/unit/unit.h"
 
@@ -17,12 +17,15 @@
 #include "common/endian.h"
 #include "common/random.h"
 #include "protocol/wire.h"
+#include "server/connection.h"
 #include "server/dispatch_lend.h"
 #include "server/export.h"
+#include "server/pressure.h"
 #include "tests/unit/server/plant.h"
 
 #define READ_BYTES (6u << 20) /* more than a socket has room for */
-#define LOANS_OF_ONE_LOOK 1   /* of the disk in memory, which lends any length at once */
+#define FETCHES_MAX (READ_BYTES / PRESSURE_SMALL_BYTES)
+#define LOANS_OF_ONE_LOOK 1 /* of the disk in memory, which lends any length at once */
 
 /* The image in memory and the file that is lent hold the same. */
 static void lending_plant_open(struct plant *plant)
@@ -130,7 +133,7 @@ static void a_read_that_was_begun_goes_on_by_copying(void **state)
     lending_plant_open(&plant);
     start_and_refuse(&plant);
     expect_data(&plant, 1, 4096, READ_BYTES);
-    assert_int_equal(plant.fixture.disk.counts[MEMORY_READ], 1);
+    assert_in_range(plant.fixture.disk.counts[MEMORY_READ], 2, FETCHES_MAX);
     send_request(&plant, NBD_CMD_READ, 2, 0, 100);
     expect_data(&plant, 2, 0, 100);
     lending_plant_close(&plant);
@@ -145,7 +148,7 @@ static void a_file_that_was_cut_goes_on_by_reading(void **state)
     plant_turn(&plant);
     assert_int_equal(ftruncate(plant.fixture.disk.lend_fd, 5000000), 0);
     expect_data(&plant, 1, 4096, READ_BYTES);
-    assert_int_equal(plant.fixture.disk.counts[MEMORY_READ], 1);
+    assert_in_range(plant.fixture.disk.counts[MEMORY_READ], 2, FETCHES_MAX);
     lending_plant_close(&plant);
 }
 
@@ -170,6 +173,25 @@ static void a_read_that_fails_after_its_header_ends_the_connection(void **state)
     }
     assert_true(got < NBD_SIMPLE_REPLY_SIZE + READ_BYTES);
     plant_wait_ended(&plant, 1);
+    lending_plant_close(&plant);
+}
+
+/* Refused once: a piece is read, and the rest is lent. */
+static void what_is_there_again_is_lent_again(void **state)
+{
+    (void)state;
+    struct plant plant;
+    lending_plant_open(&plant);
+    struct memory_disk *disk = &plant.fixture.disk;
+    memory_disk_hold(disk, 1 << MEMORY_READ);
+    disk->lends_refused_from = LOANS_OF_ONE_LOOK;
+    send_request(&plant, NBD_CMD_READ, 1, 4096, READ_BYTES);
+    while (disk->held_count == 0)
+        plant_turn(&plant);
+    disk->lends_refused_from = UINT_MAX;
+    memory_disk_release(disk);
+    expect_data(&plant, 1, 4096, READ_BYTES);
+    assert_int_equal(disk->counts[MEMORY_READ], 1);
     lending_plant_close(&plant);
 }
 
@@ -235,6 +257,67 @@ static void a_client_that_does_not_read_holds_up_no_drain(void **state)
     lending_plant_close(&plant);
 }
 
+/* --- who does not wait --------------------------------------------------------------------------
+ */
+
+#define LARGE_BYTES (1u << 20)
+#define SMALL_BYTES 100u
+
+/* And then a READ of 100 bytes, whose cookie is their count. */
+static void send_large_reads(struct plant *plant, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        send_request(plant, NBD_CMD_READ, i, 0, LARGE_BYTES);
+    plant_turn(plant);
+    send_request(plant, NBD_CMD_READ, count, 0, SMALL_BYTES);
+    plant_turn(plant);
+}
+
+/* Receives the answers to those; returns how many came before that to the small one. */
+static unsigned answers_before_small(struct plant *plant, unsigned count)
+{
+    unsigned before = count;
+    for (unsigned i = 0; i <= count; i++) {
+        static uint8_t data[LARGE_BYTES];
+        uint8_t header[NBD_SIMPLE_REPLY_SIZE];
+        receive_all(plant, header, sizeof(header));
+        assert_int_equal(load_be32(header + 4), NBD_SUCCESS);
+        bool is_small = load_be64(header + 8) == count;
+        uint32_t bytes = is_small ? SMALL_BYTES : LARGE_BYTES;
+        receive_all(plant, data, bytes);
+        assert_memory_equal(data, plant->fixture.disk.data, bytes);
+        if (is_small)
+            before = i;
+    }
+    return before;
+}
+
+/* Answers that wait for the client to read, and are lent, cost nothing: so all of them are begun,
+ * and what comes behind them too. The socket takes two or three before the small one. */
+static void a_small_read_does_not_wait_for_large_ones(void **state)
+{
+    (void)state;
+    enum { LARGE_READS = 64 };
+    struct plant plant;
+    lending_plant_open(&plant);
+    send_large_reads(&plant, LARGE_READS);
+    assert_int_equal(plant.fixture.disk.counts[MEMORY_READ], 1);
+    assert_in_range(answers_before_small(&plant, LARGE_READS), 1, 8);
+    lending_plant_close(&plant);
+}
+
+static void large_reads_are_bounded_by_their_number(void **state)
+{
+    (void)state;
+    enum { LARGE_READS = CONNECTION_REQUESTS_MAX + 16 }; /* and more than the socket takes */
+    struct plant plant;
+    lending_plant_open(&plant);
+    send_large_reads(&plant, LARGE_READS);
+    assert_int_equal(plant.fixture.disk.counts[MEMORY_READ], 0);
+    assert_in_range(answers_before_small(&plant, LARGE_READS), 1, LARGE_READS - 1);
+    lending_plant_close(&plant);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -242,10 +325,13 @@ int main(void)
         cmocka_unit_test(lent_and_copied_replies_keep_their_bytes_whatever_their_order),
         cmocka_unit_test(a_read_that_was_begun_goes_on_by_copying),
         cmocka_unit_test(a_file_that_was_cut_goes_on_by_reading),
+        cmocka_unit_test(what_is_there_again_is_lent_again),
         cmocka_unit_test(a_read_that_fails_after_its_header_ends_the_connection),
         cmocka_unit_test(a_read_that_fails_before_its_header_is_an_error),
         cmocka_unit_test(a_client_that_leaves_meanwhile_costs_nothing),
         cmocka_unit_test(a_client_that_does_not_read_holds_up_no_drain),
+        cmocka_unit_test(a_small_read_does_not_wait_for_large_ones),
+        cmocka_unit_test(large_reads_are_bounded_by_their_number),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* sendq.c: every byte goes out once and in order, wherever the stream stops taking them. */
+/* sendq.c: every byte goes out once and in its place, wherever the stream stops taking them. */
 #include "tests/unit/unit.h"
 
 #include "server/sendq.h"
@@ -226,7 +226,7 @@ static void a_broken_stream_is_reported_and_the_rest_can_be_dropped(void **state
 /* --- lent buffers -------------------------------------------------------------------------------
  */
 
-/* Five bytes of head, then nine that are lent in pieces of `piece_max`; refused after `loans`. */
+/* Five bytes of head, then nine that are lent in pieces of `piece_max`; after `loans` none are. */
 struct lender {
     struct sendq_item item;
     struct iovec iov[2];
@@ -257,31 +257,37 @@ static ssize_t lend(struct sendq_item *item, size_t skip, struct stream *stream,
     return put;
 }
 
-/* Between two of the three, so that there is something before and after it. */
+/* Before the last of the three, which overtakes it. */
 struct lending_queue {
     struct three_items three;
     struct lender lender;
     struct sendq queue;
 };
 
+static void lender_init(struct lender *lender, size_t piece_max)
+{
+    *lender = (struct lender){.piece_max = piece_max, .loans = UINT_MAX};
+    memcpy(lender->lent, "123456789", 9);
+    memcpy(lender->head, "HEAD:", 5);
+    lender->iov[0] = (struct iovec){.iov_base = lender->head, .iov_len = 5};
+    lender->iov[1] = (struct iovec){.iov_base = NULL, .iov_len = 9};
+    lender->item = (struct sendq_item){.iov = lender->iov, .iov_count = 2, .send_lent = lend};
+}
+
 static void lending_queue_init(struct lending_queue *all, size_t piece_max)
 {
     three_items_init(&all->three, &all->queue);
-    all->lender = (struct lender){.piece_max = piece_max, .loans = UINT_MAX};
-    memcpy(all->lender.lent, "123456789", 9);
-    memcpy(all->lender.head, "HEAD:", 5);
-    all->lender.iov[0] = (struct iovec){.iov_base = all->lender.head, .iov_len = 5};
-    all->lender.iov[1] = (struct iovec){.iov_base = NULL, .iov_len = 9};
-    all->lender.item =
-        (struct sendq_item){.iov = all->lender.iov, .iov_count = 2, .send_lent = lend};
+    lender_init(&all->lender, piece_max);
     list_remove(&all->three.items[2].link);
     sendq_add(&all->queue, &all->lender.item);
     sendq_add(&all->queue, &all->three.items[2]);
 }
 
-static const char lending_output[] = "abcdefghijklHEAD:123456789mn";
+static const char lending_output[] = "abcdefghijklmnHEAD:123456789";
+#define BYTES_BEFORE 14u
 #define LENDING_BYTES (sizeof(lending_output) - 1)
 
+/* And what comes when it was its turn, begun or not, goes after it. */
 static void a_lent_buffer_is_carried_on_at_every_split_in_pieces_of_every_size(void **state)
 {
     (void)state;
@@ -291,27 +297,93 @@ static void a_lent_buffer_is_carried_on_at_every_split_in_pieces_of_every_size(v
                 struct lending_queue all;
                 struct fake_stream fake;
                 struct list sent;
+                struct iovec iov = {.iov_base = (char[]){'!'}, .iov_len = 1};
+                struct sendq_item late = {.iov = &iov, .iov_count = 1};
                 list_init(&sent);
                 lending_queue_init(&all, piece_max);
                 fake_init(&fake, first);
                 assert_int_equal(sendq_flush(&all.queue, &fake.stream, &sent), -EAGAIN);
                 assert_int_equal(fake.output_length, first);
+                sendq_add(&all.queue, &late);
                 fake.room = second - first;
                 assert_int_equal(sendq_flush(&all.queue, &fake.stream, &sent), -EAGAIN);
                 assert_int_equal(fake.output_length, second);
                 fake.room = 100;
                 assert_int_equal(sendq_flush(&all.queue, &fake.stream, &sent), 0);
-                assert_int_equal(fake.output_length, LENDING_BYTES);
+                assert_int_equal(fake.output_length, LENDING_BYTES + 1);
                 assert_memory_equal(fake.output, lending_output, LENDING_BYTES);
-                assert_int_equal(count_of(&sent), 4);
+                assert_int_equal(fake.output[LENDING_BYTES], '!');
+                assert_int_equal(count_of(&sent), 5);
             }
         }
     }
 }
 
+/* The one whose turn it is goes on; the other one is overtaken until it is its turn. */
+static void of_several_lent_ones_each_has_its_turn(void **state)
+{
+    (void)state;
+    struct lender lenders[2];
+    struct sendq queue;
+    struct fake_stream fake;
+    struct list sent;
+    struct iovec iov[3];
+    struct sendq_item others[3];
+    char bytes[3] = "abc";
+    list_init(&sent);
+    sendq_init(&queue);
+    fake_init(&fake, 7);
+    for (unsigned i = 0; i < 3; i++) {
+        iov[i] = (struct iovec){.iov_base = &bytes[i], .iov_len = 1};
+        others[i] = (struct sendq_item){.iov = &iov[i], .iov_count = 1};
+    }
+    lender_init(&lenders[0], 9);
+    lender_init(&lenders[1], 9);
+    lenders[1].head[0] = 'h';
+    sendq_add(&queue, &lenders[0].item);
+    sendq_add(&queue, &lenders[1].item);
+    sendq_add(&queue, &others[0]);
+    assert_int_equal(sendq_flush(&queue, &fake.stream, &sent), -EAGAIN);
+    assert_memory_equal(fake.output, "aHEAD:1", 7);
+    sendq_add(&queue, &others[1]);
+    fake.room = 8 + 1 + 5;
+    assert_int_equal(sendq_flush(&queue, &fake.stream, &sent), -EAGAIN);
+    sendq_add(&queue, &others[2]);
+    fake.room = 100;
+    assert_int_equal(sendq_flush(&queue, &fake.stream, &sent), 0);
+    assert_memory_equal(fake.output, "aHEAD:123456789bhEAD:123456789c", 31);
+    assert_int_equal(fake.output_length, 31);
+    assert_int_equal(count_of(&sent), 5);
+}
+
+static void those_that_are_overtaken_can_be_dropped_too(void **state)
+{
+    (void)state;
+    struct lending_queue all;
+    struct lender second;
+    struct fake_stream fake;
+    struct list sent, dropped;
+    list_init(&sent);
+    list_init(&dropped);
+    lending_queue_init(&all, 9);
+    lender_init(&second, 9);
+    sendq_add(&all.queue, &second.item);
+    fake_init(&fake, BYTES_BEFORE + 3);
+    assert_int_equal(sendq_flush(&all.queue, &fake.stream, &sent), -EAGAIN);
+    assert_int_equal(count_of(&sent), 3);
+    sendq_drop(&all.queue, &dropped);
+    assert_int_equal(count_of(&dropped), 2);
+    assert_true(sendq_is_empty(&all.queue));
+    list_init(&sent);
+    lending_queue_init(&all, 9);
+    fake_init(&fake, 100);
+    assert_int_equal(sendq_flush(&all.queue, &fake.stream, &sent), 0);
+    assert_memory_equal(fake.output, lending_output, LENDING_BYTES);
+}
+
 /* Refused at the first loan or a later one: what is before it is out, and what is said of the first
- * item is true; with the bytes in memory it goes on. */
-static void what_is_not_lent_any_more_goes_on_from_memory_at_the_very_byte(void **state)
+ * item is true; when it can lend again it goes on. */
+static void what_is_not_lent_for_a_while_goes_on_at_the_very_byte(void **state)
 {
     (void)state;
     for (unsigned loans = 0; loans < 9; loans++) {
@@ -323,12 +395,12 @@ static void what_is_not_lent_any_more_goes_on_from_memory_at_the_very_byte(void 
         all.lender.loans = loans;
         fake_init(&fake, 100);
         assert_int_equal(sendq_flush(&all.queue, &fake.stream, &sent), -ENODATA);
-        assert_int_equal(count_of(&sent), 2);
+        assert_int_equal(count_of(&sent), 3);
         assert_ptr_equal(sendq_first(&all.queue), &all.lender.item);
         assert_int_equal(all.queue.front_sent, loans == 0 ? 0 : 5 + loans);
-        assert_int_equal(fake.output_length, 12 + all.queue.front_sent);
+        assert_int_equal(fake.output_length, BYTES_BEFORE + all.queue.front_sent);
         assert_int_equal(sendq_flush(&all.queue, &fake.stream, &sent), -ENODATA);
-        all.lender.iov[1].iov_base = all.lender.lent;
+        all.lender.loans = UINT_MAX;
         assert_int_equal(sendq_flush(&all.queue, &fake.stream, &sent), 0);
         assert_int_equal(fake.output_length, LENDING_BYTES);
         assert_memory_equal(fake.output, lending_output, LENDING_BYTES);
@@ -349,7 +421,7 @@ static void what_is_before_a_refused_loan_waits_for_a_full_stream_as_ever(void *
     assert_int_equal(fake.output_length, 7);
     fake.room = 100;
     assert_int_equal(sendq_flush(&all.queue, &fake.stream, &sent), -ENODATA);
-    assert_int_equal(fake.output_length, 12);
+    assert_int_equal(fake.output_length, BYTES_BEFORE);
 }
 
 static void a_stream_that_breaks_in_a_loan_is_reported(void **state)
@@ -360,7 +432,7 @@ static void a_stream_that_breaks_in_a_loan_is_reported(void **state)
     struct list sent;
     list_init(&sent);
     lending_queue_init(&all, 9);
-    fake_init(&fake, 14);
+    fake_init(&fake, BYTES_BEFORE + 2);
     assert_int_equal(sendq_flush(&all.queue, &fake.stream, &sent), -EAGAIN);
     fake.failure = -EPIPE;
     assert_int_equal(sendq_flush(&all.queue, &fake.stream, &sent), -EPIPE);
@@ -375,7 +447,9 @@ int main(void)
         cmocka_unit_test(what_comes_during_a_stall_goes_out_after_it),
         cmocka_unit_test(more_buffers_than_one_call_takes_go_out_in_several),
         cmocka_unit_test(a_lent_buffer_is_carried_on_at_every_split_in_pieces_of_every_size),
-        cmocka_unit_test(what_is_not_lent_any_more_goes_on_from_memory_at_the_very_byte),
+        cmocka_unit_test(of_several_lent_ones_each_has_its_turn),
+        cmocka_unit_test(those_that_are_overtaken_can_be_dropped_too),
+        cmocka_unit_test(what_is_not_lent_for_a_while_goes_on_at_the_very_byte),
         cmocka_unit_test(what_is_before_a_refused_loan_waits_for_a_full_stream_as_ever),
         cmocka_unit_test(a_stream_that_breaks_in_a_loan_is_reported),
         cmocka_unit_test(a_broken_stream_is_reported_and_the_rest_can_be_dropped),
