@@ -18,6 +18,7 @@
 #include "block/engine.h"
 #include "block/host_files.h"
 #include "block/posix_extents.h"
+#include "block/posix_pace.h"
 
 /* What one engine operation takes at most; a longer view takes several, one after the other. */
 #define POSIX_IOVECS_MAX 64
@@ -52,6 +53,8 @@ struct posix_area {
 };
 #define POSIX_AREAS 64
 
+#define POSIX_SEEKS_BEFORE_QUICK 8
+
 struct posix_file {
     struct host_files *files;
     const struct engine_ops *engine_ops;
@@ -65,10 +68,8 @@ struct posix_file {
     /* What the file system turned out not to have; never asked for again. */
     _Atomic bool no_zero_range, no_punch_hole, no_allocate, no_seek;
 
-    /* So many quick writes must be made by a worker before the next is made in the loop. */
-    _Atomic unsigned worker_writes_due;
-    /* How many more than usual will be due when one has stopped the loop again. */
-    _Atomic unsigned worker_writes_more;
+    struct posix_pace writes; /* buffered ones */
+    struct posix_pace seeks;  /* POSIX_SEEKS_BEFORE_QUICK due at first */
 
     struct posix_area areas[POSIX_AREAS];
 
@@ -84,31 +85,6 @@ struct posix_file {
     struct posix_writer writer;
     struct posix_extents data; /* where SEEK_DATA found data */
 };
-
-/* Of those counts above: what two loops note at the same time may get lost, and costs some
- * operations more or less. */
-static inline void posix_set_count(_Atomic unsigned *count, unsigned value)
-{
-    atomic_store_explicit(count, value, memory_order_relaxed);
-}
-
-/* How many are due after a setback, `least` and *more; the next time twice as many, up to max. */
-static inline unsigned posix_back_off(_Atomic unsigned *more, unsigned least, unsigned max)
-{
-    unsigned count = atomic_load_explicit(more, memory_order_relaxed);
-    unsigned next = 2 * count + least;
-    posix_set_count(more, next < max - least ? next : max - least);
-    return least + count;
-}
-
-/* False when none is due; else there is one less. */
-static inline bool posix_take_due(_Atomic unsigned *due)
-{
-    unsigned count = atomic_load_explicit(due, memory_order_relaxed);
-    if (count > 0)
-        posix_set_count(due, count - 1);
-    return count > 0;
-}
 
 /* node->state of every driver that stands on this core begins with one. */
 static inline struct posix_file *posix_of(const struct block_node *node)

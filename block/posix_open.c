@@ -395,6 +395,7 @@ void posix_file_init(struct posix_file *file, const struct posix_opening *openin
     file->no_flush = opening->options.no_flush;
     file->unmap = opening->options.unmap;
     file->pages = opening->pages;
+    file->seeks.worker_due = POSIX_SEEKS_BEFORE_QUICK;
     posix_tail_init(&file->tail);
     posix_writer_init(&file->writer);
     posix_extents_init(&file->data);

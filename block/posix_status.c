@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What is data and what is a hole, by SEEK_DATA and SEEK_HOLE on a worker; found data is remembered
+ * What is data and what is a hole, by SEEK_DATA and SEEK_HOLE; found data is remembered
  * (posix_extents.h says why data alone), so that reading a large file from end to end does not ask
  * for each request.
+ *
+ * The kernel has most of the answers in memory, but may have to read some from the disk, ask a
+ * server, or wait for another thread's write. So a worker asks first, and the loop itself as long
+ * as that is quick (posix_pace.h): the hand-over is ten times what the two calls take, and qemu-img
+ * waits for the answer, hole by hole, before it asks for the next.
  *
  * Space that was allocated and not written yet is a hole to SEEK_DATA. It reads as zeroes, and that
  * is what counts; that it takes space is not seen from here.
@@ -10,8 +15,12 @@
 #include <errno.h>
 
 #include "block/env.h"
+#include "block/loop.h"
+#include "block/loop_backlog.h"
 #include "block/posix.h"
 #include "block/workers.h"
+
+#define QUICK_NS 200000 /* for a look at up to BLOCK_EXTENTS_MAX extents */
 
 static const struct block_extent all_data = {.length = UINT64_MAX, .flags = BLOCK_EXTENT_ALLOCATED};
 
@@ -37,9 +46,11 @@ static bool find_remembered(struct posix_file *file, uint64_t offset,
 
 struct seek_job {
     struct posix_file *file;
+    struct clock *clock;
     uint64_t offset, end; /* what is asked for */
     unsigned count_max;
     struct block_extents *extents;
+    uint64_t took_ns; /* result */
 };
 
 static int seek_again(struct posix_file *file, enum host_seek what, uint64_t offset,
@@ -93,9 +104,8 @@ static int seek_one(const struct seek_job *job, uint64_t generation, uint64_t of
 }
 
 /* What fails behind the first extent is found out when it is asked for. */
-static int seek_work(void *arg)
+static int seek_all(struct seek_job *job)
 {
-    struct seek_job *job = arg;
     uint64_t generation = posix_extents_generation(&job->file->data);
     uint64_t offset = job->offset;
     unsigned count = 0;
@@ -112,13 +122,39 @@ static int seek_work(void *arg)
     return 0;
 }
 
-/* Memory answers what it can; a worker looks for all that follows. */
+static int seek_work(void *arg)
+{
+    struct seek_job *job = arg;
+    uint64_t began_ns = job->clock->now_ns(job->clock);
+    int ret = seek_all(job);
+    job->took_ns = job->clock->now_ns(job->clock) - began_ns;
+    return ret;
+}
+
+/* Where writes are slow one of them may hold the file's lock. */
+static int co_seek(struct block_node *node, struct seek_job *job)
+{
+    struct posix_file *file = job->file;
+    int ret;
+    if (posix_is_quick(&file->seeks) && posix_is_quick(&file->writes)) {
+        ret = seek_work(job);
+        loop_count_work(loop_current(), job->took_ns);
+        posix_note_in_loop(&file->seeks, job->took_ns <= QUICK_NS);
+    } else {
+        ret = workers_co_run(node->env->workers, seek_work, job);
+        posix_note_by_worker(&file->seeks, job->took_ns <= QUICK_NS);
+    }
+    return ret;
+}
+
+/* Memory answers what it can; the host is asked for all that follows. */
 static int co_find(struct block_node *node, uint64_t offset, uint64_t length, unsigned count_max,
                    struct block_extents *extents)
 {
     struct posix_file *file = posix_of(node);
     struct seek_job job = {
         .file = file,
+        .clock = loop_clock(loop_current()),
         .offset = offset,
         .end = offset + length,
         .count_max = count_max,
@@ -132,7 +168,7 @@ static int co_find(struct block_node *node, uint64_t offset, uint64_t length, un
     if ((is_one && (count_max == 1 || extents->all[0].length == length)) ||
         atomic_load_explicit(&file->no_seek, memory_order_relaxed))
         return 0;
-    int ret = workers_co_run(node->env->workers, seek_work, &job);
+    int ret = co_seek(node, &job);
     if (ret != -EINVAL && ret != -EOPNOTSUPP)
         return ret;
     atomic_store_explicit(&file->no_seek, true, memory_order_relaxed);

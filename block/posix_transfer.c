@@ -8,16 +8,13 @@
  * takes 4 or 11 us at depth 16 and 97 us at depth 1, against 3 us for a plain pwrite into the page
  * cache (tests/bench/engine). So writes are made on the spot, 256 KiB at a time, as long as this
  * file's writes are quick. One that took longer than a millisecond (the journal is full, dirty
- * pages are being throttled) has stopped the loop for that long; from then on the file's writes
- * are made by a worker (posix_writer.c), until 64 of them in a row took less than a millisecond.
- * More than one, because a throttled writer is let through most of the time and then held for long;
- * and twice as many each time that the loop was stopped again, up to 8192, until as many went well
- * on the spot: a writer that is throttled for seconds stops the loop a few times, not a hundred.
- * The clock is the loop's, so under the simulation's clock, and with an engine that does not ask
- * for it (inline_writes_pay), nothing here depends on how fast the machine is. Many at once, and
- * the pieces of a larger one, take turns with the sends and the sockets; see loop_count_work(): a
- * write counts for its bytes, or for the nanoseconds that it took if they are more, since memory
- * that the host has to find first costs a multiple.
+ * pages are being throttled) has stopped the loop for that long; from then on a worker makes the
+ * file's writes for a while (posix_writer.c, posix_pace.h): a throttled writer is let through most
+ * of the time and then held for long. The clock is the loop's, so under the simulation's clock, and
+ * with an engine that does not ask for it (inline_writes_pay), nothing here depends on how fast the
+ * machine is. Many at once, and the pieces of a larger one, take turns with the sends and the
+ * sockets; see loop_count_work(): a write counts for its bytes, or for the nanoseconds that it took
+ * if they are more, since memory that the host has to find first costs a multiple.
  *
  * What is best for one client is not for two: where others wait for the loop (loop_is_shared()),
  * writes of more than 16 KiB go to the worker, which copies them while the loop serves on, and of
@@ -37,35 +34,11 @@
 #define SHARED_WRITE_BYTES_MAX (16 * 1024) /* where other clients wait for the loop */
 #define INLINE_READ_BYTES_MAX (64 * 1024)
 #define PAGE_BYTES 4096u
-#define QUICK_WRITES_WANTED 64
-#define QUICK_WRITES_WANTED_MAX 8192
-
-static void note_worker_write(struct posix_file *file, bool was_quick)
-{
-    unsigned more = atomic_load_explicit(&file->worker_writes_more, memory_order_relaxed);
-    if (was_quick)
-        posix_take_due(&file->worker_writes_due);
-    else
-        posix_set_count(&file->worker_writes_due, QUICK_WRITES_WANTED + more);
-}
-
-static void note_inline_write(struct posix_file *file, struct loop *loop, size_t length,
-                              const struct posix_written *written)
-{
-    loop_count_work(loop, written->took_ns > length ? written->took_ns : length);
-    if (written->was_quick)
-        posix_take_due(&file->worker_writes_more);
-    else
-        posix_set_count(&file->worker_writes_due,
-                        posix_back_off(&file->worker_writes_more, QUICK_WRITES_WANTED,
-                                       QUICK_WRITES_WANTED_MAX));
-}
 
 static bool may_write_inline(const struct posix_file *file, struct loop *loop, size_t length)
 {
     size_t length_max = loop_is_shared(loop) ? SHARED_WRITE_BYTES_MAX : INLINE_WRITE_BYTES_MAX;
-    return length <= length_max &&
-           atomic_load_explicit(&file->worker_writes_due, memory_order_relaxed) == 0;
+    return length <= length_max && posix_is_quick(&file->writes);
 }
 
 /* Of a file whose engine would rather not have its writes. */
@@ -80,10 +53,11 @@ static int64_t co_write_watched(struct block_node *node, const struct engine_op 
     loop_backlog_fell(loop, 1);
     if (may_write_inline(file, loop, length)) {
         written = posix_write_now(file->files, loop_clock(loop), op);
-        note_inline_write(file, loop, length, &written);
+        loop_count_work(loop, written.took_ns > length ? written.took_ns : length);
+        posix_note_in_loop(&file->writes, written.was_quick);
     } else {
         written = posix_writer_co_write(file, node->env->workers, op);
-        note_worker_write(file, written.was_quick);
+        posix_note_by_worker(&file->writes, written.was_quick);
     }
     return written.result;
 }

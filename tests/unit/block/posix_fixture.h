@@ -47,9 +47,9 @@ struct odd_files {
     uint32_t direct_memory;       /* and their memory */
     int direct_fd;                /* the last one opened with O_DIRECT */
     _Atomic unsigned reads, writes, seeks, syncs, fallocates, direct_writes, will_needs;
-    uint64_t needed_offset, needed_length; /* of the last will_need */
-    _Atomic pthread_t write_thread;
-    _Atomic bool write_gate; /* a write waits for `gate`, which the test made */
+    uint64_t needed_offset, needed_length;       /* of the last will_need */
+    _Atomic pthread_t write_thread, seek_thread; /* of the last one */
+    _Atomic bool write_gate;                     /* a write waits for `gate`, which the test made */
     sem_t gate;
     int open_error;      /* what opening for writing gives; 0: nothing special */
     int kind;            /* what info calls the file instead of what it is; -1: the truth */
@@ -205,6 +205,7 @@ static inline int odd_seek(struct host_files *files, int fd, enum host_seek what
 {
     struct odd_files *odd = odd_of(files);
     odd->seeks++;
+    odd->seek_thread = pthread_self();
     if (odd->no_seek)
         return -EINVAL;
     return host_files_linux.seek(files, fd, what, offset, ret_offset);

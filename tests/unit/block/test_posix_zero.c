@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Zeroes, discards and status of a file: exact to the byte, space kept or given back as asked, and
- * honest where the file system cannot. */
+/* Zeroes and discards of a file: exact to the byte, space kept or given back as asked, and honest
+ * where the file system cannot. */
 #include "tests/unit/block/posix_fixture.h"
 
 #include <time.h>
@@ -244,120 +244,6 @@ static void zeroes_and_flushes_are_carried_on_when_they_are_interrupted(void **s
     with_posix(state, interrupted_body);
 }
 
-/* --- status -------------------------------------------------------------------------------------
- */
-
-static void expect_status(struct block_node *node, uint64_t offset, uint64_t length,
-                          uint64_t expected_length, unsigned expected_flags)
-{
-    struct block_extent extent = {0};
-    assert_int_equal(node_co_status(node, offset, length, &extent), 0);
-    assert_int_equal(extent.length, expected_length);
-    assert_int_equal(extent.flags, expected_flags);
-}
-
-#define KIB 1024u
-
-static void status_body(struct posix_fixture *fixture)
-{
-    const unsigned data = BLOCK_EXTENT_ALLOCATED, hole = BLOCK_EXTENT_ZERO;
-    struct block_extent extent;
-    uint8_t bytes[64 * KIB];
-    memset(bytes, 1, sizeof(bytes));
-    make_image(fixture, 64 * KIB);
-    assert_int_equal(truncate(fixture->path, 256 * KIB), 0); /* data, then a hole to the end */
-    struct block_node *node = open_image(fixture, EXTRA("discard=unmap"));
-    expect_status(node, 0, 256 * KIB, 64 * KIB, data);
-    expect_status(node, 64 * KIB, 192 * KIB, 192 * KIB, hole);
-    expect_status(node, 100 * KIB, 10, 10, hole); /* no longer than was asked */
-    expect_status(node, 63 * KIB + 1, 2000, 1023, data);
-
-    assert_int_equal(write_at(node, 128 * KIB, bytes, sizeof(bytes)), 0);
-    expect_status(node, 64 * KIB, 192 * KIB, 64 * KIB, hole); /* a hole is never remembered */
-    expect_status(node, 128 * KIB, 10, 10, data);
-
-    unsigned seeks = fixture->odd.seeks; /* both pieces of data are known now */
-    for (unsigned at = 0; at < 64 * KIB; at += 1000) {
-        expect_status(node, at, 1000, 64 * KIB - at < 1000 ? 64 * KIB - at : 1000, data);
-        expect_status(node, 128 * KIB + at, 1, 1, data);
-    }
-    assert_int_equal(fixture->odd.seeks, seeks);
-    node_status_remembered(node, 10, 256 * KIB - 10, &extent);
-    assert_int_equal(extent.flags, data);
-    node_status_remembered(node, 70 * KIB, 100, &extent); /* not known: taken for data */
-    assert_int_equal(extent.flags, data);
-    assert_int_equal(extent.length, 100);
-    assert_int_equal(fixture->odd.seeks, seeks);
-
-    assert_int_equal(node_co_discard(node, 0, 32 * KIB, 0), 0);
-    expect_status(node, 0, 256 * KIB, 32 * KIB, hole);
-    expect_status(node, 32 * KIB, 256 * KIB - 32 * KIB, 32 * KIB, data);
-    assert_int_equal(node_co_zero(node, 128 * KIB, 64 * KIB, 0), 0);
-    expect_status(node, 64 * KIB, 192 * KIB, 192 * KIB, hole);
-    block_co_node_unref(node);
-}
-
-static void data_and_holes_are_told_apart_and_data_is_remembered(void **state)
-{
-    with_posix(state, status_body);
-}
-
-/* Data and holes of 64 KiB each by turns: more of them than one answer holds. */
-static void several_body(struct posix_fixture *fixture)
-{
-    enum { PIECE = 64 * KIB, PIECES = BLOCK_EXTENTS_MAX + 10 };
-    static uint8_t bytes[PIECE];
-    struct block_extents extents;
-    memset(bytes, 1, sizeof(bytes));
-    make_image(fixture, 0);
-    assert_int_equal(truncate(fixture->path, (off_t)PIECES * PIECE), 0);
-    struct block_node *node = open_image(fixture, NULL);
-    for (unsigned i = 0; i < PIECES; i += 2)
-        assert_int_equal(write_at(node, (uint64_t)i * PIECE, bytes, sizeof(bytes)), 0);
-    assert_int_equal(node_co_statuses(node, 100, PIECES * PIECE - 200, &extents), 0);
-    assert_int_equal(extents.count, BLOCK_EXTENTS_MAX);
-    for (unsigned i = 0; i < extents.count; i++) {
-        assert_int_equal(extents.all[i].length, i == 0 ? PIECE - 100 : PIECE);
-        assert_int_equal(extents.all[i].flags, i % 2 ? BLOCK_EXTENT_ZERO : BLOCK_EXTENT_ALLOCATED);
-    }
-    assert_int_equal(node_co_statuses(node, PIECE + 1, PIECE, &extents),
-                     0); /* to the end, no more */
-    assert_int_equal(extents.count, 2);
-    assert_int_equal(extents.all[0].length, PIECE - 1);
-    assert_int_equal(extents.all[1].length, 1);
-
-    unsigned seeks = fixture->odd.seeks; /* known data takes nobody to the file system */
-    assert_int_equal(node_co_statuses(node, 200, 1000, &extents), 0);
-    assert_int_equal(extents.count, 1);
-    assert_int_equal(fixture->odd.seeks, seeks);
-    block_co_node_unref(node);
-}
-
-static void one_look_tells_what_follows_too(void **state)
-{
-    with_posix(state, several_body);
-}
-
-static void no_seek_body(struct posix_fixture *fixture)
-{
-    struct block_extents extents;
-    make_image(fixture, 1000);
-    fixture->odd.no_seek = true;
-    struct block_node *node = open_image(fixture, NULL);
-    expect_status(node, 10, 900, 900, BLOCK_EXTENT_ALLOCATED);
-    expect_status(node, 10, 900, 900, BLOCK_EXTENT_ALLOCATED);
-    assert_int_equal(node_co_statuses(node, 10, 900, &extents), 0);
-    assert_int_equal(extents.count, 1);
-    assert_int_equal(extents.all[0].length, 900);
-    assert_int_equal(fixture->odd.seeks, 1);
-    block_co_node_unref(node);
-}
-
-static void a_file_system_without_seek_data_is_all_data_and_asked_once(void **state)
-{
-    with_posix(state, no_seek_body);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -368,9 +254,6 @@ int main(void)
         cmocka_unit_test(a_fast_zero_is_quick_or_refused_with_the_bytes_untouched),
         cmocka_unit_test(zeroes_past_the_end_make_the_file_longer),
         cmocka_unit_test(zeroes_and_flushes_are_carried_on_when_they_are_interrupted),
-        cmocka_unit_test(data_and_holes_are_told_apart_and_data_is_remembered),
-        cmocka_unit_test(one_look_tells_what_follows_too),
-        cmocka_unit_test(a_file_system_without_seek_data_is_all_data_and_asked_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
