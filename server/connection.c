@@ -203,9 +203,12 @@ static void stream_ready(struct stream *stream, unsigned events)
 {
     struct connection *connection = stream->owner;
     connection_enter(connection);
-    if (events & LOOP_WRITABLE)
+    bool is_readable = (events & LOOP_READABLE) && (connection->wanted & LOOP_READABLE);
+    if (events & LOOP_WRITABLE) {
+        is_readable |= connection_is_left_alone(connection) && may_receive(connection);
         loop_at_round_end(connection->lane->loop, &connection->send_task);
-    if ((events & LOOP_READABLE) && (connection->wanted & LOOP_READABLE)) {
+    }
+    if (is_readable) {
         bool is_wanted = intake_has_reserve(connection); /* by those who wait for its end */
         if (loop_is_backlogged(connection->lane->loop) && !is_wanted) {
             connection->passed_over++;
@@ -345,7 +348,8 @@ static void finish_stream(struct connection *connection)
 static void update_wanted(struct connection *connection)
 {
     unsigned wanted = connection->write_blocked ? LOOP_WRITABLE : 0;
-    if (may_receive(connection) && connection->passed_over < CONNECTION_PASSED_OVER_MAX)
+    if (may_receive(connection) && !connection_is_left_alone(connection) &&
+        connection->passed_over < CONNECTION_PASSED_OVER_MAX)
         wanted |= LOOP_READABLE;
     if (wanted == connection->wanted)
         return;
@@ -368,6 +372,8 @@ void connection_leave(struct connection *connection)
         finish_stream(connection);
     if (connection->stream && connection_can_resume(connection))
         post_resume(connection);
+    else if (connection->stream && connection_waits_for_pressure(connection))
+        pressure_wait(connection); /* by now nothing of its own holds it back */
     connection->holds--;
     if (connection->stream) {
         update_wanted(connection);
@@ -430,8 +436,10 @@ static void set_cost(struct connection *connection, struct server_request *reque
 static void queue_reply(struct connection *connection, struct server_request *request)
 {
     if (request->reply.send_lent) { /* it holds no memory */
+        connection->started_read_bytes -=
+            smaller(connection->started_read_bytes, request->cost_bytes);
         set_cost(connection, request, 0);
-        connection->lends_in_round = true;
+        connection->lends_in_round++;
         loop_at_round_end(connection->lane->loop, &connection->turn_task);
     }
     sendq_add(&connection->sendq, &request->reply);
@@ -483,7 +491,7 @@ static void forget_started_reads(struct loop_task *task)
     struct connection *connection = container_of(task, struct connection, turn_task);
     connection_enter(connection);
     connection->started_read_bytes = 0;
-    connection->lends_in_round = false;
+    connection->lends_in_round = 0;
     connection_leave(connection);
 }
 
@@ -544,6 +552,8 @@ static void send_at_round_end(struct loop_task *task)
     connection->write_blocked = code == -EAGAIN;
     if (code == -ENODATA)
         fetch_first(connection);
+    else if (code == -EBUSY)
+        connection_send_soon(connection);
     else if (code < 0 && code != -EAGAIN)
         connection_lose_by(connection, "cannot be sent its answers", code);
     connection_leave(connection);

@@ -34,9 +34,9 @@
  * or turned out to need the disk. What the page cache has is so read into memory that is still in
  * the processor's cache when it is sent, and used again for the next; and a client that never reads
  * costs that much. Where reads end in a later turn (a disk, tmpfs) it costs CONNECTION_BYTES_MAX.
- * A READ whose data is lent holds no memory, so it keeps nothing behind it from being started, but
- * for a round: what is lent goes out before more is read. So a BLOCK_STATUS or a small READ behind
- * many large ones is started at once, and sendq.h sends its answer before theirs.
+ * A READ whose data is lent holds no memory, so it keeps nothing behind it from being started; but
+ * one goes out before the next is begun, as long as the stream takes them. So a BLOCK_STATUS or a
+ * small READ behind many large ones is started at once, and sendq.h sends its answer before theirs.
  *
  * A request that came in part has a deadline too: its client is closed when nothing more of it came
  * for the server's stall_timeout_ms. It costs no timer a receive: one timer is set when there is
@@ -72,6 +72,9 @@ struct stream;
 #define CONNECTION_BYTES_MAX ((size_t)24 << 20)
 /* Replies to READs on their way to the stream: so many bytes are read ahead of it, no more. */
 #define CONNECTION_READ_AHEAD_BYTES ((size_t)1 << 20)
+/* READs whose data is lent that are begun in one round, where others wait for the stream already.
+ */
+#define CONNECTION_LENDS_MAX 16
 /* A part of a payload that is smaller than this is copied to the payload's own buffer. */
 #define CONNECTION_PIN_BYTES_MIN ((size_t)32 << 10)
 
@@ -128,7 +131,7 @@ struct connection {
     /* READs started in this round, and replies that wait for the stream: see may_read_on(). */
     size_t started_read_bytes;
     size_t unsent_bytes;
-    bool lends_in_round; /* a READ of this round is answered by what is lent */
+    unsigned lends_in_round; /* READs of this round that are answered by what is lent */
     struct loop_task turn_task;
 
     /* Received and not yet answered to the last byte. */

@@ -44,10 +44,16 @@ bool connection_is_paused(const struct connection *connection)
     return connection->has_held || connection->unseen.length > 0;
 }
 
+bool connection_is_left_alone(const struct connection *connection)
+{
+    return connection->write_blocked && connection->sendq.lender && !connection->lingering;
+}
+
 bool connection_is_mid_request(const struct connection *connection)
 {
     return connection->in_transmission && !connection->input_ended &&
            !connection_is_paused(connection) && !intake_waits(connection) &&
+           !connection_is_left_alone(connection) &&
            !link_is_listed(&connection->receive_task.link) && /* it is we who do not look */
            transmission_eof(&connection->transmission, connection->head_length) != NULL;
 }
@@ -64,14 +70,16 @@ static size_t held_cost_bytes(const struct connection *connection)
 /* A READ is started only while what was started in this round, and what could not be sent yet, is
  * little. At the end of the round the started ones are either sent, or wait for the disk and count
  * no more: so a slow disk still gets all the requests there are, a round's worth at a time. What is
- * lent is a round's worth by itself, and then does not count, sent or not. */
+ * lent counts for nothing; but the first that is has to go out before the next is begun, unless the
+ * stream is behind anyway. */
 static bool may_read_on(const struct connection *connection)
 {
     size_t ahead = connection->started_read_bytes + connection->unsent_bytes;
     if (connection->held.request.command != NBD_CMD_READ)
         return true;
-    if (connection->lends_in_round)
-        return false;
+    if (connection->lends_in_round > 0)
+        return connection->lends_in_round < CONNECTION_LENDS_MAX &&
+               connection->sendq.lent_count > connection->lends_in_round;
     if (ahead == 0)
         return true;
     return ahead + held_cost_bytes(connection) <= CONNECTION_READ_AHEAD_BYTES;

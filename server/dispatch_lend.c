@@ -24,6 +24,7 @@
 #include "server/dispatch_lend.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "block/block.h"
 #include "block/buffer.h"
@@ -67,6 +68,9 @@ bool dispatch_try_lend(struct server_request *request)
     return true;
 }
 
+/* Buffers that a fetched piece goes out with. */
+#define BEFORE_FETCHED_MAX 8
+
 /* --- sending ------------------------------------------------------------------------------------
  */
 
@@ -95,27 +99,26 @@ static size_t hand_to_stream(struct block_loan *loan, int fd, uint64_t host_offs
     return taken;
 }
 
-/* What was fetched of it. */
+/* What was fetched of it, in one call with what is before; but for very much of that, which then
+ * goes alone. */
 static ssize_t send_fetched(const struct server_request *request, size_t skip,
                             const struct sending *sending, bool *ret_full)
 {
-    struct stream *stream = sending->stream;
-    size_t at = skip - request->fetched_from;
-    struct iovec piece = {.iov_base = (char *)request->buffer + at,
-                          .iov_len = request->buffer_length - at};
-    ssize_t before = 0;
-    if (sending->before_count > 0)
-        before = stream->ops->writev(stream, sending->before, sending->before_count);
-    if (before < 0)
-        return before;
-    *ret_full = (size_t)before < sending->before_bytes;
-    if (*ret_full)
-        return before;
-    ssize_t written = stream->ops->writev(stream, &piece, 1);
-    *ret_full = written < (ssize_t)piece.iov_len;
-    if (written < 0)
-        return before > 0 ? before : written; /* the next call tells what is wrong */
-    return before + written;
+    struct iovec iov[BEFORE_FETCHED_MAX + 1];
+    unsigned count = sending->before_count;
+    size_t bytes = sending->before_bytes;
+    const struct iovec *all = sending->before;
+    if (count <= BEFORE_FETCHED_MAX) {
+        size_t at = skip - request->fetched_from;
+        memcpy(iov, sending->before, count * sizeof(*iov));
+        iov[count] = (struct iovec){.iov_base = (char *)request->buffer + at,
+                                    .iov_len = request->buffer_length - at};
+        bytes += iov[count++].iov_len;
+        all = iov;
+    }
+    ssize_t written = sending->stream->ops->writev(sending->stream, all, count);
+    *ret_full = written < (ssize_t)bytes;
+    return written;
 }
 
 static bool is_fetched(const struct server_request *request, size_t skip)

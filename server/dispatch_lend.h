@@ -27,7 +27,7 @@ static inline bool dispatch_may_lend(struct server_request *request)
 size_t dispatch_unfetched_bytes(const struct server_request *request);
 
 /* Reads so many of them into a buffer; then request->fetched() is called, from inside this or
- * later. On failure the reply is as it was. */
+ * later. On failure the reply is as it was, and of the buffer nothing is known. */
 void dispatch_fetch(struct server_request *request, size_t length);
 
 #endif

@@ -13,8 +13,11 @@
  * longer than the stall limit has those closed that took nothing of their answers for as long;
  * writes that do not go on are closed by their own connections' stall limit.
  *
- * So the lane holds at most lane->request_bytes_max, or one request, and PRESSURE_SMALL_BYTES a
- * connection. On the lane's loop.
+ * What was to be lent and has to be read after all (server/dispatch_lend.h) is read in pieces of
+ * PRESSURE_SMALL_BYTES, one at a time of a connection, and does not wait.
+ *
+ * So the lane holds at most lane->request_bytes_max, or one request, and twice PRESSURE_SMALL_BYTES
+ * a connection. On the lane's loop.
  */
 
 #include <stdbool.h>

@@ -13,6 +13,7 @@ void sendq_init(struct sendq *queue)
     list_init(&queue->lent);
     queue->front_sent = 0;
     queue->lender = NULL;
+    queue->lent_count = 0;
 }
 
 /* The turn of the next one with a lent buffer has come. */
@@ -21,6 +22,7 @@ static void admit_lender(struct sendq *queue)
     struct list_link *link = list_pop(&queue->lent);
     if (!link)
         return;
+    queue->lent_count--;
     list_append(&queue->items, link);
     queue->lender = container_of(link, struct sendq_item, link);
 }
@@ -112,7 +114,7 @@ static int send_buffers(struct sendq *queue, struct stream *stream, const struct
 
 /* The same for buffers with a lent one behind them; 0 also when more of that is to be lent. */
 static int send_with_lent(struct sendq *queue, struct stream *stream, const struct iovec *iov,
-                          const struct gathered *all, struct list *sent)
+                          const struct gathered *all, struct list *sent, size_t *lent_bytes)
 {
     bool full = false;
     ssize_t written =
@@ -128,17 +130,21 @@ static int send_with_lent(struct sendq *queue, struct stream *stream, const stru
         return (int)written;
     assert(written > 0);
     advance(queue, (size_t)written, sent);
+    *lent_bytes += (size_t)written;
     return full ? -EAGAIN : 0;
 }
 
 int sendq_flush(struct sendq *queue, struct stream *stream, struct list *sent)
 {
     struct iovec iov[IOV_MAX];
+    size_t lent_bytes = 0;
     while (!sendq_is_empty(queue)) {
+        if (lent_bytes >= SENDQ_LENT_BYTES_MAX)
+            return -EBUSY;
         if (!queue->lender)
             admit_lender(queue);
         struct gathered all = gather(queue, iov);
-        int code = all.lender ? send_with_lent(queue, stream, iov, &all, sent)
+        int code = all.lender ? send_with_lent(queue, stream, iov, &all, sent, &lent_bytes)
                               : send_buffers(queue, stream, iov, all.count, all.bytes, sent);
         if (code < 0)
             return code;
@@ -152,4 +158,5 @@ void sendq_drop(struct sendq *queue, struct list *dropped)
     list_move_all(dropped, &queue->lent);
     queue->front_sent = 0;
     queue->lender = NULL;
+    queue->lent_count = 0;
 }

@@ -41,6 +41,7 @@ struct sendq {
     size_t front_sent;         /* bytes of the first item that are out already */
     struct sendq_item *lender; /* the one of the items with a lent buffer, or NULL */
     struct list lent;          /* the other items with one, in order */
+    unsigned lent_count;       /* those */
 };
 
 void sendq_init(struct sendq *queue);
@@ -53,6 +54,7 @@ static inline bool sendq_is_empty(const struct sendq *queue)
 static inline void sendq_add(struct sendq *queue, struct sendq_item *item)
 {
     list_append(item->send_lent ? &queue->lent : &queue->items, &item->link);
+    queue->lent_count += item->send_lent ? 1 : 0;
 }
 
 /* After a flush that returned -ENODATA: the one that it is about. */
@@ -61,10 +63,14 @@ static inline struct sendq_item *sendq_first(const struct sendq *queue)
     return container_of(queue->items.head.next, struct sendq_item, link);
 }
 
+/* So many lent bytes go out in one flush, or one loan: who reads as fast as they come keeps the
+ * loop from nobody. */
+#define SENDQ_LENT_BYTES_MAX ((size_t)1 << 20)
+
 /* Writes what the stream takes, and appends the items that are out whole to `sent`. 0: the queue is
- * empty; -EAGAIN: more when the stream can be written again; -ENODATA: everything before the first
- * item is out, front_sent bytes of it are, and it goes on when it can lend again; else the stream
- * is broken. */
+ * empty; -EAGAIN: more when the stream can be written again; -EBUSY: more in the next round;
+ * -ENODATA: everything before the first item is out, front_sent bytes of it are, and it goes on
+ * when it can lend again; else the stream is broken. */
 int sendq_flush(struct sendq *queue, struct stream *stream, struct list *sent);
 
 /* Gives up what waits: appends all items to `dropped`. */

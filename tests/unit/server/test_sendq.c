@@ -381,6 +381,44 @@ static void those_that_are_overtaken_can_be_dropped_too(void **state)
     assert_memory_equal(fake.output, lending_output, LENDING_BYTES);
 }
 
+/* One whose lent bytes are many, and go to nobody. */
+static ssize_t lend_many(struct sendq_item *item, size_t skip, struct stream *stream,
+                         const struct iovec *before, unsigned before_count, bool *ret_full)
+{
+    size_t before_bytes = 0;
+    (void)stream;
+    for (unsigned i = 0; i < before_count; i++)
+        before_bytes += before[i].iov_len;
+    *ret_full = false;
+    return (ssize_t)(before_bytes + item->iov[1].iov_len - skip);
+}
+
+/* A stream that takes everything; the others of the loop have their turn all the same. */
+static void a_flush_ends_where_it_has_lent_enough(void **state)
+{
+    (void)state;
+    enum { ITEMS = 10, LENT_BYTES = SENDQ_LENT_BYTES_MAX / 4 };
+    struct iovec iov[2] = {{.iov_base = (char[]){'h'}, .iov_len = 1}, {.iov_len = LENT_BYTES}};
+    struct sendq_item items[ITEMS];
+    struct sendq queue;
+    struct fake_stream fake;
+    struct list sent;
+    list_init(&sent);
+    sendq_init(&queue);
+    fake_init(&fake, SIZE_MAX);
+    for (unsigned i = 0; i < ITEMS; i++) {
+        items[i] = (struct sendq_item){.iov = iov, .iov_count = 2, .send_lent = lend_many};
+        sendq_add(&queue, &items[i]);
+    }
+    assert_int_equal(sendq_flush(&queue, &fake.stream, &sent), -EBUSY);
+    assert_int_equal(count_of(&sent), 4);
+    assert_int_equal(sendq_flush(&queue, &fake.stream, &sent), -EBUSY);
+    assert_int_equal(count_of(&sent), 8);
+    assert_int_equal(sendq_flush(&queue, &fake.stream, &sent), 0);
+    assert_int_equal(count_of(&sent), ITEMS);
+    assert_true(sendq_is_empty(&queue));
+}
+
 /* Refused at the first loan or a later one: what is before it is out, and what is said of the first
  * item is true; when it can lend again it goes on. */
 static void what_is_not_lent_for_a_while_goes_on_at_the_very_byte(void **state)
@@ -449,6 +487,7 @@ int main(void)
         cmocka_unit_test(a_lent_buffer_is_carried_on_at_every_split_in_pieces_of_every_size),
         cmocka_unit_test(of_several_lent_ones_each_has_its_turn),
         cmocka_unit_test(those_that_are_overtaken_can_be_dropped_too),
+        cmocka_unit_test(a_flush_ends_where_it_has_lent_enough),
         cmocka_unit_test(what_is_not_lent_for_a_while_goes_on_at_the_very_byte),
         cmocka_unit_test(what_is_before_a_refused_loan_waits_for_a_full_stream_as_ever),
         cmocka_unit_test(a_stream_that_breaks_in_a_loan_is_reported),
