@@ -70,6 +70,8 @@ struct posix_file {
 
     struct posix_pace writes; /* buffered ones */
     struct posix_pace seeks;  /* POSIX_SEEKS_BEFORE_QUICK due at first */
+    /* Writes and fallocates that are not made in a loop: they have the file's lock meanwhile. */
+    _Atomic unsigned changes_under_way;
 
     struct posix_area areas[POSIX_AREAS];
 

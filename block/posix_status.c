@@ -6,14 +6,17 @@
  *
  * The kernel has most of the answers in memory, but may have to read some from the disk, ask a
  * server, or wait for another thread's write. So a worker asks first, and the loop itself as long
- * as that is quick (posix_pace.h): the hand-over is ten times what the two calls take, and qemu-img
- * waits for the answer, hole by hole, before it asks for the next.
+ * as that is quick (posix_pace.h) and no thread of ours changes the file: the hand-over is ten
+ * times what the two calls take, and qemu-img waits for the answer, hole by hole, before it asks
+ * for the next. Many at once take turns with the sends and the sockets, as writes do
+ * (posix_transfer.c).
  *
  * Space that was allocated and not written yet is a hole to SEEK_DATA. It reads as zeroes, and that
  * is what counts; that it takes space is not seen from here.
  */
 #include <errno.h>
 
+#include "block/coroutine.h"
 #include "block/env.h"
 #include "block/loop.h"
 #include "block/loop_backlog.h"
@@ -131,14 +134,24 @@ static int seek_work(void *arg)
     return ret;
 }
 
-/* Where writes are slow one of them may hold the file's lock. */
+static bool may_seek_in_loop(const struct posix_file *file)
+{
+    return posix_is_quick(&file->seeks) &&
+           atomic_load_explicit(&file->changes_under_way, memory_order_relaxed) == 0;
+}
+
 static int co_seek(struct block_node *node, struct seek_job *job)
 {
     struct posix_file *file = job->file;
+    struct loop *loop = loop_current();
     int ret;
-    if (posix_is_quick(&file->seeks) && posix_is_quick(&file->writes)) {
+    loop_backlog_grew(loop);
+    while (may_seek_in_loop(file) && !loop_has_room(loop))
+        coroutine_co_pause();
+    loop_backlog_fell(loop, 1);
+    if (may_seek_in_loop(file)) {
         ret = seek_work(job);
-        loop_count_work(loop_current(), job->took_ns);
+        loop_count_work(loop, job->took_ns);
         posix_note_in_loop(&file->seeks, job->took_ns <= QUICK_NS);
     } else {
         ret = workers_co_run(node->env->workers, seek_work, job);

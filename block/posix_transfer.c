@@ -41,6 +41,24 @@ static bool may_write_inline(const struct posix_file *file, struct loop *loop, s
     return length <= length_max && posix_is_quick(&file->writes);
 }
 
+/* Not in the loop. */
+static int64_t co_change(struct posix_file *file, struct engine *engine, struct engine_op *op)
+{
+    atomic_fetch_add_explicit(&file->changes_under_way, 1, memory_order_relaxed);
+    int64_t result = engine_co_run(engine, op);
+    atomic_fetch_sub_explicit(&file->changes_under_way, 1, memory_order_relaxed);
+    return result;
+}
+
+static struct posix_written co_write_by_worker(struct block_node *node, const struct engine_op *op)
+{
+    struct posix_file *file = posix_of(node);
+    atomic_fetch_add_explicit(&file->changes_under_way, 1, memory_order_relaxed);
+    struct posix_written written = posix_writer_co_write(file, node->env->workers, op);
+    atomic_fetch_sub_explicit(&file->changes_under_way, 1, memory_order_relaxed);
+    return written;
+}
+
 /* Of a file whose engine would rather not have its writes. */
 static int64_t co_write_watched(struct block_node *node, const struct engine_op *op, size_t length)
 {
@@ -56,7 +74,7 @@ static int64_t co_write_watched(struct block_node *node, const struct engine_op 
         loop_count_work(loop, written.took_ns > length ? written.took_ns : length);
         posix_note_in_loop(&file->writes, written.was_quick);
     } else {
-        written = posix_writer_co_write(file, node->env->workers, op);
+        written = co_write_by_worker(node, op);
         posix_note_by_worker(&file->writes, written.was_quick);
     }
     return written.result;
@@ -103,8 +121,12 @@ static int64_t co_transfer(struct block_node *node, enum engine_op_kind kind, in
     bool is_small = length <= INLINE_WRITE_BYTES_MAX; /* else it is the engine's after all */
     int64_t result;
     do {
-        result =
-            watched && is_small ? co_write_watched(node, &op, length) : engine_co_run(engine, &op);
+        if (watched && is_small)
+            result = co_write_watched(node, &op, length);
+        else if (kind == ENGINE_WRITE)
+            result = co_change(file, engine, &op);
+        else
+            result = engine_co_run(engine, &op);
     } while (result == -EINTR);
     return result;
 }
@@ -156,11 +178,13 @@ int posix_co_write_range(struct block_node *node, int fd, uint32_t alignment, ui
 
 int posix_co_operation(struct block_node *node, const struct engine_op *op)
 {
-    struct engine *engine = block_env_engine(node->env, posix_of(node)->engine_ops);
+    struct posix_file *file = posix_of(node);
+    struct engine *engine = block_env_engine(node->env, file->engine_ops);
     int64_t result;
     do {
         struct engine_op again = *op;
-        result = engine_co_run(engine, &again);
+        result = op->kind == ENGINE_FALLOCATE ? co_change(file, engine, &again)
+                                              : engine_co_run(engine, &again);
     } while (result == -EINTR);
     return (int)result;
 }

@@ -3,9 +3,9 @@
 #define BLOCK_WORKERS_H
 
 /*
- * The one pool of threads for what cannot be made asynchronous: open, lseek, ioctl, name lookup,
- * inflate, and all of engine_threads. Threads start when there is work for them, up to the maximum,
- * and leave after a time without.
+ * The one pool of threads for what cannot be made asynchronous: open, lseek where it is slow,
+ * ioctl, name lookup, inflate, and all of engine_threads. Threads start when there is work for
+ * them, up to the maximum, and leave after a time without.
  *
  * The pool is behind a table, so that in the simulation a job runs at once and its end is told at a
  * seeded later turn.

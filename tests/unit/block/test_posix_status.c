@@ -188,30 +188,84 @@ static void of_a_new_file_a_worker_finds_out_how_quick_it_is(void **state)
     posix_fixture_clock = &clock_monotonic;
 }
 
-/* A write that is slow has the file's lock meanwhile. */
-static void writes_body(struct posix_fixture *fixture)
+/* A write that a worker makes has the file's lock meanwhile. */
+static void writer_entry(void *arg)
 {
     static uint8_t bytes[4 * KIB];
+    struct block_node *node = arg;
+    assert_int_equal(write_at(node, 0, bytes, sizeof(bytes)), 0);
+}
+
+static void writes_body(struct posix_fixture *fixture)
+{
+    struct odd_files *odd = &fixture->odd;
     make_image(fixture, 64 * KIB);
     assert_int_equal(truncate(fixture->path, 256 * KIB), 0);
     struct block_node *node = open_image(fixture, NULL);
     expect_by_worker(fixture, node, LOOKS_BEFORE_QUICK);
     fake_step_ns = 2 * NS_PER_MS;
-    assert_int_equal(write_at(node, 0, bytes, sizeof(bytes)), 0);
-    assert_false(look_is_in_loop(fixture, node, QUICK_STEP_NS));
-    fake_step_ns = QUICK_STEP_NS;
-    for (unsigned i = 0; i < QUICK_LOOKS_WANTED; i++)
-        assert_int_equal(write_at(node, 0, bytes, sizeof(bytes)), 0);
+    writer_entry(node); /* too slow for the loop: a worker makes the next */
     assert_true(look_is_in_loop(fixture, node, QUICK_STEP_NS));
+
+    assert_int_equal(sem_init(&odd->gate, 0, 0), 0);
+    odd->write_gate = true;
+    unsigned writes = odd->writes;
+    assert_int_equal(coroutine_start(fixture->loop, writer_entry, node), 0);
+    while (odd->writes == writes)
+        coroutine_co_pause(); /* until it is at the gate */
+    assert_false(look_is_in_loop(fixture, node, QUICK_STEP_NS));
+    odd->write_gate = false;
+    sem_post(&odd->gate);
+    while (!look_is_in_loop(fixture, node, QUICK_STEP_NS))
+        coroutine_co_pause();
+    sem_destroy(&odd->gate);
     block_co_node_unref(node);
 }
 
-static void nor_is_it_while_writes_are_slow(void **state)
+static void nor_is_it_while_another_thread_changes_the_file(void **state)
 {
     void *engine = (void *)&engine_threads; /* whose writes are made in the loop */
     (void)state;
     posix_fixture_clock = &fake_clock;
     with_posix(&engine, writes_body);
+    posix_fixture_clock = &clock_monotonic;
+}
+
+struct round_count {
+    unsigned rounds;
+    bool is_over;
+};
+
+static void count_rounds(void *arg)
+{
+    struct round_count *count = arg;
+    for (coroutine_co_pause(); !count->is_over; coroutine_co_pause())
+        count->rounds++;
+}
+
+/* Quick each, and together a long time. */
+static void turns_body(struct posix_fixture *fixture)
+{
+    enum { LOOKS = 100 };
+    struct round_count count = {.rounds = 0};
+    make_image(fixture, 64 * KIB);
+    assert_int_equal(truncate(fixture->path, 256 * KIB), 0);
+    struct block_node *node = open_image(fixture, NULL);
+    expect_by_worker(fixture, node, LOOKS_BEFORE_QUICK);
+    assert_int_equal(coroutine_start(fixture->loop, count_rounds, &count), 0);
+    for (unsigned i = 0; i < LOOKS; i++)
+        assert_true(look_is_in_loop(fixture, node, 190000));
+    count.is_over = true;
+    coroutine_co_pause();
+    coroutine_co_pause();
+    assert_in_range(count.rounds, LOOKS / 8, LOOKS);
+    block_co_node_unref(node);
+}
+
+static void looks_take_turns_with_other_work(void **state)
+{
+    posix_fixture_clock = &fake_clock;
+    with_posix(state, turns_body);
     posix_fixture_clock = &clock_monotonic;
 }
 
@@ -223,7 +277,8 @@ int main(void)
         cmocka_unit_test(a_file_system_without_seek_data_is_all_data_and_asked_once),
         cmocka_unit_test(a_host_is_asked_in_the_loop_while_it_is_quick),
         cmocka_unit_test(of_a_new_file_a_worker_finds_out_how_quick_it_is),
-        cmocka_unit_test(nor_is_it_while_writes_are_slow),
+        cmocka_unit_test(nor_is_it_while_another_thread_changes_the_file),
+        cmocka_unit_test(looks_take_turns_with_other_work),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
