@@ -272,12 +272,14 @@ static int move_sorted(struct finish *finish, struct run run, unsigned bits)
  * As where there are the refcount blocks of the whole file and then some L2 tables.
  */
 
-/* The leaves that rise from begin to end; the run is what comes behind them. */
+/* The leaves that rise from begin to end, of a run that falls somewhere; it is what comes behind
+ * them then. */
 static struct run cut_rising(struct run *run)
 {
     struct run rising = {.oldest = NULL};
     struct owned_leaf *last = NULL;
-    for (struct owned_leaf *leaf = run->oldest; leaf; leaf = leaf->next_free) {
+    for (struct owned_leaf *leaf = run->oldest;; leaf = leaf->next_free) {
+        assert(leaf);
         struct order order = {0, 0};
         uint32_t count = owned_leaf_count(leaf);
         for (uint32_t i = 1; i < count; i++)
@@ -314,7 +316,7 @@ static int push_leaf_among(struct finish *finish, const struct owned_leaf *leaf,
     const uint32_t count = owned_leaf_count(leaf);
     uint32_t at = 0, end = 0;
     int ret = 0;
-    while (at < count && ret == 0) {
+    while (ret == 0) {
         uint32_t other = *other_count > 0 ? **others : UINT32_MAX;
         while (end < count && leaf->plain[end] <= other)
             end++;
@@ -368,20 +370,21 @@ static int split(struct finish *finish, struct run run, unsigned bits)
         split_bits++;
     uint32_t mask = (UINT32_C(1) << split_bits) - 1;
     unsigned shift = OWNED_TAG_BITS + bits - split_bits;
-    int ret = enlarge_pile(finish, mask + 1, bits - split_bits);
+    if (enlarge_pile(finish, mask + 1, bits - split_bits) < 0)
+        return -ENOMEM;
     struct pile *top = finish->pile + finish->pile_count - 1;
-    for (; run.oldest && ret == 0; give_first(finish, &run)) {
+    for (; run.oldest; give_first(finish, &run)) {
         uint32_t count = owned_leaf_count(run.oldest);
-        for (uint32_t i = 0; i < count && ret == 0; i++) {
+        for (uint32_t i = 0; i < count; i++) {
             uint32_t word = run.oldest->plain[i];
             struct pile *to = top - (word >> shift & mask);
-            if (owned_part_is_full(&to->part))
-                ret = owned_part_enlarge(finish->pool, &to->part, &to->oldest);
-            if (ret == 0)
-                *to->part.next++ = word;
+            if (owned_part_is_full(&to->part) &&
+                owned_part_enlarge(finish->pool, &to->part, &to->oldest) < 0)
+                return -ENOMEM;
+            *to->part.next++ = word;
         }
     }
-    return ret;
+    return 0;
 }
 
 static int move_run(struct finish *finish, struct run run, unsigned bits)

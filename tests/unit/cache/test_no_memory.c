@@ -329,6 +329,65 @@ static void a_share_without_memory_says_so(void **state)
     assert_true(fail_at > 20);
 }
 
+/* So many in one part that hardly a leaf is left of the chunks they took (of 1023), and to part
+ * them again needs one. */
+#define CROWD 127000u
+#define CROWD_OTHERS 1000u
+#define CROWD_STEP 1000u
+
+/* In no order; or every other cluster, and then some in no order that lie among the first. */
+static uint64_t place_in_crowd(bool rises, uint64_t nth)
+{
+    if (!rises)
+        return nth * 7919 % CROWD * CROWD_STEP;
+    const uint64_t rising = CROWD - CROWD_OTHERS;
+    return nth < rising ? nth * 2 : (nth - rising) * 7919 % CROWD_OTHERS * 250 + 1;
+}
+
+static void check_crowd(const struct owned *owned, bool rises)
+{
+    uint64_t found = 0, where;
+    for (uint64_t i = 0; i < CROWD; i++)
+        assert_int_equal(owned_by(owned, place_in_crowd(rises, i)), OWNER);
+    for (uint64_t at = 0; owned_first(owned, at, OWNED_CLUSTERS_MAX - at, &where); at = where + 1)
+        found++;
+    assert_int_equal(found, CROWD);
+}
+
+/* The fail_at-th allocation of bringing them to their places fails. */
+static int finish_crowd(bool rises, uint64_t fail_at)
+{
+    struct owned *owned;
+    struct owned_filler filler;
+    assert_int_equal(owned_new(&owned), 0);
+    owned_filler_init(&filler, owned, UINT64_C(1) << 41);
+    for (uint64_t i = 0; i < CROWD; i++)
+        assert_int_equal(owned_filler_add(&filler, place_in_crowd(rises, i), 1, OWNER), 0);
+    crash_no_memory_arm(fail_at, false);
+    int ret = owned_filler_finish(&filler);
+    assert_int_equal(crash_no_memory_failed(), ret < 0 ? 1 : 0);
+    crash_no_memory_disarm();
+    owned_filler_fini(&filler);
+    if (ret == 0)
+        check_crowd(owned, rises);
+    owned_free(owned);
+    return ret;
+}
+
+/* Parted again, or merged. */
+static void a_part_with_many_without_memory_says_so(void **state)
+{
+    (void)state;
+    for (unsigned rises = 0; rises < 2; rises++) {
+        uint64_t fail_at = 1;
+        int ret;
+        while ((ret = finish_crowd(rises, fail_at)) == -ENOMEM)
+            fail_at++;
+        assert_int_equal(ret, 0);
+        assert_true(fail_at > 10);
+    }
+}
+
 static void as_many_chunks_are_made_as_there_is_memory_for(void **state)
 {
     (void)state;
@@ -355,6 +414,7 @@ int main(void)
         cmocka_unit_test(what_cannot_be_added_changes_nothing),
         cmocka_unit_test(a_fill_without_memory_says_so),
         cmocka_unit_test(a_share_without_memory_says_so),
+        cmocka_unit_test(a_part_with_many_without_memory_says_so),
         cmocka_unit_test(as_many_chunks_are_made_as_there_is_memory_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
