@@ -298,6 +298,65 @@ static void a_part_may_rise_but_for_its_end(void **state)
     }
 }
 
+#define AMONG_STEP 10u
+#define AMONG_ROW (5001u * AMONG_STEP + 2) /* what rises around it is in the middle of a leaf */
+
+/* Every tenth cluster, and then a row that begins between two of them. Returns what finishing says.
+ */
+static int finish_with_row(struct fill *fill, uint64_t row_count)
+{
+    begin(fill, UINT64_C(1) << 41);
+    for (uint64_t i = 0; i < 100000; i++)
+        add(fill, i * AMONG_STEP, 1, 1);
+    add(fill, AMONG_ROW, row_count, 2);
+    return owned_filler_finish(&fill->filler);
+}
+
+/* A row has two words: what rises comes between them, or does not. */
+static void a_row_may_lie_among_what_rises(void **state)
+{
+    (void)state;
+    struct fill fill;
+    assert_int_equal(finish_with_row(&fill, 8), 0);
+    for (uint64_t at = 0; at < 100000 * AMONG_STEP; at++) {
+        unsigned owner = at % AMONG_STEP == 0                    ? 1
+                         : at >= AMONG_ROW && at < AMONG_ROW + 8 ? 2
+                                                                 : OWNED_NOBODY;
+        assert_int_equal(owned_by(fill.owned, at), owner);
+    }
+    end(&fill);
+    assert_int_equal(finish_with_row(&fill, 11), -EEXIST);
+    assert_int_equal(fill.filler.conflict.cluster_index, AMONG_ROW + 8);
+    assert_int_equal(fill.filler.conflict.owners[0], 1);
+    assert_int_equal(fill.filler.conflict.owners[1], 2);
+    end(&fill);
+}
+
+/* So many that it is parted into as many as there can be, which are larger than others then. What
+ * this takes meanwhile is what owned.h says. */
+static void a_part_may_have_millions(void **state)
+{
+    (void)state;
+    struct fill fill;
+    const uint64_t count = UINT64_C(1) << 21, step = SEGMENT / count;
+    uint64_t at = 0, where, found = 0;
+    begin(&fill, UINT64_C(1) << 41);
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t nth = i * 7919 % count;
+        add(&fill, 2 * SEGMENT + nth * step, 1, 1 + (unsigned)(nth % 7));
+    }
+    assert_int_equal(owned_filler_finish(&fill.filler), 0);
+    assert_in_range(owned_bytes(fill.owned), count * 4, count * 5 + (5 << 20));
+    for (unsigned owner; (owner = owned_first(fill.owned, at, OWNED_CLUSTERS_MAX - at, &where));
+         at = where + 1, found++) {
+        if (where != 2 * SEGMENT + found * step || owner != 1 + found % 7)
+            fail_msg("the %lluth is %llu, of %u", (unsigned long long)found,
+                     (unsigned long long)where, owner);
+    }
+    assert_int_equal(found, count);
+    end(&fill);
+}
+
 /* However large the file is: there is no end to what it may cost otherwise. */
 static void what_lies_too_far_away_is_refused(void **state)
 {
@@ -414,6 +473,8 @@ int main(void)
         cmocka_unit_test(a_part_is_sorted_by_all_its_bits),
         cmocka_unit_test(a_part_with_many_is_parted_again),
         cmocka_unit_test(a_part_may_rise_but_for_its_end),
+        cmocka_unit_test(a_row_may_lie_among_what_rises),
+        cmocka_unit_test(a_part_may_have_millions),
         cmocka_unit_test(what_lies_too_far_away_is_refused),
         cmocka_unit_test(memory_is_supplied_where_there_are_many),
         cmocka_unit_test(memory_is_supplied_as_it_is_used),

@@ -392,6 +392,66 @@ static void co_settling_waits_for_a_round_in_the_background(struct cache_fixture
 }
 CACHE_LOG_TEST(settling_waits_for_a_round_in_the_background)
 
+/* Full by half, and somebody asks for a table: a round in the background that waits to write. */
+static void co_hold_a_round_of_the_log(struct cache_fixture *fixture)
+{
+    memory_disk_hold(&fixture->block.disk, 1u << MEMORY_WRITE);
+    co_store_often(fixture, RING_BYTES / STORE_BYTES / 2);
+    co_store_often(fixture, 0);
+    memory_disk_co_wait_held(&fixture->block.disk, 1);
+}
+
+struct filling {
+    struct cache_after after;
+    struct cache_fixture *fixture;
+};
+
+static void co_fill_after(struct cache_after *after)
+{
+    co_hold_a_round_of_the_log(container_of(after, struct filling, after)->fixture);
+}
+
+/* The settler's own round is done, and what waited for it made the log want one more. */
+static void co_settling_waits_for_what_its_round_began(struct cache_fixture *fixture)
+{
+    struct group group;
+    struct filling filling = {.after = {.co_run = co_fill_after}, .fixture = fixture};
+    co_change_u64(fixture, LOW, 1, 5);
+    pthread_mutex_lock(&fixture->monitor);
+    cache_after_durable(fixture->cache, &filling.after);
+    pthread_mutex_unlock(&fixture->monitor);
+    group_init(&group, fixture->block.loop);
+    group_start(&group, settle_main, fixture->cache);
+    memory_disk_co_wait_held(&fixture->block.disk, 1);
+    for (unsigned turns = 0; turns < 50; turns++)
+        coroutine_co_pause();
+    assert_int_equal(disk_u64(fixture, LOW, 1), 5);
+    assert_int_equal(rounds_of(fixture), 1);
+    assert_int_equal(group.running, 1);
+    memory_disk_release(&fixture->block.disk);
+    group_co_wait(&group);
+    assert_int_equal(rounds_of(fixture), 2);
+    assert_int_equal(log_content(cache_redo), REDO_EMPTY);
+    assert_int_equal(disk_u64(fixture, LOW, 0), RING_BYTES / STORE_BYTES / 2);
+}
+CACHE_LOG_TEST(settling_waits_for_what_its_round_began)
+
+/* The round in the background ends as others do; nobody looks at the log again. */
+static void co_a_log_may_be_taken_away_in_its_round(struct cache_fixture *fixture)
+{
+    co_hold_a_round_of_the_log(fixture);
+    pthread_mutex_lock(&fixture->monitor);
+    cache_attach_redo(fixture->cache, NULL);
+    pthread_mutex_unlock(&fixture->monitor);
+    memory_disk_release(&fixture->block.disk);
+    assert_int_equal(cache_co_settle(fixture->cache), 0);
+    assert_int_equal(rounds_of(fixture), 2); /* of which the second found nothing to do */
+    assert_int_equal(disk_u64(fixture, LOW, 0), RING_BYTES / STORE_BYTES / 2);
+    assert_int_equal(log_content(cache_redo), REDO_CHANGES);
+    assert_int_equal(log_counters(cache_redo).live_bytes, RING_BYTES / 2);
+}
+CACHE_LOG_TEST(a_log_may_be_taken_away_in_its_round)
+
 static void co_a_broken_log_is_healed_without_a_flush(struct cache_fixture *fixture)
 {
     co_store_often(fixture, RING_BYTES / STORE_BYTES + 1);
@@ -515,6 +575,8 @@ int main(void)
         cmocka_unit_test(a_flush_trims_when_nothing_is_dirty),
         cmocka_unit_test(a_round_is_started_at_half_full),
         cmocka_unit_test(settling_waits_for_a_round_in_the_background),
+        cmocka_unit_test(settling_waits_for_what_its_round_began),
+        cmocka_unit_test(a_log_may_be_taken_away_in_its_round),
         cmocka_unit_test(a_broken_log_is_healed_without_a_flush),
         cmocka_unit_test(a_log_that_breaks_in_a_round_is_healed_by_the_next),
         cmocka_unit_test(a_log_is_not_filled_with_rounds_that_fail),
