@@ -335,15 +335,20 @@ void qcow2_redo_beat_of(const struct qcow2_redo *redo)
 /* --- who only reads -----------------------------------------------------------------------------
  */
 
+/* Where there is no memory to look, something is: who believed that nothing is would write, and
+ * what is left would be replayed below it. */
 bool qcow2_redo_co_is_left(const struct qcow2_image *image)
 {
     struct kept_memory *kept = NULL;
     struct redo *log = NULL;
-    if (!has_bit(image) ||
-        node_co_keep(image->node->file, REDO_MEMORY_BYTES_DEFAULT, true, &kept, NULL) < 0)
+    if (!has_bit(image))
         return false;
-    bool is_left = redo_new(&log, kept->base, kept->length) == 0 &&
-                   look(image, kept, log) == REDO_CHANGES && !fault_of_time(kept, log);
+    int ret = node_co_keep(image->node->file, REDO_MEMORY_BYTES_DEFAULT, true, &kept, NULL);
+    if (ret == 0)
+        ret = redo_new(&log, kept->base, kept->length);
+    bool is_left = ret == -ENOMEM;
+    if (ret == 0)
+        is_left = look(image, kept, log) == REDO_CHANGES && !fault_of_time(kept, log);
     redo_free(log);
     kept_co_close(kept, false);
     return is_left;
