@@ -37,13 +37,16 @@ static void co_close(struct kept_memory *kept, bool is_done)
     memory->bytes = NULL;
 }
 
-static void make(struct memory_kept *memory, size_t length)
+/* False: a test wants that there is no memory. */
+static bool make(struct memory_kept *memory, size_t length)
 {
     assert(length % PAGE_BYTES == 0);
     memory->bytes = aligned_alloc(PAGE_BYTES, length);
-    assert(memory->bytes);
+    if (!memory->bytes)
+        return false;
     memset(memory->bytes, 0, length);
     memory->kept.length = length;
+    return true;
 }
 
 int memory_kept_open(struct memory_kept *memory, size_t length, bool only_look,
@@ -56,8 +59,8 @@ int memory_kept_open(struct memory_kept *memory, size_t length, bool only_look,
     if (only_look && !memory->bytes)
         return error_set(err, -ENOENT, "nobody has left anything");
     bool is_found = memory->bytes;
-    if (!is_found)
-        make(memory, length);
+    if (!is_found && !make(memory, length))
+        return error_set(err, -ENOMEM, "no memory that stays is left");
     assert(memory->kept.length == length);
     memory->is_open = true;
     memory->kept = (struct kept_memory){
@@ -83,6 +86,8 @@ void memory_kept_put_back(struct memory_kept *memory, const void *bytes, size_t 
 {
     assert(!memory->is_open);
     free(memory->bytes);
-    make(memory, length);
+    bool is_made = make(memory, length);
+    assert(is_made);
+    (void)is_made;
     memcpy(memory->bytes, bytes, length);
 }

@@ -313,6 +313,22 @@ static void co_a_log_with_a_bad_record_is_refused_whole(struct cache_fixture *fi
 }
 CACHE_TEST(a_log_with_a_bad_record_is_refused_whole)
 
+/* Nor does a good record behind it, or a window behind its own, make it good again. */
+static void co_a_bad_record_stays_bad(struct cache_fixture *fixture)
+{
+    uint64_t value = 1;
+    begin_log(fixture);
+    kill_server(fixture);
+    redo_format(redo, &log_identity);
+    redo_store(redo, LOW, 0, &value, sizeof(value));
+    redo_store(redo, HIGH, place_of(HIGH, 0), &value, sizeof(value));
+    redo_forget(redo, 0, 4, TABLE_BYTES - 4); /* half of the first one */
+    redo_forget(redo, 0, place_of(HIGH, 0), TABLE_BYTES);
+    co_check_refused(fixture, "forgotten in part");
+    end_log();
+}
+CACHE_TEST(a_bad_record_stays_bad)
+
 static void co_a_log_with_bad_ends_is_refused(struct cache_fixture *fixture)
 {
     static const uint64_t ends[][2] = {{32, 16}, {0, RING_BYTES + 16}, {1, 17}, {8, 32},
@@ -352,17 +368,17 @@ CACHE_TEST(ends_may_be_large)
 #define LARGE_BASE (LARGE_TABLE_BYTES + LARGE_TABLE_BYTES / 2)
 #define LARGE_DISK_BYTES (LARGE_BASE + LARGE_TABLE_BYTES + 100)
 
-/* A table over the border of two windows, on a disk that ends inside a block. */
-static void co_a_table_over_two_windows_is_written_whole(struct fixture *block, void *arg)
+static pthread_mutex_t large_monitor = PTHREAD_MUTEX_INITIALIZER;
+
+/* A table over the border of two windows and small ones behind it, on a disk that ends inside a
+ * block, and an empty log. */
+static struct cache *co_open_large(struct fixture *block)
 {
-    static pthread_mutex_t monitor = PTHREAD_MUTEX_INITIALIZER;
     struct cache *cache;
-    uint64_t count;
-    (void)arg;
     fixture_co_open(block, "growing", false);
     struct cache_config config = {
         .env = &block->env,
-        .monitor = &monitor,
+        .monitor = &large_monitor,
         .nodes = {block->node},
         .node_count = 1,
         .kinds = {{.table_bytes = LARGE_TABLE_BYTES, .base = LARGE_BASE},
@@ -374,6 +390,14 @@ static void co_a_table_over_two_windows_is_written_whole(struct fixture *block, 
     redo = new_log(memory);
     redo_format(redo, &log_identity);
     memset(block->disk.data, 1, LARGE_DISK_BYTES);
+    return cache;
+}
+
+static void co_a_table_over_two_windows_is_written_whole(struct fixture *block, void *arg)
+{
+    uint64_t count;
+    struct cache *cache = co_open_large(block);
+    (void)arg;
     redo_zero(redo, 0, LARGE_BASE, LARGE_TABLE_BYTES);
     redo_store(redo, 0, LARGE_BASE + LARGE_TABLE_BYTES / 2 - 2, "over", 4);
     redo_store(redo, 1, LARGE_BASE + LARGE_TABLE_BYTES, "end", 3);
@@ -396,6 +420,146 @@ static void co_a_table_over_two_windows_is_written_whole(struct fixture *block, 
 }
 FIXTURE_TEST(a_table_over_two_windows_is_written_whole, LARGE_DISK_BYTES, 2 * LARGE_DISK_BYTES)
 
+/* What was forgotten in the second window alone has nothing to do with the first one; what lay over
+ * both is forgotten in both. */
+static void co_what_is_forgotten_may_be_in_one_window_or_in_two(struct fixture *block, void *arg)
+{
+    const uint64_t behind = LARGE_BASE + LARGE_TABLE_BYTES;
+    struct cache *cache = co_open_large(block);
+    (void)arg;
+    for (unsigned is_large = 0; is_large < 2; is_large++) {
+        uint64_t count, from = is_large ? LARGE_BASE : behind;
+        redo_format(redo, &log_identity);
+        redo_zero(redo, 0, LARGE_BASE, LARGE_TABLE_BYTES);
+        redo_store(redo, 1, behind, "end", 3);
+        redo_forget(redo, 0, from, is_large ? LARGE_TABLE_BYTES : 512);
+        memset(block->disk.data, 1, LARGE_DISK_BYTES);
+        assert_int_equal(redo_co_replay(redo, cache, UINT64_MAX, &count, NULL), 0);
+        assert_int_equal(count, is_large ? 1 : 2); /* of the large one a change in each window */
+        for (uint64_t i = LARGE_BASE; i < behind; i++)
+            assert_int_equal(block->disk.data[i], is_large ? 1 : 0);
+        assert_memory_equal(block->disk.data + behind, is_large ? "end" : "\1\1\1", 3);
+    }
+    cache_free(cache);
+    end_log();
+}
+FIXTURE_TEST(what_is_forgotten_may_be_in_one_window_or_in_two, LARGE_DISK_BYTES,
+             2 * LARGE_DISK_BYTES)
+
+/* --- nodes --------------------------------------------------------------------------------------
+ */
+
+/* Two kinds of one class, each at the begin of a node of its own, as where an image has a data
+ * file. */
+static struct cache *new_cache_of_two_nodes(struct cache_fixture *fixture)
+{
+    struct cache *cache;
+    struct cache_config config = {
+        .env = &fixture->block.env,
+        .monitor = &fixture->monitor,
+        .nodes = {fixture->block.node, fixture->data_node},
+        .node_count = 2,
+        .kinds = {{.table_bytes = TABLE_BYTES}, {.table_bytes = TABLE_BYTES, .node_index = 1}},
+        .kind_count = 2,
+    };
+    assert_int_equal(cache_new(&cache, &config, NULL), 0);
+    return cache;
+}
+
+static void co_each_node_of_a_class_is_written_by_itself(struct cache_fixture *fixture)
+{
+    uint64_t count;
+    uint8_t *const data[] = {fixture->block.disk.data, fixture->data_disk.data};
+    struct cache *cache = new_cache_of_two_nodes(fixture);
+    begin_log(fixture);
+    kill_server(fixture);
+    redo_format(redo, &log_identity);
+    for (unsigned i = 0; i < 4; i++) { /* in turn */
+        uint64_t value = 5 + i;
+        redo_store(redo, i % 2, i / 2 * TABLE_BYTES, &value, sizeof(value));
+    }
+    memory_disk_forget_calls(&fixture->data_disk);
+    assert_int_equal(redo_co_replay(redo, cache, DISK_BYTES, &count, NULL), 0);
+    assert_int_equal(count, 4);
+    for (unsigned i = 0; i < 4; i++) {
+        const uint8_t *table = data[i % 2] + (size_t)(i / 2 * TABLE_BYTES);
+        /* The second one was empty. */
+        uint8_t beside = i % 2 ? 0 : pattern_at(i / 2 * TABLE_BYTES + 8);
+        assert_int_equal(table[0], 5 + i);
+        assert_int_equal(table[8], beside);
+    }
+    /* Tables beside each other in one write. */
+    assert_int_equal(fixture->block.disk.counts[MEMORY_WRITE], 1);
+    assert_int_equal(fixture->data_disk.counts[MEMORY_WRITE], 1);
+    cache_free(cache);
+    end_log();
+}
+CACHE_TEST(each_node_of_a_class_is_written_by_itself)
+
+static void co_what_one_node_forgets_the_other_has(struct cache_fixture *fixture)
+{
+    struct cache *cache = new_cache_of_two_nodes(fixture);
+    begin_log(fixture);
+    kill_server(fixture);
+    for (unsigned node = 0; node < 2; node++) {
+        uint64_t count;
+        redo_format(redo, &log_identity);
+        redo_store(redo, 0, 0, "new", 3);
+        redo_store(redo, 1, 0, "new", 3);
+        redo_forget(redo, node, 0, TABLE_BYTES);
+        memcpy(fixture->block.disk.data, "old", 3);
+        memcpy(fixture->data_disk.data, "old", 3);
+        assert_int_equal(redo_co_replay(redo, cache, DISK_BYTES, &count, NULL), 0);
+        assert_int_equal(count, 1);
+        assert_memory_equal(fixture->block.disk.data, node == 0 ? "old" : "new", 3);
+        assert_memory_equal(fixture->data_disk.data, node == 1 ? "old" : "new", 3);
+    }
+    cache_free(cache);
+    end_log();
+}
+CACHE_TEST(what_one_node_forgets_the_other_has)
+
+#define SHORT_DISK_BYTES (2 * TABLE_BYTES)
+
+/* Where a device or a data file ends, there is no table; a file becomes longer. */
+static void co_only_what_grows_is_written_behind_its_end(struct fixture *block, void *arg)
+{
+    static pthread_mutex_t monitor = PTHREAD_MUTEX_INITIALIZER;
+    (void)arg;
+    for (unsigned grows = 0; grows < 2; grows++) {
+        struct error err = {.message = ""};
+        struct cache *cache;
+        uint64_t count = 77;
+        fixture_co_open(block, grows ? "growing" : "file", false);
+        struct cache_config config = {
+            .env = &block->env,
+            .monitor = &monitor,
+            .nodes = {block->node},
+            .node_count = 1,
+            .kinds = {{.table_bytes = TABLE_BYTES}},
+            .kind_count = 1,
+        };
+        assert_int_equal(cache_new(&cache, &config, NULL), 0);
+        memory = new_log_memory();
+        redo = new_log(memory);
+        redo_format(redo, &log_identity);
+        redo_store(redo, 0, SHORT_DISK_BYTES - 4, "last", 4);
+        assert_int_equal(redo_co_replay(redo, cache, UINT64_MAX, &count, &err), 0);
+        assert_memory_equal(block->disk.data + SHORT_DISK_BYTES - 4, "last", 4);
+        redo_store(redo, 0, SHORT_DISK_BYTES, "behind", 6);
+        assert_int_equal(redo_co_replay(redo, cache, UINT64_MAX, &count, &err),
+                         grows ? 0 : -EBADMSG);
+        assert_int_equal(strstr(err.message, "beyond the end") != NULL, !grows);
+        assert_memory_equal(block->disk.data + SHORT_DISK_BYTES, grows ? "behind" : "\0\0\0\0\0\0",
+                            6);
+        assert_int_equal(block->disk.size_bytes, SHORT_DISK_BYTES + (grows ? 6 : 0));
+        cache_free(cache);
+        end_log();
+        fixture_co_close(block);
+    }
+}
+FIXTURE_TEST(only_what_grows_is_written_behind_its_end, SHORT_DISK_BYTES, 2 * SHORT_DISK_BYTES)
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -409,9 +573,14 @@ int main(void)
         cmocka_unit_test(a_failure_leaves_the_log_for_the_next_try),
         cmocka_unit_test(what_cannot_be_flushed_is_not_pointed_to),
         cmocka_unit_test(a_log_with_a_bad_record_is_refused_whole),
+        cmocka_unit_test(a_bad_record_stays_bad),
         cmocka_unit_test(a_log_with_bad_ends_is_refused),
         cmocka_unit_test(ends_may_be_large),
         cmocka_unit_test(a_table_over_two_windows_is_written_whole),
+        cmocka_unit_test(what_is_forgotten_may_be_in_one_window_or_in_two),
+        cmocka_unit_test(each_node_of_a_class_is_written_by_itself),
+        cmocka_unit_test(what_one_node_forgets_the_other_has),
+        cmocka_unit_test(only_what_grows_is_written_behind_its_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -304,6 +304,42 @@ static void a_failure_at_each_call_loses_and_leaks_nothing(void **state)
     }
 }
 
+/* Behind compressed data in the same cluster nobody takes a new one, so it is looked at what the
+ * cluster is: here a table by now. */
+static void co_try_to_share_a_table(struct fixture *fixture, void *arg)
+{
+    static uint8_t before[CAPACITY_BYTES];
+    const struct memory_image *shape = arg;
+    const uint64_t cluster = UINT64_C(1) << shape->cluster_bits;
+    co_open(fixture);
+    struct qcow2_image *image = qcow2_of(fixture->node);
+    co_write(fixture, 0, cluster, 1, BLOCK_COMPRESS);
+    uint64_t place = image->writer->packed_end;
+    assert_int_not_equal(place % cluster, 0);
+    pthread_mutex_lock(&image->monitor);
+    assert_int_equal(
+        owned_add(image->writer->owned, place >> shape->cluster_bits, 1, QCOW2_OWNER_L2), 0);
+    pthread_mutex_unlock(&image->monitor);
+    memcpy(before, fixture->disk.data, CAPACITY_BYTES);
+    co_write(fixture, cluster, cluster, 2, BLOCK_COMPRESS);
+    assert_int_equal(failed, 1);
+    assert_true(qcow2_is_corrupt(image));
+    place -= place % cluster;
+    assert_memory_equal(fixture->disk.data + place, before + place, cluster);
+    co_check(fixture);
+    fixture_co_close(fixture);
+}
+
+static void what_is_a_table_is_not_shared(void **state)
+{
+    const struct memory_image *shape = &shapes[3];
+    struct fixture fixture;
+    (void)state;
+    set_up(&fixture, shape, 1);
+    fixture_run(&fixture, co_try_to_share_a_table, (void *)(uintptr_t)shape);
+    fixture_fini(&fixture);
+}
+
 /* --- far away -----------------------------------------------------------------------------------
  */
 
@@ -387,6 +423,7 @@ int main(void)
         cmocka_unit_test(whole_clusters_that_become_smaller_are_compressed),
         cmocka_unit_test(compressed_and_other_writes_in_any_order),
         cmocka_unit_test(a_failure_at_each_call_loses_and_leaks_nothing),
+        cmocka_unit_test(what_is_a_table_is_not_shared),
         cmocka_unit_test(what_no_entry_can_find_is_not_compressed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
