@@ -222,8 +222,8 @@ static const char *leave_out_of_window(struct change *changes, size_t count,
 {
     for (size_t i = 0; i < count && changes[i].number < forgotten->number; i++) {
         struct change *change = &changes[i];
-        if (!ranges_overlap(change->node_offset, change->length, forgotten->node_offset,
-                            forgotten->length))
+        if (change->is_void || !ranges_overlap(change->node_offset, change->length,
+                                               forgotten->node_offset, forgotten->length))
             continue;
         if (change->node_offset < forgotten->node_offset ||
             change->node_offset + change->length > forgotten->node_offset + forgotten->length)

@@ -329,6 +329,19 @@ static void co_a_bad_record_stays_bad(struct cache_fixture *fixture)
 }
 CACHE_TEST(a_bad_record_stays_bad)
 
+static void co_what_is_forgotten_may_be_again_in_part(struct cache_fixture *fixture)
+{
+    begin_log(fixture);
+    kill_server(fixture);
+    redo_zero(redo, LOW, 0, 8);
+    redo_forget(redo, 0, 0, TABLE_BYTES);
+    redo_forget(redo, 0, 4, TABLE_BYTES - 4);
+    assert_int_equal(co_replay(fixture, &(uint64_t){0}, NULL), 0);
+    assert_int_equal(fixture->block.disk.data[1], pattern_at(1));
+    end_log();
+}
+CACHE_TEST(what_is_forgotten_may_be_again_in_part)
+
 static void co_a_log_with_bad_ends_is_refused(struct cache_fixture *fixture)
 {
     static const uint64_t ends[][2] = {{32, 16}, {0, RING_BYTES + 16}, {1, 17}, {8, 32},
@@ -574,6 +587,7 @@ int main(void)
         cmocka_unit_test(what_cannot_be_flushed_is_not_pointed_to),
         cmocka_unit_test(a_log_with_a_bad_record_is_refused_whole),
         cmocka_unit_test(a_bad_record_stays_bad),
+        cmocka_unit_test(what_is_forgotten_may_be_again_in_part),
         cmocka_unit_test(a_log_with_bad_ends_is_refused),
         cmocka_unit_test(ends_may_be_large),
         cmocka_unit_test(a_table_over_two_windows_is_written_whole),
