@@ -263,8 +263,9 @@ int qcow2_co_zero(struct block_node *node, uint64_t offset, uint64_t length, uns
         return -ENOTSUP;
     qcow2_redo_co_begin(image);
     int ret = qcow2_co_write_zeroes(image, offset, from);
-    if (ret == 0)
-        ret = co_zero_range(image, from, to, aim, &done);
+    if (ret < 0)
+        return ret;
+    ret = co_zero_range(image, from, to, aim, &done);
     if (ret == -ENOTSUP) {
         if ((flags & BLOCK_FAST) && done == from)
             return -ENOTSUP;
