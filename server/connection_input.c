@@ -46,7 +46,8 @@ bool connection_is_paused(const struct connection *connection)
 
 bool connection_is_left_alone(const struct connection *connection)
 {
-    return connection->write_blocked && connection->sendq.lender && !connection->lingering;
+    return connection->write_blocked && connection->sendq.lender && !connection->receiving &&
+           !connection->lingering;
 }
 
 bool connection_is_mid_request(const struct connection *connection)

@@ -60,7 +60,8 @@ bool connection_is_mid_request(const struct connection *connection);
 /* Something is held back; nothing is received until it is not. */
 bool connection_is_paused(const struct connection *connection);
 /* The stream is full of what is lent: what the client sends is looked at whenever it takes more,
- * all at once. To look at each request as it comes would take the loop's time from others. */
+ * all at once. To look at each request as it comes would take the loop's time from others. Not
+ * where a WRITE has come in part: it may have memory that others wait for. */
 bool connection_is_left_alone(const struct connection *connection);
 /* It is held back, and need not be any more. */
 bool connection_can_resume(const struct connection *connection);

@@ -317,6 +317,26 @@ static void large_reads_are_bounded_by_their_number(void **state)
     lending_plant_close(&plant);
 }
 
+/* It may have memory that others wait for. */
+static void a_write_that_has_begun_to_come_is_received_beside_them(void **state)
+{
+    (void)state;
+    enum { LARGE_READS = 16, WRITE_BYTES = 256 << 10, FIRST_BYTES = 8 << 10 };
+    static uint8_t bytes[(LARGE_READS + 1) * NBD_REQUEST_SIZE + WRITE_BYTES];
+    struct plant plant;
+    size_t length = 0;
+    lending_plant_open(&plant);
+    for (unsigned i = 0; i < LARGE_READS; i++)
+        length += put_request(bytes + length, NBD_CMD_READ, i, 0, LARGE_BYTES);
+    length += put_request(bytes + length, NBD_CMD_WRITE, LARGE_READS, 0, WRITE_BYTES);
+    send_all(&plant, bytes, length + FIRST_BYTES);
+    plant_turn(&plant);
+    send_all(&plant, bytes + length + FIRST_BYTES, WRITE_BYTES - FIRST_BYTES);
+    plant_turn(&plant);
+    assert_int_equal(plant.fixture.disk.counts[MEMORY_WRITE], 1);
+    lending_plant_close(&plant);
+}
+
 #define OTHERS 11 /* more than the lane has room for */
 
 /* Each asks for all that it may have at a time, and the disk holds all of it up. */
@@ -375,6 +395,7 @@ int main(void)
         cmocka_unit_test(a_client_that_does_not_read_holds_up_no_drain),
         cmocka_unit_test(a_small_read_does_not_wait_for_large_ones),
         cmocka_unit_test(large_reads_are_bounded_by_their_number),
+        cmocka_unit_test(a_write_that_has_begun_to_come_is_received_beside_them),
         cmocka_unit_test(who_finds_no_room_in_a_later_round_gets_it_when_others_leave),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
