@@ -41,9 +41,10 @@ static bool may_write_inline(const struct posix_file *file, struct loop *loop, s
     return length <= length_max && posix_is_quick(&file->writes);
 }
 
-/* Not in the loop. */
-static int64_t co_change(struct posix_file *file, struct engine *engine, struct engine_op *op)
+static int64_t co_by_engine(struct posix_file *file, struct engine *engine, struct engine_op *op)
 {
+    if (op->kind != ENGINE_WRITE && op->kind != ENGINE_FALLOCATE)
+        return engine_co_run(engine, op);
     atomic_fetch_add_explicit(&file->changes_under_way, 1, memory_order_relaxed);
     int64_t result = engine_co_run(engine, op);
     atomic_fetch_sub_explicit(&file->changes_under_way, 1, memory_order_relaxed);
@@ -121,12 +122,8 @@ static int64_t co_transfer(struct block_node *node, enum engine_op_kind kind, in
     bool is_small = length <= INLINE_WRITE_BYTES_MAX; /* else it is the engine's after all */
     int64_t result;
     do {
-        if (watched && is_small)
-            result = co_write_watched(node, &op, length);
-        else if (kind == ENGINE_WRITE)
-            result = co_change(file, engine, &op);
-        else
-            result = engine_co_run(engine, &op);
+        result = watched && is_small ? co_write_watched(node, &op, length)
+                                     : co_by_engine(file, engine, &op);
     } while (result == -EINTR);
     return result;
 }
@@ -183,8 +180,7 @@ int posix_co_operation(struct block_node *node, const struct engine_op *op)
     int64_t result;
     do {
         struct engine_op again = *op;
-        result = op->kind == ENGINE_FALLOCATE ? co_change(file, engine, &again)
-                                              : engine_co_run(engine, &again);
+        result = co_by_engine(file, engine, &again);
     } while (result == -EINTR);
     return (int)result;
 }
